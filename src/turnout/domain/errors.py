@@ -1,0 +1,148 @@
+"""The whole error tree.
+
+Each error says what is wrong, and where known what to do about it (`hint`). Retryable or terminal is in the type; foreign
+errors are translated into these at the edge where they arise. `code` is part of the interface: it is the `type` of a
+problem+json answer and decides the exit code of the command line.
+"""
+
+from __future__ import annotations
+
+
+class TurnoutError(Exception):
+    """The root. `message` is a sentence for a person; `hint` says what to do next."""
+
+    code = "internal"
+    status = 500
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Terminal(TurnoutError):
+    """Trying the same again cannot help."""
+
+
+class Retryable(TurnoutError):
+    """The same may succeed later."""
+
+    code = "unavailable"
+    status = 503
+
+
+class ManifestError(Terminal):
+    """`turnout.toml` is wrong. `problems` holds one line per fault, each opening with the path in the file."""
+
+    code = "invalid_manifest"
+    status = 422
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+
+
+class BuildFailed(Terminal):
+    """A release or its environment could not be built."""
+
+    code = "build_failed"
+    status = 422
+
+
+class NotFound(Terminal):
+    """No such agent, ring, release, deployment."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(Terminal):
+    """What was asked does not fit the state that the ring is in."""
+
+    code = "conflict"
+    status = 409
+
+
+class PolicyRefused(Terminal):
+    """A gate refused: order of rings, approvals, quarantine."""
+
+    code = "policy_refused"
+    status = 409
+
+
+class Unauthenticated(Terminal):
+    """No token, or one that is not known."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(Terminal):
+    """The token is known, but its role does not allow this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class InvalidRequest(Terminal):
+    """A request that cannot be understood."""
+
+    code = "invalid_request"
+    status = 422
+
+
+class DamagedContent(Terminal):
+    """Stored bytes do not have the digest that they are stored under. Never served."""
+
+    code = "damaged_content"
+    status = 500
+
+
+class UnsafeArchive(Terminal):
+    """An archive holds an entry that would leave its folder, or is not a plain file or folder."""
+
+    code = "unsafe_archive"
+    status = 422
+
+
+class SetupFailed(Terminal):
+    """The server cannot start here: a port is taken, the state folder is in use or newer than this version."""
+
+    code = "setup_failed"
+
+
+class IllegalTransition(Terminal):
+    """A state change that the transition table does not hold. A fault of turnout itself."""
+
+    code = "illegal_transition"
+
+
+class LeaseLost(Retryable):
+    """Another worker holds this ring now; what was planned must not be applied."""
+
+    code = "lease_lost"
+
+
+class RouterUnavailable(Retryable):
+    """The proxy does not run or has not taken the configuration in time."""
+
+    code = "router_unavailable"
+
+
+class RuntimeUnavailable(Retryable):
+    """A replica could not be started or asked just now."""
+
+    code = "runtime_unavailable"
+
+
+class StorageFull(Retryable):
+    """The disk that holds the state is full."""
+
+    code = "storage_full"
+    status = 507
+
+
+class ServerUnreachable(Retryable):
+    """The client cannot reach the server."""
+
+    code = "server_unreachable"

@@ -1,0 +1,363 @@
+"""The values that everything else speaks of. All are frozen; a change returns a new value.
+
+Times are seconds since the epoch (float, UTC), durations are seconds, weights are basis points (10,000 = 100 %).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NewType
+
+from turnout.domain.phases import Phase
+
+Digest = NewType("Digest", str)
+"""`sha256:` and 64 hexadecimal digits."""
+
+FULL_WEIGHT = 10_000
+COMPONENT_NAMES = ("code", "model", "prompts", "tools", "data", "config")
+DEFAULT_RINGS = ("dev", "staging", "production")
+NO_ENV: Mapping[str, str] = MappingProxyType({})
+
+
+def short_digest(digest: str) -> str:
+    """The first twelve hexadecimal digits, for people."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+# --- what a release declares -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How to tell that a replica is ready: GET `path` answers 2xx."""
+
+    path: str = "/ping"
+    interval: float = 1.0
+    timeout: float = 2.0
+    start_timeout: float = 60.0
+    unhealthy_after: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a replica may use. None: no limit of its own."""
+
+    memory: int | None = None  # bytes of data segment (heap and private mappings)
+    cpus: int | None = None  # cores that it may run on
+    open_files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeTask:
+    """One request that a release must answer as declared before it may get a caller's request."""
+
+    name: str
+    path: str
+    method: str = "POST"
+    headers: Mapping[str, str] = NO_ENV
+    body: str | None = None
+    expect_status: int = 200
+    expect_text: str | None = None  # a part that the answer must hold
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryStep:
+    """A weight to hold until both `duration` has passed and `tasks` tasks came to the candidate."""
+
+    weight: int
+    duration: float = 0.0
+    tasks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RingSettings:
+    """What a release asks of one ring."""
+
+    name: str
+    replicas: int = 1
+    env: Mapping[str, str] = NO_ENV
+    approvals: int = 0
+    approval_expiry: float = 86_400.0
+    canary: tuple[CanaryStep, ...] = ()
+    warm: float = 600.0  # how long a release that left the traffic keeps running; last-good is always kept
+    drain: float = 30.0  # how long requests in flight may take to finish when a release is stopped
+    stop_grace: float = 10.0  # between SIGTERM and SIGKILL
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSpec:
+    """The config component, read: everything that is needed to run a release. Flags are in `env` as `FEATURE_*`."""
+
+    agent: str
+    start: tuple[str, ...]  # `{port}` in an argument stands for the port; PORT is also in the environment
+    rings: tuple[RingSettings, ...]  # in promotion order
+    lock: str | None = None  # path of the lock file in the release: requirements.txt, uv.lock or pylock.toml
+    python: str | None = None  # version for the environment, such as "3.12"
+    env: Mapping[str, str] = NO_ENV
+    health: HealthCheck = field(default_factory=HealthCheck)
+    limits: Limits = field(default_factory=Limits)
+    smoke: tuple[SmokeTask, ...] = ()
+    paths: Mapping[str, str] = NO_ENV  # component name → folder or file of it, relative to the release's folder
+
+    def ring(self, name: str) -> RingSettings | None:
+        """The settings of a ring, or None if the release does not declare it."""
+        return next((ring for ring in self.rings if ring.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRef:
+    """One component of a release: the digest of its uncompressed bytes, and their number."""
+
+    digest: Digest
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An immutable, content-addressed set of components. Author, time and Git SHA are about it, not part of it."""
+
+    digest: Digest
+    agent: str
+    version: str
+    components: Mapping[str, ComponentRef]
+    spec: ReleaseSpec
+    author: str
+    created_at: float
+    git_sha: str | None = None
+
+
+# --- what is running -------------------------------------------------------------------------------------------------
+
+
+class ReplicaState(StrEnum):
+    """What the runtime sees of a replica."""
+
+    STARTING = "starting"  # its process runs, it has not answered yet
+    READY = "ready"
+    UNREADY = "unready"  # it answered once and does not now
+    STOPPING = "stopping"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """What a runtime needs to start one replica. The id is derived from the rest, so that a start is idempotent."""
+
+    agent: str
+    ring: str
+    digest: Digest
+    index: int
+    attempt: int  # 1 for the first start; a restart counts up
+    start: tuple[str, ...]
+    env: Mapping[str, str]
+    health: HealthCheck
+    limits: Limits
+    lock: str | None = None
+    python: str | None = None
+
+    @property
+    def id(self) -> str:
+        """`agent.ring.digest12.index`, unique on an instance."""
+        return replica_id(self.agent, self.ring, self.digest, self.index)
+
+
+def replica_id(agent: str, ring: str, digest: str, index: int) -> str:
+    """The name of a replica: the same for every start of it."""
+    return f"{agent}.{ring}.{short_digest(digest)}.{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """What a runtime observes of one replica. `address` is host:port, None while it has none."""
+
+    agent: str
+    ring: str
+    digest: Digest
+    index: int
+    attempt: int
+    state: ReplicaState
+    address: str | None = None
+    pid: int | None = None
+    started_at: float = 0.0
+    exited_at: float | None = None
+    exit_code: int | None = None  # negative: ended by that signal
+    message: str = ""  # why it is not ready, for a person
+
+    @property
+    def id(self) -> str:
+        """The same as the id of the spec it was started from."""
+        return replica_id(self.agent, self.ring, self.digest, self.index)
+
+
+# --- what is wanted --------------------------------------------------------------------------------------------------
+
+
+class Kind(StrEnum):
+    """How a deployment came to be."""
+
+    DEPLOY = "deploy"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a deployment waits for inside a state."""
+
+    type: str
+    message: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """A wish to end a deployment in progress."""
+
+    actor: str
+    reason: str
+    quarantine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How far the canary of a deployment has come. `step` counts from 0; -1 before the first."""
+
+    step: int = -1
+    entered_at: float = 0.0
+    tasks: int = 0  # tasks that came to the candidate since the step was entered
+    advance: bool = False  # somebody asked to leave this step without waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One attempt to make a release the active one of a ring."""
+
+    id: str
+    agent: str
+    ring: str
+    digest: Digest
+    kind: Kind
+    phase: Phase
+    actor: str
+    created_at: float
+    updated_at: float
+    condition: Condition | None = None
+    source_ring: str | None = None
+    override: str | None = None  # the reason given for overriding a policy
+    rollout: Rollout = field(default_factory=Rollout)
+    prepared: bool = False
+    smoke_passed: bool = False
+    abort: Abort | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A release that left the traffic and still runs, since when."""
+
+    digest: Digest
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Which releases a ring routes to. Changing it is one transaction. `weight` is the candidate's."""
+
+    agent: str
+    ring: str
+    stable: Digest | None = None
+    candidate: Digest | None = None
+    weight: int = 0
+    last_good: Digest | None = None
+    active_deployment: str | None = None
+    retired: tuple[Retired, ...] = ()
+    generation: int = 0
+    changed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Somebody's decision about one digest in one ring."""
+
+    agent: str
+    ring: str
+    digest: Digest
+    approver: str
+    approved: bool  # False: rejected
+    at: float
+    expires_at: float
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A release that was rolled back for a fault; deploying it again needs an override."""
+
+    agent: str
+    digest: Digest
+    reason: str
+    actor: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One request that was served, as the proxy logged it. `release` is None when no replica was reached."""
+
+    request: str  # unique id of the request
+    task: str
+    agent: str
+    ring: str
+    release: Digest | None
+    at: float
+    duration: float
+    status: int
+    method: str = ""
+    path: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    flags: str = ""  # the proxy's response flags, "" when all went well
+
+
+# --- what the proxy is told ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The replicas of one release in one ring, as host:port. `pinnable`: a caller may ask for it by header."""
+
+    digest: Digest
+    endpoints: tuple[str, ...]
+    pinnable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RingRoute:
+    """How one ring routes. Weights are (digest, basis points), candidate first; they add up to 10,000 or are empty.
+
+    The candidate comes first so that raising its weight moves only the added band of sticky keys.
+    """
+
+    agent: str
+    ring: str
+    weights: tuple[tuple[Digest, int], ...]
+    backends: tuple[Backend, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Everything the proxy routes. Ordered by agent and ring, so that equal routes are equal values."""
+
+    rings: tuple[RingRoute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeResult:
+    """What became of the smoke tasks: passed, or the first that failed and why."""
+
+    passed: bool
+    message: str = ""
