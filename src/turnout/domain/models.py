@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import NewType
 
 from turnout.domain.phases import Phase
@@ -19,7 +18,6 @@ Digest = NewType("Digest", str)
 FULL_WEIGHT = 10_000
 COMPONENT_NAMES = ("code", "model", "prompts", "tools", "data", "config")
 DEFAULT_RINGS = ("dev", "staging", "production")
-NO_ENV: Mapping[str, str] = MappingProxyType({})
 
 
 def short_digest(digest: str) -> str:
@@ -57,7 +55,7 @@ class SmokeTask:
     name: str
     path: str
     method: str = "POST"
-    headers: Mapping[str, str] = NO_ENV
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
     expect_status: int = 200
     expect_text: str | None = None  # a part that the answer must hold
@@ -79,7 +77,7 @@ class RingSettings:
 
     name: str
     replicas: int = 1
-    env: Mapping[str, str] = NO_ENV
+    env: Mapping[str, str] = field(default_factory=dict)
     approvals: int = 0
     approval_expiry: float = 86_400.0
     canary: tuple[CanaryStep, ...] = ()
@@ -97,11 +95,13 @@ class ReleaseSpec:
     rings: tuple[RingSettings, ...]  # in promotion order
     lock: str | None = None  # path of the lock file in the release: requirements.txt, uv.lock or pylock.toml
     python: str | None = None  # version for the environment, such as "3.12"
-    env: Mapping[str, str] = NO_ENV
+    env: Mapping[str, str] = field(default_factory=dict)
     health: HealthCheck = field(default_factory=HealthCheck)
     limits: Limits = field(default_factory=Limits)
     smoke: tuple[SmokeTask, ...] = ()
-    paths: Mapping[str, str] = NO_ENV  # component name → folder or file of it, relative to the release's folder
+    paths: Mapping[str, str] = field(
+        default_factory=dict
+    )  # component name → folder or file of it, relative to the release's folder
 
     def ring(self, name: str) -> RingSettings | None:
         """The settings of a ring, or None if the release does not declare it."""
@@ -229,7 +229,6 @@ class Rollout:
 
     step: int = -1
     entered_at: float = 0.0
-    tasks: int = 0  # tasks that came to the candidate since the step was entered
     advance: bool = False  # somebody asked to leave this step without waiting
 
 
@@ -245,7 +244,9 @@ class Deployment:
     phase: Phase
     actor: str
     created_at: float
-    updated_at: float
+    phase_at: float  # when the present state was entered
+    reason: str = ""  # why it was asked for, in the words of the actor
+    quarantine: bool = False  # a rollback: whether the release that it replaces goes into quarantine
     condition: Condition | None = None
     source_ring: str | None = None
     override: str | None = None  # the reason given for overriding a policy

@@ -1,0 +1,41 @@
+"""Everything that can happen, as values. An event is written in the same transaction as the change it tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    """The names of events; documented in docs/reference/events.md."""
+
+    RELEASE_PUSHED = "release.pushed"
+    RELEASE_QUARANTINED = "release.quarantined"
+    DEPLOYMENT_CREATED = "deployment.created"
+    DEPLOYMENT_TRANSITIONED = "deployment.transitioned"
+    DEPLOYMENT_WAITING = "deployment.waiting"
+    DEPLOYMENT_PREPARED = "deployment.prepared"
+    DEPLOYMENT_SMOKE_PASSED = "deployment.smoke_passed"
+    DEPLOYMENT_ABORT_REQUESTED = "deployment.abort_requested"
+    ROLLOUT_STEPPED = "rollout.stepped"
+    ROLLOUT_ADVANCE_REQUESTED = "rollout.advance_requested"
+    POINTER_CHANGED = "pointer.changed"
+    APPROVAL_GIVEN = "approval.given"
+    APPROVAL_REJECTED = "approval.rejected"
+    POLICY_OVERRIDDEN = "policy.overridden"
+    TOKEN_CREATED = "token.created"  # noqa: S105
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `deployment` is None for what belongs to none."""
+
+    type: EventType
+    at: float
+    actor: str
+    agent: str | None = None
+    ring: str | None = None
+    deployment: str | None = None
+    data: Mapping[str, object] = field(default_factory=dict)

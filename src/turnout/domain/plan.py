@@ -1,0 +1,430 @@
+"""plan(view, now) → actions: what to do next for one ring. Pure, and the only place that decides.
+
+Level-triggered: it looks at what is wanted and what is observed, never at what was done before. Applying its actions and
+planning again converges; a converged ring plans nothing. A rollback is planned before everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from turnout.domain.models import (
+    Approval,
+    Condition,
+    Deployment,
+    Digest,
+    Kind,
+    Pointer,
+    Release,
+    ReplicaState,
+    ReplicaStatus,
+    RingSettings,
+    short_digest,
+)
+from turnout.domain.phases import Phase
+from turnout.domain.policy import approvals_needed, assess_approvals
+from turnout.domain.replicas import in_crash_loop, next_attempt
+from turnout.domain.rollout import canary_steps, describe_step, step_is_over
+from turnout.domain.routes import warm_digests
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Long work that runs beside the controller: under way, or over. `error` is None when it went well."""
+
+    over: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RingView:
+    """All that a plan looks at: what is wanted (pointer, deployments, approvals) and what is observed."""
+
+    pointer: Pointer
+    releases: Mapping[Digest, Release]  # of every digest that the pointer or a deployment names
+    deployment: Deployment | None = None  # the deploy or promotion in progress
+    rollback: Deployment | None = None  # the rollback in progress
+    rolling_back: tuple[Deployment, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    replicas: tuple[ReplicaStatus, ...] = ()
+    preparations: Mapping[Digest, Job] = field(default_factory=dict)
+    smoke: Mapping[str, Job] = field(default_factory=dict)  # by deployment id
+    slot_free: bool = True
+    tasks: int = 0  # tasks that came to the candidate since its step began
+    routed: bool = True  # the proxy has confirmed the routes that follow from the pointer
+    active_requests: Mapping[Digest, int] = field(default_factory=dict)
+    draining_since: Mapping[str, float] = field(default_factory=dict)  # by replica id
+
+
+# --- actions ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Take a deployment into another state; nothing else changes."""
+
+    deployment: str
+    target: Phase
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Say what a deployment waits for."""
+
+    deployment: str
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Start to unpack a release and to build its environment."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class MarkPrepared:
+    """The release of a deployment can be started."""
+
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSmoke:
+    """Start the smoke tasks of a deployment against a ready replica of it."""
+
+    deployment: str
+    digest: Digest
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkSmokePassed:
+    """The smoke tasks of a deployment passed."""
+
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnterStep:
+    """Give the candidate the weight of a canary step."""
+
+    deployment: str
+    step: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Make the deployment the active one and flip the pointer, in one transaction."""
+
+    deployment: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retreat:
+    """Take a candidate out of the traffic and begin to restore what was stable."""
+
+    deployment: str
+    reason: str
+    quarantine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartReplica:
+    """Start a replica, for the first time or again."""
+
+    digest: Digest
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class BeginDrain:
+    """Note since when a replica that nobody wants is being drained."""
+
+    replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopReplica:
+    """Stop a replica."""
+
+    replica: str
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetRetired:
+    """Stop keeping a release warm."""
+
+    digest: Digest
+
+
+Action = (
+    Move
+    | Wait
+    | Prepare
+    | MarkPrepared
+    | RunSmoke
+    | MarkSmokePassed
+    | EnterStep
+    | Activate
+    | Retreat
+    | StartReplica
+    | BeginDrain
+    | StopReplica
+    | ForgetRetired
+)
+
+
+# --- deciding --------------------------------------------------------------------------------------------------------
+
+
+def plan(view: RingView, now: float) -> tuple[Action, ...]:
+    """What to do now, in order. Empty: nothing until something changes or time passes."""
+    actions: list[Action] = []
+    if view.rollback is not None:
+        actions.extend(_plan_rollback(view, view.rollback, now))
+    if view.deployment is not None:
+        actions.extend(_plan_deployment(view, view.deployment, now))
+    if view.routed:
+        actions.extend(
+            Move(deployment.id, Phase.ROLLED_BACK, f"{_version(view, view.pointer.stable)} serves {deployment.ring}")
+            for deployment in view.rolling_back
+        )
+    actions.extend(_plan_retired(view, now))
+    actions.extend(_plan_starts(view, now))
+    actions.extend(_plan_stops(view, now))
+    return tuple(actions)
+
+
+def _plan_rollback(view: RingView, rollback: Deployment, now: float) -> Iterator[Action]:
+    """To a warm release at once; to one that is not, through the states of a deployment, without gates and canary."""
+    if rollback.abort is None and _is_warm(view, rollback.digest):
+        yield Activate(rollback.id, rollback.reason or "rolled back")
+        return
+    yield from _plan_deployment(view, rollback, now)
+
+
+def _plan_deployment(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
+    if deployment.abort is not None:
+        yield _plan_abort(deployment)
+        return
+    by_phase = {
+        Phase.QUEUED: _plan_queued,
+        Phase.BUILDING: _plan_building,
+        Phase.DEPLOYING: _plan_deploying,
+        Phase.VALIDATING: _plan_validating,
+    }
+    yield from by_phase[deployment.phase](view, deployment, now)
+
+
+def _plan_abort(deployment: Deployment) -> Action:
+    """Each state has its own way out."""
+    assert deployment.abort is not None  # noqa: S101  (for the type checker)
+    reason = f"aborted by {deployment.abort.actor}: {deployment.abort.reason}"
+    if deployment.phase is Phase.QUEUED:
+        return Move(deployment.id, Phase.BUILDING, reason)
+    if deployment.phase is Phase.VALIDATING:
+        had_traffic = deployment.rollout.step >= 0
+        return Retreat(deployment.id, reason, quarantine=deployment.abort.quarantine and had_traffic)
+    return Move(deployment.id, Phase.FAILED, reason)
+
+
+def _plan_queued(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
+    if view.slot_free:
+        yield Move(deployment.id, Phase.BUILDING, "a build slot is free")
+    else:
+        yield from _wait(deployment, "build_slot", "waiting for a build slot", now)
+
+
+def _plan_building(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
+    if not deployment.prepared:
+        job = view.preparations.get(deployment.digest)
+        if job is None:
+            yield Prepare(deployment.digest)
+            yield from _wait(deployment, "preparing", "unpacking the release and building its environment", now)
+        elif not job.over:
+            yield from _wait(deployment, "preparing", "unpacking the release and building its environment", now)
+        elif job.error is not None:
+            yield Move(deployment.id, Phase.FAILED, job.error)
+        else:
+            yield MarkPrepared(deployment.id)
+        return
+    if deployment.kind is Kind.ROLLBACK:
+        yield Move(deployment.id, Phase.DEPLOYING, "a rollback needs no approval")
+        return
+    yield from _plan_approval(view, deployment, now)
+
+
+def _plan_approval(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
+    candidate = view.releases[deployment.digest]
+    stable = view.releases.get(view.pointer.stable) if view.pointer.stable else None
+    needed = approvals_needed(candidate, stable, deployment.ring)
+    status = assess_approvals(needed, candidate.author, view.approvals, now)
+    if status.rejected_by is not None:
+        yield Move(deployment.id, Phase.FAILED, status.describe())
+    elif status.satisfied:
+        reason = f"approved by {', '.join(status.approvers)}" if needed else "no approval is needed"
+        yield Move(deployment.id, Phase.DEPLOYING, reason)
+    else:
+        yield from _wait(deployment, "awaiting_approval", status.describe(), now)
+
+
+def _plan_deploying(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
+    settings = _settings(view, deployment.digest)
+    replicas = [replica for replica in view.replicas if replica.digest == deployment.digest]
+    ready = sum(replica.state is ReplicaState.READY for replica in replicas)
+    if ready >= settings.replicas:
+        yield Move(deployment.id, Phase.VALIDATING, f"{ready} of {settings.replicas} replicas are ready")
+        return
+    looping = next((replica for replica in replicas if in_crash_loop(replica)), None)
+    limit = view.releases[deployment.digest].spec.health.start_timeout
+    if looping is not None:
+        yield Move(deployment.id, Phase.FAILED, f"replica {looping.index} keeps ending: {_describe_exit(looping)}")
+    elif now - deployment.phase_at > limit:
+        yield Move(deployment.id, Phase.FAILED, f"not ready within {limit:g} s: {_describe_unready(replicas)}")
+    else:
+        message = f"waiting for {settings.replicas} ready replicas"
+        yield from _wait(deployment, "starting", message, now)
+
+
+def _plan_validating(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
+    replicas = [replica for replica in view.replicas if replica.digest == deployment.digest]
+    looping = next((replica for replica in replicas if in_crash_loop(replica)), None)
+    if looping is not None:
+        reason = f"replica {looping.index} keeps ending: {_describe_exit(looping)}"
+        yield Retreat(deployment.id, reason, quarantine=deployment.rollout.step >= 0)
+    elif not deployment.smoke_passed:
+        yield from _plan_smoke(view, deployment, replicas, now)
+    else:
+        yield from _plan_canary(view, deployment, now)
+
+
+def _plan_smoke(view: RingView, deployment: Deployment, replicas: list[ReplicaStatus], now: float) -> Iterator[Action]:
+    tasks = view.releases[deployment.digest].spec.smoke
+    job = view.smoke.get(deployment.id)
+    ready = next((replica for replica in replicas if replica.state is ReplicaState.READY), None)
+    if not tasks or (job is not None and job.over and job.error is None):
+        yield MarkSmokePassed(deployment.id)
+    elif job is not None and job.over:
+        yield Retreat(deployment.id, str(job.error), quarantine=False)
+    elif job is None and ready is not None and ready.address is not None:
+        yield RunSmoke(deployment.id, deployment.digest, ready.address)
+        yield from _wait(deployment, "smoke", f"running {len(tasks)} smoke tasks", now)
+    elif now - deployment.phase_at > view.releases[deployment.digest].spec.health.start_timeout and ready is None:
+        yield Retreat(deployment.id, f"no replica is ready: {_describe_unready(replicas)}", quarantine=False)
+
+
+def _plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
+    steps = canary_steps(deployment, view.pointer, _settings(view, deployment.digest))
+    at = deployment.rollout.step
+    if at >= 0 and at < len(steps) and not step_is_over(deployment.rollout, steps[at], view.tasks, now):
+        yield from _wait(deployment, "canary", describe_step(at, steps), now)
+    elif at + 1 < len(steps):
+        yield EnterStep(deployment.id, at + 1, steps[at + 1].weight)
+    else:
+        yield Activate(deployment.id, "all canary steps passed" if steps else "health and smoke tasks passed")
+
+
+# --- replicas --------------------------------------------------------------------------------------------------------
+
+
+def _plan_retired(view: RingView, now: float) -> Iterator[Action]:
+    in_use = {deployment.digest for deployment in (view.deployment, view.rollback) if deployment is not None}
+    for retired in view.pointer.retired:
+        if retired.digest not in in_use and now - retired.at >= _settings(view, retired.digest).warm:
+            yield ForgetRetired(retired.digest)
+
+
+def _plan_starts(view: RingView, now: float) -> Iterator[Action]:
+    observed = {(replica.digest, replica.index): replica for replica in view.replicas}
+    for digest in wanted_digests(view):
+        for index in range(_settings(view, digest).replicas):
+            replica = observed.get((digest, index))
+            if replica is None:
+                yield StartReplica(digest, index, 1)
+            elif replica.state is ReplicaState.EXITED:
+                attempt, earliest = next_attempt(replica)
+                if now >= earliest:
+                    yield StartReplica(digest, index, attempt)
+
+
+def _plan_stops(view: RingView, now: float) -> Iterator[Action]:
+    """A replica that nobody wants is stopped once it is out of the routes and has finished what it was doing."""
+    wanted = set(wanted_digests(view))
+    for replica in view.replicas:
+        release = view.releases.get(replica.digest)
+        settings = release.spec.ring(replica.ring) if release is not None else None
+        if replica.digest in wanted and replica.index < _settings(view, replica.digest).replicas:
+            continue
+        grace = settings.stop_grace if settings else RingSettings(replica.ring).stop_grace
+        drain = settings.drain if settings else RingSettings(replica.ring).drain
+        since = view.draining_since.get(replica.id)
+        if replica.state is ReplicaState.STOPPING or not view.routed:
+            continue
+        if replica.state is ReplicaState.EXITED:
+            yield StopReplica(replica.id, grace)
+        elif since is None:
+            yield BeginDrain(replica.id)
+        elif now - since >= drain or not view.active_requests.get(replica.digest, 0):
+            yield StopReplica(replica.id, grace)
+
+
+def wanted_digests(view: RingView) -> tuple[Digest, ...]:
+    """The releases that must run: those the pointer names, and those being deployed."""
+    started = (Phase.DEPLOYING, Phase.VALIDATING)
+    deployed = [
+        deployment.digest
+        for deployment in (view.deployment, view.rollback)
+        if deployment is not None and deployment.phase in started and deployment.abort is None
+    ]
+    return tuple(dict.fromkeys([*warm_digests(view.pointer), *deployed]))
+
+
+def _is_warm(view: RingView, digest: Digest) -> bool:
+    return digest in warm_digests(view.pointer) and any(
+        replica.digest == digest and replica.state is ReplicaState.READY for replica in view.replicas
+    )
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _wait(deployment: Deployment, type_: str, message: str, now: float) -> Iterator[Action]:
+    """Only when it says something new, so that a ring at rest plans nothing."""
+    current = deployment.condition
+    if current is None or (current.type, current.message) != (type_, message):
+        yield Wait(deployment.id, Condition(type_, message, now))
+
+
+def _settings(view: RingView, digest: Digest) -> RingSettings:
+    release = view.releases[digest]
+    return release.spec.ring(view.pointer.ring) or RingSettings(view.pointer.ring)
+
+
+def _version(view: RingView, digest: Digest | None) -> str:
+    if digest is None:
+        return "nothing"
+    release = view.releases.get(digest)
+    return release.version if release is not None else short_digest(digest)
+
+
+def _describe_exit(replica: ReplicaStatus) -> str:
+    code = replica.exit_code
+    how = f"ended by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return f"{how} after {replica.attempt} starts" + (f" ({replica.message})" if replica.message else "")
+
+
+def _describe_unready(replicas: list[ReplicaStatus]) -> str:
+    unready = [replica for replica in replicas if replica.state is not ReplicaState.READY]
+    if not unready:
+        return "no replica could be started"
+    first = unready[0]
+    if first.state is ReplicaState.EXITED:
+        return f"replica {first.index} {_describe_exit(first)}"
+    return f"replica {first.index}: {first.message or 'no answer from its health endpoint'}"

@@ -1,0 +1,197 @@
+"""Who may do what, and which gates a deployment must pass before it starts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from turnout.domain.errors import Conflict, Forbidden, NotFound, PolicyRefused
+from turnout.domain.models import (
+    Approval,
+    Deployment,
+    Digest,
+    Pointer,
+    Quarantine,
+    Release,
+    ReplicaState,
+    ReplicaStatus,
+    short_digest,
+)
+
+
+class Role(StrEnum):
+    """What a token may be used for."""
+
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    DEVELOPER = "developer"
+    APPROVER = "approver"
+    VIEWER = "viewer"
+
+
+class Verb(StrEnum):
+    """What somebody wants to do."""
+
+    READ = "read"
+    BUILD = "build"
+    DEPLOY = "deploy"
+    APPROVE = "approve"
+    ROLL_BACK = "roll back"
+    OVERRIDE = "override a policy"
+    ADMINISTER = "administer"
+
+
+_ALLOWED: dict[Role, frozenset[Verb]] = {
+    Role.ADMIN: frozenset(Verb),
+    Role.OPERATOR: frozenset({Verb.READ, Verb.BUILD, Verb.DEPLOY, Verb.APPROVE, Verb.ROLL_BACK}),
+    Role.DEVELOPER: frozenset({Verb.READ, Verb.BUILD, Verb.DEPLOY}),
+    Role.APPROVER: frozenset({Verb.READ, Verb.APPROVE}),
+    Role.VIEWER: frozenset({Verb.READ}),
+}
+
+
+def check_allowed(actor: str, role: Role, verb: Verb, ring: str | None = None) -> None:
+    """Raise `Forbidden` unless the role holds the verb. Developers do not deploy to a ring named production."""
+    if verb not in _ALLOWED[role] or (role is Role.DEVELOPER and verb is Verb.DEPLOY and ring == "production"):
+        where = f" in {ring}" if ring else ""
+        raise Forbidden(
+            f"{actor} has the role {role} and may not {verb}{where}",
+            hint="use a token with a role that may: `turnout tokens create NAME --role ROLE`",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalStatus:
+    """How far the approvals of (digest, ring) have come."""
+
+    needed: int
+    approvers: tuple[str, ...]
+    rejected_by: str | None
+    author_alone: bool
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether the gate is open."""
+        return self.rejected_by is None and len(self.approvers) >= self.needed and not self.author_alone
+
+    def describe(self) -> str:
+        """One sentence for a person."""
+        if self.rejected_by is not None:
+            return f"rejected by {self.rejected_by}"
+        have = f"{len(self.approvers)} of {self.needed} approvals"
+        if self.approvers:
+            have += f" ({', '.join(self.approvers)})"
+        if self.author_alone and len(self.approvers) >= self.needed:
+            have += "; one must come from somebody other than the release's author"
+        return have
+
+
+def approvals_needed(candidate: Release, stable: Release | None, ring: str) -> int:
+    """The larger of what the candidate and the stable release ask: a release cannot lower the bar it must pass."""
+    settings = [release.spec.ring(ring) for release in (candidate, stable) if release is not None]
+    return max((ring_settings.approvals for ring_settings in settings if ring_settings is not None), default=0)
+
+
+def assess_approvals(needed: int, author: str, approvals: Iterable[Approval], now: float) -> ApprovalStatus:
+    """Count the unexpired decisions; each approver's latest one holds. The author alone never suffices."""
+    latest: dict[str, Approval] = {}
+    for approval in sorted(approvals, key=lambda a: a.at):
+        latest[approval.approver] = approval
+    valid = [approval for approval in latest.values() if approval.expires_at > now]
+    rejected = next((approval.approver for approval in valid if not approval.approved), None)
+    approvers = tuple(sorted(approval.approver for approval in valid if approval.approved))
+    return ApprovalStatus(needed, approvers, rejected, author_alone=needed > 0 and set(approvers) <= {author})
+
+
+@dataclass(frozen=True, slots=True)
+class RingFacts:
+    """What the policy gate looks at before a deployment is accepted."""
+
+    release: Release
+    ring: str
+    pointers: tuple[Pointer, ...]  # of all rings of the agent
+    in_progress: Deployment | None
+    quarantine: Quarantine | None
+    replicas: tuple[ReplicaStatus, ...]  # of the agent, in all rings
+
+
+def check_deploy(facts: RingFacts, override: str | None) -> tuple[str, ...]:
+    """Whether a direct deployment may start. Returns what the override overrode; raises otherwise.
+
+    The first ring takes any release; a later ring takes only what is active in the ring before it, by promotion.
+    """
+    rings = [ring.name for ring in facts.release.spec.rings]
+    _check_ring(facts)
+    _check_idle(facts)
+    broken = list(_quarantine_problems(facts))
+    if rings.index(facts.ring) > 0:
+        broken.append(f"{facts.ring} is not the first ring; releases come to it by promotion from {_before(facts)}")
+    return _overridden(
+        broken, override, hint=f"deploy to {rings[0]} and promote, or give --override REASON as an admin"
+    )
+
+
+def check_promotion(facts: RingFacts, source_ring: str, override: str | None) -> tuple[str, ...]:
+    """Whether a promotion from `source_ring` may start: sequential, and the source is active and healthy."""
+    _check_ring(facts)
+    _check_idle(facts)
+    rings = [ring.name for ring in facts.release.spec.rings]
+    broken = list(_quarantine_problems(facts))
+    source = next((pointer for pointer in facts.pointers if pointer.ring == source_ring), None)
+    if source_ring not in rings or rings.index(source_ring) != rings.index(facts.ring) - 1:
+        broken.append(f"rings are passed in order ({' → '.join(rings)}); {facts.ring} comes after {_before(facts)}")
+    if source is None or source.stable != facts.release.digest:
+        broken.append(f"{facts.release.version} is not the active release of {source_ring}")
+    elif not _healthy(facts, source_ring):
+        broken.append(f"{facts.release.version} is not healthy in {source_ring}: none of its replicas is ready")
+    return _overridden(broken, override, hint="mend the source ring first, or give --override REASON as an admin")
+
+
+def _check_ring(facts: RingFacts) -> None:
+    rings = [ring.name for ring in facts.release.spec.rings]
+    if facts.ring not in rings:
+        raise NotFound(
+            f"release {facts.release.version} of {facts.release.agent} has no ring {facts.ring!r}",
+            hint=f"its rings are {', '.join(rings)}; rings are declared in turnout.toml",
+        )
+
+
+def _check_idle(facts: RingFacts) -> None:
+    running = facts.in_progress
+    if running is not None:
+        raise Conflict(
+            f"deployment {running.id} of {short_digest(running.digest)} is in progress in {facts.ring} ({running.phase})",
+            hint=f"wait for it (`turnout deployments status {running.id}`) or end it (`turnout rollout abort "
+            f"{running.agent} --ring {running.ring}`)",
+        )
+
+
+def _quarantine_problems(facts: RingFacts) -> Sequence[str]:
+    found = facts.quarantine
+    return () if found is None else (f"{facts.release.version} is in quarantine: {found.reason} (by {found.actor})",)
+
+
+def _healthy(facts: RingFacts, ring: str) -> bool:
+    return any(
+        replica.ring == ring and replica.digest == facts.release.digest and replica.state is ReplicaState.READY
+        for replica in facts.replicas
+    )
+
+
+def _before(facts: RingFacts) -> str:
+    rings = [ring.name for ring in facts.release.spec.rings]
+    return rings[max(0, rings.index(facts.ring) - 1)]
+
+
+def _overridden(broken: list[str], override: str | None, *, hint: str) -> tuple[str, ...]:
+    if broken and override is None:
+        raise PolicyRefused("; ".join(broken), hint=hint)
+    return tuple(broken)
+
+
+def check_known_digest(digest: Digest | None, ring: str, agent: str) -> Digest:
+    """The stable digest of a ring, or `Conflict` when the ring has none."""
+    if digest is None:
+        raise Conflict(f"ring {ring} of {agent} has no active release yet", hint="deploy or promote one to it first")
+    return digest

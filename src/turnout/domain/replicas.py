@@ -1,0 +1,48 @@
+"""Releases → the replicas that a ring should run, and when one that ended is started again. Pure."""
+
+from __future__ import annotations
+
+from turnout.domain.models import Release, ReplicaSpec, ReplicaState, ReplicaStatus, RingSettings
+
+STEADY_SECONDS = 60.0  # a replica that ran this long starts again at once and with a fresh count
+LONGEST_BACKOFF = 30.0
+CRASH_LOOP_ATTEMPTS = 4  # a new release that needs more starts than this is given up
+
+
+def build_replica_spec(release: Release, ring: RingSettings, index: int, attempt: int) -> ReplicaSpec:
+    """What the runtime needs to start one replica of a release in a ring."""
+    spec = release.spec
+    env = {
+        **spec.env,
+        **ring.env,
+        "TURNOUT_AGENT": release.agent,
+        "TURNOUT_RING": ring.name,
+        "TURNOUT_RELEASE": release.digest,
+        "TURNOUT_VERSION": release.version,
+    }
+    return ReplicaSpec(
+        agent=release.agent,
+        ring=ring.name,
+        digest=release.digest,
+        index=index,
+        attempt=attempt,
+        start=spec.start,
+        env=env,
+        health=spec.health,
+        limits=spec.limits,
+        lock=spec.lock,
+        python=spec.python,
+    )
+
+
+def next_attempt(status: ReplicaStatus) -> tuple[int, float]:
+    """For a replica that ended: the number of its next start, and the earliest time for it."""
+    ended = status.exited_at if status.exited_at is not None else status.started_at
+    if ended - status.started_at >= STEADY_SECONDS:
+        return 1, ended
+    return status.attempt + 1, ended + min(LONGEST_BACKOFF, 0.5 * 2 ** (status.attempt - 1))
+
+
+def in_crash_loop(status: ReplicaStatus) -> bool:
+    """Whether a replica ended so often in a row that starting it once more tells nothing new."""
+    return status.state is ReplicaState.EXITED and status.attempt >= CRASH_LOOP_ATTEMPTS

@@ -1,0 +1,31 @@
+"""The canary part of a deployment: its steps, and what must hold at each. Pure."""
+
+from __future__ import annotations
+
+from turnout.domain.models import FULL_WEIGHT, CanaryStep, Deployment, Kind, Pointer, RingSettings, Rollout
+
+
+def canary_steps(deployment: Deployment, pointer: Pointer, settings: RingSettings) -> tuple[CanaryStep, ...]:
+    """The steps of a deployment. None where there is no stable release to compare with, and none for a rollback."""
+    if deployment.kind is Kind.ROLLBACK or pointer.stable is None or pointer.stable == deployment.digest:
+        return ()
+    return settings.canary
+
+
+def step_is_over(rollout: Rollout, step: CanaryStep, tasks: int, now: float) -> bool:
+    """Whether both the time and the number of tasks of the step have been reached, or somebody asked to go on."""
+    return rollout.advance or (now - rollout.entered_at >= step.duration and tasks >= step.tasks)
+
+
+def describe_step(index: int, steps: tuple[CanaryStep, ...]) -> str:
+    """Such as `step 1 of 3: 10 % until 60 s and 50 tasks`."""
+    step = steps[index]
+    return (
+        f"step {index + 1} of {len(steps)}: {format_weight(step.weight)} until {step.duration:g} s "
+        f"and {step.tasks} tasks"
+    )
+
+
+def format_weight(weight: int) -> str:
+    """Basis points as a percentage for people."""
+    return f"{weight * 100 / FULL_WEIGHT:g} %"
