@@ -7,20 +7,29 @@ on every implementation, the fake included.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from turnout.domain.events import Event
 from turnout.domain.models import (
+    Approval,
+    Deployment,
     Digest,
     HealthCheck,
+    Pointer,
+    Quarantine,
     Release,
     ReplicaSpec,
     ReplicaStatus,
     Routes,
     SmokeResult,
     SmokeTask,
+    Task,
 )
+from turnout.domain.phases import Phase
+from turnout.domain.policy import Role
 
 
 class Clock(Protocol):
@@ -126,3 +135,186 @@ class AccessLog(Protocol):
 
     def read(self, cursor: str | None, limit: int = 5_000) -> AccessLogChunk:
         """Complete lines after the cursor (None: from the oldest kept). Survives rotation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to act on something. `token` grows with every change of holder and guards every write."""
+
+    name: str
+    holder: str
+    token: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token as it is stored: its SHA-256, never itself."""
+
+    name: str
+    role: Role
+    digest: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event with its place in the order of all events."""
+
+    seq: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """What a write with an idempotency key answered the first time."""
+
+    fingerprint: str
+    status: int
+    body: str
+
+
+class Snapshot(Protocol):
+    """Consistent reads."""
+
+    def agents(self) -> tuple[str, ...]:
+        """All agents, by name."""
+
+    def release(self, digest: Digest) -> Release | None:
+        """One release."""
+
+    def release_tagged(self, agent: str, tag: str) -> Release | None:
+        """The release that a version tag points at."""
+
+    def releases(self, agent: str) -> tuple[Release, ...]:
+        """All releases of an agent, newest first."""
+
+    def tags(self, agent: str) -> dict[str, Digest]:
+        """Every version tag of an agent."""
+
+    def deployment(self, deployment_id: str) -> Deployment | None:
+        """One deployment."""
+
+    def deployments(
+        self, agent: str | None = None, ring: str | None = None, limit: int = 50
+    ) -> tuple[Deployment, ...]:
+        """Deployments, newest first."""
+
+    def unfinished(self, agent: str, ring: str) -> tuple[Deployment, ...]:
+        """Those of a ring that are in progress or rolling back, oldest first."""
+
+    def unprepared(self) -> int:
+        """How many deployments are in `building` and occupy a build slot."""
+
+    def pointer(self, agent: str, ring: str) -> Pointer:
+        """The pointer of a ring; an empty one if nothing was ever routed there."""
+
+    def pointers(self, agent: str | None = None) -> tuple[Pointer, ...]:
+        """All pointers, by agent and ring."""
+
+    def approvals(self, agent: str, ring: str, digest: Digest) -> tuple[Approval, ...]:
+        """Every decision about a digest in a ring, oldest first."""
+
+    def quarantine(self, agent: str, digest: Digest) -> Quarantine | None:
+        """Why a release is in quarantine, if it is."""
+
+    def replicas(self, agent: str | None = None) -> tuple[ReplicaStatus, ...]:
+        """The replicas as the controller last saw them."""
+
+    def events(
+        self,
+        after: int = 0,
+        *,
+        agent: str | None = None,
+        ring: str | None = None,
+        deployment: str | None = None,
+        newest_first: bool = False,
+        limit: int = 200,
+    ) -> tuple[StoredEvent, ...]:
+        """Events with a sequence number above `after`, in order."""
+
+    def count_tasks(self, agent: str, ring: str, digest: Digest, since: float) -> int:
+        """Distinct tasks that a release of a ring got since a time."""
+
+    def task_counts(self, agent: str) -> dict[tuple[str, Digest], tuple[int, int]]:
+        """(ring, digest) → requests served, and how many of them failed (status 5xx)."""
+
+    def access_cursor(self) -> str | None:
+        """How far the access log has been read."""
+
+    def token(self, digest: str) -> TokenRecord | None:
+        """The token with this SHA-256."""
+
+    def tokens(self) -> tuple[TokenRecord, ...]:
+        """All tokens, by name."""
+
+    def response(self, actor: str, key: str) -> StoredResponse | None:
+        """The answer recorded under an idempotency key of an actor."""
+
+
+class Transaction(Snapshot, Protocol):
+    """Reads and writes that commit together, or not at all when an exception leaves the block."""
+
+    def add_agent(self, name: str, at: float) -> None:
+        """Make an agent known; changes nothing if it is."""
+
+    def add_release(self, release: Release, config: bytes) -> None:
+        """Record a release with its config component; its version becomes a tag."""
+
+    def add_tag(self, agent: str, tag: str, digest: Digest) -> None:
+        """Let a tag point at a release. Raises `Conflict` when it points at another."""
+
+    def add_deployment(self, deployment: Deployment) -> None:
+        """Record a new deployment. Raises `Conflict` when one is in progress in the ring."""
+
+    def save_deployment(self, deployment: Deployment) -> None:
+        """Write everything of a deployment but its state."""
+
+    def move(self, deployment: Deployment, target: Phase, *, at: float, actor: str, reason: str) -> Deployment:
+        """The one door for state changes: checks the table, writes state and event. Returns what is stored now.
+
+        Raises `IllegalTransition`; `LeaseLost` when the stored state is no longer the one of `deployment`.
+        """
+
+    def save_pointer(self, pointer: Pointer, *, actor: str, reason: str) -> None:
+        """Write a pointer and its event."""
+
+    def add_approval(self, approval: Approval) -> None:
+        """Record a decision."""
+
+    def add_quarantine(self, quarantine: Quarantine) -> None:
+        """Put a release into quarantine; the first reason stays."""
+
+    def save_replicas(self, statuses: Iterable[ReplicaStatus]) -> None:
+        """Replace what is known of all replicas."""
+
+    def emit(self, event: Event) -> int:
+        """Append an event; returns its sequence number."""
+
+    def add_tasks(self, tasks: Iterable[Task], cursor: str) -> int:
+        """Record tasks and the cursor after them together. Known requests are skipped; returns how many were new."""
+
+    def acquire_lease(self, name: str, holder: str, now: float, ttl: float) -> Lease | None:
+        """The lease if it is free, expired or already the holder's; None if another holds it."""
+
+    def check_lease(self, lease: Lease, now: float) -> None:
+        """Raise `LeaseLost` unless the lease is still held."""
+
+    def add_token(self, token: TokenRecord) -> None:
+        """Record a token. Raises `Conflict` when the name is taken."""
+
+    def remove_token(self, name: str) -> None:
+        """Forget a token. Raises `NotFound`."""
+
+    def add_response(self, actor: str, key: str, response: StoredResponse, at: float) -> None:
+        """Record what a write answered, for a day."""
+
+
+class Store(Protocol):
+    """The state of an instance."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Reads of one moment."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Reads and writes that commit together. Raises `StorageFull` when the disk is full."""

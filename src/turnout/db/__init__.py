@@ -1,0 +1,1 @@
+"""State in SQL: tables, the store, migrations. SQLAlchemy lives here and nowhere else."""

@@ -1,0 +1,245 @@
+"""The tables. Invariants that the database itself can hold are constraints here.
+
+One active deployment a ring, and one in progress (a rollback may start beside it), are partial unique indexes: no code
+path can commit anything else.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import JSON
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_DIGEST = String(71)
+_NAME = String(64)
+_SEQ = BigInteger().with_variant(Integer, "sqlite")
+
+agents = Table("agents", metadata, Column("name", _NAME, primary_key=True), Column("created_at", Float, nullable=False))
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("digest", _DIGEST, primary_key=True),
+    Column("agent", _NAME, ForeignKey("agents.name"), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("components", JSON, nullable=False),
+    Column("config", LargeBinary, nullable=False),
+    Column("author", String(128), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("git_sha", String(64)),
+    Index(None, "agent", "created_at"),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("agent", _NAME, primary_key=True),
+    Column("tag", String(128), primary_key=True),
+    Column("digest", _DIGEST, ForeignKey("releases.digest"), nullable=False),
+)
+
+_IN_PROGRESS = "phase IN ('queued', 'building', 'deploying', 'validating')"
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("agent", _NAME, ForeignKey("agents.name"), nullable=False),
+    Column("ring", _NAME, nullable=False),
+    Column("digest", _DIGEST, ForeignKey("releases.digest"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("phase_at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("quarantine", Boolean, nullable=False),
+    Column("condition", JSON),
+    Column("source_ring", _NAME),
+    Column("override", Text),
+    Column("rollout", JSON, nullable=False),
+    Column("prepared", Boolean, nullable=False),
+    Column("smoke_passed", Boolean, nullable=False),
+    Column("abort", JSON),
+    Index(None, "agent", "ring", "created_at"),
+    Index(
+        "uq_deployments_active",
+        "agent",
+        "ring",
+        unique=True,
+        sqlite_where=text("phase = 'active'"),
+        postgresql_where=text("phase = 'active'"),
+    ),
+    Index(
+        "uq_deployments_in_progress",
+        "agent",
+        "ring",
+        unique=True,
+        sqlite_where=text(f"{_IN_PROGRESS} AND kind <> 'rollback'"),
+        postgresql_where=text(f"{_IN_PROGRESS} AND kind <> 'rollback'"),
+    ),
+    Index(
+        "uq_deployments_rollback",
+        "agent",
+        "ring",
+        unique=True,
+        sqlite_where=text(f"{_IN_PROGRESS} AND kind = 'rollback'"),
+        postgresql_where=text(f"{_IN_PROGRESS} AND kind = 'rollback'"),
+    ),
+    Index(
+        "ix_deployments_unfinished",
+        "phase",
+        sqlite_where=text(f"{_IN_PROGRESS} OR phase = 'rolling_back'"),
+        postgresql_where=text(f"{_IN_PROGRESS} OR phase = 'rolling_back'"),
+    ),
+)
+
+pointers = Table(
+    "pointers",
+    metadata,
+    Column("agent", _NAME, ForeignKey("agents.name"), primary_key=True),
+    Column("ring", _NAME, primary_key=True),
+    Column("stable", _DIGEST),
+    Column("candidate", _DIGEST),
+    Column("weight", Integer, nullable=False),
+    Column("last_good", _DIGEST),
+    Column("active_deployment", String(40), ForeignKey("deployments.id")),
+    Column("retired", JSON, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", _SEQ, primary_key=True, autoincrement=True),
+    Column("agent", _NAME, nullable=False),
+    Column("ring", _NAME, nullable=False),
+    Column("digest", _DIGEST, ForeignKey("releases.digest"), nullable=False),
+    Column("approver", String(128), nullable=False),
+    Column("approved", Boolean, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("comment", Text, nullable=False),
+    Index(None, "agent", "ring", "digest"),
+)
+
+quarantines = Table(
+    "quarantines",
+    metadata,
+    Column("agent", _NAME, primary_key=True),
+    Column("digest", _DIGEST, ForeignKey("releases.digest"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("agent", _NAME, nullable=False),
+    Column("ring", _NAME, nullable=False),
+    Column("digest", _DIGEST, nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("address", String(64)),
+    Column("pid", Integer),
+    Column("started_at", Float, nullable=False),
+    Column("exited_at", Float),
+    Column("exit_code", Integer),
+    Column("message", Text, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("type", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("agent", _NAME),
+    Column("ring", _NAME),
+    Column("deployment", String(40)),
+    Column("data", JSON, nullable=False),
+    Index(None, "agent", "ring", "seq"),
+    Index(None, "deployment", "seq"),
+    sqlite_autoincrement=True,
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("request", String(64), primary_key=True),
+    Column("task", String(256), nullable=False),
+    Column("agent", _NAME, nullable=False),
+    Column("ring", _NAME, nullable=False),
+    Column("release", _DIGEST),
+    Column("at", Float, nullable=False),
+    Column("duration", Float, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("method", String(16), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("bytes_in", BigInteger, nullable=False),
+    Column("bytes_out", BigInteger, nullable=False),
+    Column("flags", String(64), nullable=False),
+    Index(None, "agent", "ring", "release", "at"),
+    Index(None, "task"),
+)
+
+cursors = Table("cursors", metadata, Column("name", _NAME, primary_key=True), Column("value", Text, nullable=False))
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(160), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("digest"),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("actor", String(128), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index(None, "at"),
+)

@@ -1,0 +1,254 @@
+"""ports.Transaction on a SQLAlchemy connection: every write, and the events that belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from turnout.db import rows
+from turnout.db.snapshot import ACCESS_LOG, SqlSnapshot
+from turnout.db.tables import (
+    agents,
+    approvals,
+    cursors,
+    deployments,
+    events,
+    leases,
+    pointers,
+    quarantines,
+    releases,
+    replicas,
+    responses,
+    tags,
+    tasks,
+    tokens,
+)
+from turnout.domain.errors import Conflict, LeaseLost, NotFound
+from turnout.domain.events import Event, EventType
+from turnout.domain.models import Approval, Deployment, Digest, Pointer, Quarantine, Release, ReplicaStatus, Task
+from turnout.domain.phases import Phase, check_transition
+from turnout.ports import Lease, StoredResponse, TokenRecord
+
+_KEEP_RESPONSES = 86_400.0  # an idempotency key is honoured for a day
+
+
+class SqlTransaction(SqlSnapshot):
+    """Reads and writes; see the port for the meaning of each."""
+
+    def add_agent(self, name: str, at: float) -> None:
+        """Make an agent known; changes nothing if it is."""
+        self._insert_new(agents, [{"name": name, "created_at": at}])
+
+    def add_release(self, release: Release, config: bytes) -> None:
+        """Record a release with its config component; its version becomes a tag."""
+        self._insert_new(releases, [rows.release_to_row(release, config)])
+        self.add_tag(release.agent, release.version, release.digest)
+
+    def add_tag(self, agent: str, tag: str, digest: Digest) -> None:
+        """Let a tag point at a release. Raises `Conflict` when it points at another."""
+        self._insert_new(tags, [{"agent": agent, "tag": tag, "digest": digest}])
+        stored = self._connection.scalar(select(tags.c.digest).where(tags.c.agent == agent, tags.c.tag == tag))
+        if stored != digest:
+            raise Conflict(
+                f"the version {tag} of {agent} already names {stored}",
+                hint="a version never moves to another release: choose a new one with --tag",
+            )
+
+    def add_deployment(self, deployment: Deployment) -> None:
+        """Record a new deployment. Raises `Conflict` when one is in progress in the ring."""
+        try:
+            self._connection.execute(insert(deployments).values(rows.deployment_to_row(deployment)))
+        except IntegrityError as error:
+            raise Conflict(
+                f"another {deployment.kind} is in progress in {deployment.ring} of {deployment.agent}",
+                hint=f"see `turnout status {deployment.agent}`",
+            ) from error
+        self.emit(
+            _event(
+                EventType.DEPLOYMENT_CREATED,
+                deployment,
+                deployment.created_at,
+                deployment.actor,
+                digest=deployment.digest,
+                kind=deployment.kind.value,
+                reason=deployment.reason,
+            )
+        )
+
+    def save_deployment(self, deployment: Deployment) -> None:
+        """Write everything of a deployment but its state."""
+        values = rows.deployment_to_row(deployment)
+        for fixed in ("id", "phase", "phase_at"):
+            del values[fixed]
+        self._connection.execute(update(deployments).where(deployments.c.id == deployment.id).values(values))
+
+    def move(self, deployment: Deployment, target: Phase, *, at: float, actor: str, reason: str) -> Deployment:
+        """The one door for state changes: checks the table, writes state and event."""
+        check_transition(deployment.phase, target)
+        changed = self._connection.execute(
+            update(deployments)
+            .where(deployments.c.id == deployment.id, deployments.c.phase == deployment.phase.value)
+            .values(phase=target.value, phase_at=at, condition=None)
+        )
+        if changed.rowcount != 1:
+            raise LeaseLost(f"deployment {deployment.id} is no longer in {deployment.phase}")
+        self.emit(
+            _event(
+                EventType.DEPLOYMENT_TRANSITIONED,
+                deployment,
+                at,
+                actor,
+                **{"from": deployment.phase.value, "to": target.value, "reason": reason},
+            )
+        )
+        return replace(deployment, phase=target, phase_at=at, condition=None)
+
+    def save_pointer(self, pointer: Pointer, *, actor: str, reason: str) -> None:
+        """Write a pointer and its event."""
+        values = rows.pointer_to_row(pointer)
+        changed = self._connection.execute(
+            update(pointers).where(pointers.c.agent == pointer.agent, pointers.c.ring == pointer.ring).values(values)
+        )
+        if changed.rowcount == 0:
+            self._connection.execute(insert(pointers).values(values))
+        self.emit(
+            Event(
+                EventType.POINTER_CHANGED,
+                pointer.changed_at,
+                actor,
+                pointer.agent,
+                pointer.ring,
+                pointer.active_deployment,
+                {
+                    "stable": pointer.stable,
+                    "candidate": pointer.candidate,
+                    "weight": pointer.weight,
+                    "last_good": pointer.last_good,
+                    "generation": pointer.generation,
+                    "reason": reason,
+                },
+            )
+        )
+
+    def add_approval(self, approval: Approval) -> None:
+        """Record a decision."""
+        values = {name: getattr(approval, name) for name in Approval.__dataclass_fields__}
+        self._connection.execute(insert(approvals).values(values))
+        type_ = EventType.APPROVAL_GIVEN if approval.approved else EventType.APPROVAL_REJECTED
+        data = {"digest": approval.digest, "expires_at": approval.expires_at, "comment": approval.comment}
+        self.emit(Event(type_, approval.at, approval.approver, approval.agent, approval.ring, None, data))
+
+    def add_quarantine(self, quarantine: Quarantine) -> None:
+        """Put a release into quarantine; the first reason stays."""
+        values = {name: getattr(quarantine, name) for name in Quarantine.__dataclass_fields__}
+        if self._insert_new(quarantines, [values]):
+            data = {"digest": quarantine.digest, "reason": quarantine.reason}
+            self.emit(
+                Event(EventType.RELEASE_QUARANTINED, quarantine.at, quarantine.actor, quarantine.agent, data=data)
+            )
+
+    def save_replicas(self, statuses: Iterable[ReplicaStatus]) -> None:
+        """Replace what is known of all replicas."""
+        self._connection.execute(delete(replicas))
+        values = [rows.replica_to_row(status) for status in statuses]
+        if values:
+            self._connection.execute(insert(replicas), values)
+
+    def emit(self, event: Event) -> int:
+        """Append an event; returns its sequence number."""
+        seq = self._connection.scalar(
+            insert(events)
+            .values(
+                type=event.type.value,
+                at=event.at,
+                actor=event.actor,
+                agent=event.agent,
+                ring=event.ring,
+                deployment=event.deployment,
+                data=dict(event.data),
+            )
+            .returning(events.c.seq)
+        )
+        return int(seq or 0)
+
+    def add_tasks(self, new_tasks: Iterable[Task], cursor: str) -> int:
+        """Record tasks and the cursor after them together; returns how many were new."""
+        added = self._insert_new(tasks, [rows.task_to_row(task) for task in new_tasks])
+        changed = self._connection.execute(update(cursors).where(cursors.c.name == ACCESS_LOG).values(value=cursor))
+        if changed.rowcount == 0:
+            self._connection.execute(insert(cursors).values(name=ACCESS_LOG, value=cursor))
+        return added
+
+    def acquire_lease(self, name: str, holder: str, now: float, ttl: float) -> Lease | None:
+        """The lease if it is free, expired or already the holder's; None if another holds it."""
+        row = self._one(select(leases).where(leases.c.name == name).with_for_update())
+        if row is None:
+            lease = Lease(name, holder, 1, now + ttl)
+            return lease if self._insert_new(leases, [_lease_row(lease)]) else None
+        if row["holder"] != holder and row["expires_at"] > now:
+            return None
+        token = row["token"] if row["holder"] == holder else row["token"] + 1
+        lease = Lease(name, holder, token, now + ttl)
+        self._connection.execute(update(leases).where(leases.c.name == name).values(_lease_row(lease)))
+        return lease
+
+    def check_lease(self, lease: Lease, now: float) -> None:
+        """Raise `LeaseLost` unless the lease is still held."""
+        query = select(leases.c.expires_at).where(
+            leases.c.name == lease.name, leases.c.holder == lease.holder, leases.c.token == lease.token
+        )
+        expires_at = self._connection.scalar(query.with_for_update())
+        if expires_at is None or expires_at <= now:
+            raise LeaseLost(f"the lease on {lease.name} is no longer held by {lease.holder}")
+
+    def add_token(self, token: TokenRecord) -> None:
+        """Record a token. Raises `Conflict` when the name is taken."""
+        values = {
+            "name": token.name,
+            "role": token.role.value,
+            "digest": token.digest,
+            "created_at": token.created_at,
+        }
+        if not self._insert_new(tokens, [values]):
+            raise Conflict(f"there is a token named {token.name}", hint="revoke it first, or choose another name")
+
+    def remove_token(self, name: str) -> None:
+        """Forget a token. Raises `NotFound`."""
+        if self._connection.execute(delete(tokens).where(tokens.c.name == name)).rowcount == 0:
+            raise NotFound(f"there is no token named {name}", hint="see `turnout tokens list`")
+
+    def add_response(self, actor: str, key: str, response: StoredResponse, at: float) -> None:
+        """Record what a write answered, for a day."""
+        self._connection.execute(delete(responses).where(responses.c.at < at - _KEEP_RESPONSES))
+        values = {
+            "actor": actor,
+            "key": key,
+            "fingerprint": response.fingerprint,
+            "status": response.status,
+            "body": response.body,
+            "at": at,
+        }
+        self._insert_new(responses, [values])
+
+    def _insert_new(self, table: Table, values: list[dict[str, Any]]) -> int:
+        """Insert what is not there yet; returns how many rows were new."""
+        if not values:
+            return 0
+        dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
+        statement = dialect.insert(table).on_conflict_do_nothing()
+        if len(values) == 1:
+            return self._connection.execute(statement, values[0]).rowcount
+        return self._connection.execute(statement, values).rowcount
+
+
+def _event(type_: EventType, deployment: Deployment, at: float, actor: str, **data: object) -> Event:
+    return Event(type_, at, actor, deployment.agent, deployment.ring, deployment.id, data)
+
+
+def _lease_row(lease: Lease) -> dict[str, Any]:
+    return {"name": lease.name, "holder": lease.holder, "token": lease.token, "expires_at": lease.expires_at}
