@@ -48,8 +48,8 @@ class RingView:
     rolling_back: tuple[Deployment, ...] = ()
     approvals: tuple[Approval, ...] = ()
     replicas: tuple[ReplicaStatus, ...] = ()
-    preparations: Mapping[Digest, Job] = field(default_factory=dict)
-    smoke: Mapping[str, Job] = field(default_factory=dict)  # by deployment id
+    preparations: Mapping[str, Job] = field(default_factory=dict)  # by deployment
+    smoke: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     slot_free: bool = True
     tasks: int = 0  # tasks that came to the candidate since its step began
     routed: bool = True  # the proxy has confirmed the routes that follow from the pointer
@@ -79,8 +79,9 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Start to unpack a release and to build its environment."""
+    """Start to unpack the release of a deployment and to build its environment."""
 
+    deployment: str
     digest: Digest
 
 
@@ -244,9 +245,9 @@ def _plan_queued(view: RingView, deployment: Deployment, now: float) -> Iterator
 
 def _plan_building(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
     if not deployment.prepared:
-        job = view.preparations.get(deployment.digest)
+        job = view.preparations.get(deployment.id)
         if job is None:
-            yield Prepare(deployment.digest)
+            yield Prepare(deployment.id, deployment.digest)
             yield from _wait(deployment, "preparing", "unpacking the release and building its environment", now)
         elif not job.over:
             yield from _wait(deployment, "preparing", "unpacking the release and building its environment", now)

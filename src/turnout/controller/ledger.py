@@ -1,0 +1,143 @@
+"""Writes what a plan decided: each action is one transaction, guarded by the lease, with its events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from turnout.domain.events import Event, EventType
+from turnout.domain.models import Deployment, Kind, Pointer, Quarantine, Rollout
+from turnout.domain.phases import IN_PROGRESS, Phase
+from turnout.domain.plan import (
+    Action,
+    Activate,
+    EnterStep,
+    ForgetRetired,
+    MarkPrepared,
+    MarkSmokePassed,
+    Move,
+    Retreat,
+    Wait,
+)
+from turnout.domain.pointers import activate, forget_retired, roll_back, shift_traffic, withdraw_candidate
+from turnout.domain.rollout import format_weight
+from turnout.ports import Clock, Lease, Store, Transaction
+
+ACTOR = "turnout"
+_WAY_TO_ACTIVE = (Phase.QUEUED, Phase.BUILDING, Phase.DEPLOYING, Phase.VALIDATING, Phase.ACTIVE)
+
+
+class Ledger:
+    """Applies the actions of a plan that change the state of a ring."""
+
+    def __init__(self, store: Store, clock: Clock, lease: Lease, build_slots: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease = lease
+        self._build_slots = build_slots
+
+    def write(self, agent: str, ring: str, action: Action) -> None:
+        """Apply one action. Raises `LeaseLost` when another worker holds the ring or changed it meanwhile."""
+        now = self._clock.now()
+        with self._store.transaction() as transaction:
+            transaction.check_lease(self._lease, now)
+            match action:
+                case Move():
+                    self._move(transaction, action, now)
+                case Activate():
+                    _activate(transaction, transaction.pointer(agent, ring), action, now)
+                case Retreat():
+                    _retreat(transaction, transaction.pointer(agent, ring), action, now)
+                case EnterStep():
+                    _enter_step(transaction, transaction.pointer(agent, ring), action, now)
+                case MarkPrepared() | MarkSmokePassed() | Wait():
+                    _note(transaction, action, now)
+                case ForgetRetired():
+                    pointer = forget_retired(transaction.pointer(agent, ring), action.digest, now)
+                    transaction.save_pointer(pointer, actor=ACTOR, reason="the warm time is over")
+                case _:
+                    raise AssertionError(f"not an action on the state: {action}")
+
+    def _move(self, transaction: Transaction, action: Move, now: float) -> None:
+        deployment = _fetch(transaction, action.deployment)
+        slots_taken = deployment.abort is None and transaction.unprepared() >= self._build_slots
+        if action.target is Phase.BUILDING and slots_taken:
+            return  # another ring was quicker; planned again when a slot is free
+        transaction.move(deployment, action.target, at=now, actor=ACTOR, reason=action.reason)
+
+
+def _activate(transaction: Transaction, pointer: Pointer, action: Activate, now: float) -> None:
+    """Exactly one active deployment at every commit: the old one leaves and the new one comes in one transaction."""
+    deployment = _fetch(transaction, action.deployment)
+    former = transaction.deployment(pointer.active_deployment) if pointer.active_deployment else None
+    rollback = deployment.kind is Kind.ROLLBACK
+    if former is not None:
+        target = Phase.ROLLING_BACK if rollback else Phase.SUPERSEDED
+        reason = action.reason if rollback else f"deployment {deployment.id} is active"
+        transaction.move(former, target, at=now, actor=deployment.actor if rollback else ACTOR, reason=reason)
+    if rollback and deployment.quarantine and pointer.stable is not None and pointer.stable != deployment.digest:
+        reason = f"rolled back in {deployment.ring}: {action.reason}"
+        transaction.add_quarantine(Quarantine(deployment.agent, pointer.stable, reason, deployment.actor, now))
+    for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
+        deployment = transaction.move(deployment, phase, at=now, actor=ACTOR, reason=action.reason)
+    change = roll_back if rollback else activate
+    transaction.save_pointer(
+        change(pointer, deployment.digest, deployment.id, now), actor=deployment.actor, reason=action.reason
+    )
+
+
+def _retreat(transaction: Transaction, pointer: Pointer, action: Retreat, now: float) -> None:
+    deployment = _fetch(transaction, action.deployment)
+    actor = deployment.abort.actor if deployment.abort else ACTOR
+    transaction.move(deployment, Phase.ROLLING_BACK, at=now, actor=actor, reason=action.reason)
+    if pointer.candidate == deployment.digest:
+        transaction.save_pointer(withdraw_candidate(pointer, now), actor=actor, reason=action.reason)
+    if action.quarantine:
+        reason = f"taken out of the canary in {deployment.ring}: {action.reason}"
+        transaction.add_quarantine(Quarantine(deployment.agent, deployment.digest, reason, actor, now))
+
+
+def _enter_step(transaction: Transaction, pointer: Pointer, action: EnterStep, now: float) -> None:
+    deployment = _fetch(transaction, action.deployment)
+    _check_in_progress(deployment)
+    transaction.save_deployment(replace(deployment, rollout=Rollout(action.step, now), condition=None))
+    reason = f"canary step {action.step + 1}: {format_weight(action.weight)}"
+    changed = shift_traffic(pointer, deployment.digest, action.weight, now)
+    transaction.save_pointer(changed, actor=ACTOR, reason=reason)
+    data = {"step": action.step + 1, "weight": action.weight / 100}
+    transaction.emit(_event(EventType.ROLLOUT_STEPPED, deployment, now, data))
+
+
+def _note(transaction: Transaction, action: MarkPrepared | MarkSmokePassed | Wait, now: float) -> None:
+    """What a deployment has reached or waits for inside its state."""
+    deployment = _fetch(transaction, action.deployment)
+    _check_in_progress(deployment)
+    data: dict[str, object] = {}
+    match action:
+        case Wait():
+            deployment = replace(deployment, condition=action.condition)
+            type_ = EventType.DEPLOYMENT_WAITING
+            data = {"condition": action.condition.type, "message": action.condition.message}
+        case MarkPrepared():
+            deployment = replace(deployment, prepared=True, condition=None)
+            type_ = EventType.DEPLOYMENT_PREPARED
+        case MarkSmokePassed():
+            deployment = replace(deployment, smoke_passed=True, condition=None)
+            type_ = EventType.DEPLOYMENT_SMOKE_PASSED
+    transaction.save_deployment(deployment)
+    transaction.emit(_event(type_, deployment, now, data))
+
+
+def _fetch(transaction: Transaction, deployment_id: str) -> Deployment:
+    deployment = transaction.deployment(deployment_id)
+    if deployment is None:
+        raise AssertionError(f"a plan named deployment {deployment_id}, which does not exist")
+    return deployment
+
+
+def _check_in_progress(deployment: Deployment) -> None:
+    if deployment.phase not in IN_PROGRESS:
+        raise AssertionError(f"deployment {deployment.id} is over ({deployment.phase})")
+
+
+def _event(type_: EventType, deployment: Deployment, now: float, data: dict[str, object]) -> Event:
+    return Event(type_, now, ACTOR, deployment.agent, deployment.ring, deployment.id, data)

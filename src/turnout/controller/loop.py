@@ -1,0 +1,147 @@
+"""The controller's threads: rings that are due are reconciled, rings that are woken at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from turnout.controller.ingest import Ingest
+from turnout.controller.jobs import Jobs
+from turnout.controller.publish import Publisher
+from turnout.controller.reconcile import BUSY_SECONDS, CALM_SECONDS, Parts, Reconciler
+from turnout.domain.errors import LeaseLost, TurnoutError
+from turnout.domain.models import ReplicaStatus
+
+log = logging.getLogger(__name__)
+
+INGEST_SECONDS = 0.2
+Ring = tuple[str, str]
+
+
+class Controller:
+    """Start it once; `wake` it whenever something of a ring may have changed."""
+
+    def __init__(self, parts: Parts, ingest: Ingest, workers: int = 3) -> None:
+        self._parts = parts
+        self._ingest = ingest
+        self._jobs = Jobs()
+        self._reconciler = Reconciler(parts, self._jobs, Publisher(parts.store, parts.runtime, parts.router), self.wake)
+        self._schedule = Schedule()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"controller-{number}", daemon=True) for number in range(workers)
+        ]
+        self._threads.append(threading.Thread(target=self._repeat, args=(self._take_in,), name="ingest", daemon=True))
+        self._threads.append(threading.Thread(target=self._repeat, args=(self._observe,), name="observe", daemon=True))
+        self._observed: tuple[ReplicaStatus, ...] | None = None
+
+    def start(self) -> None:
+        """Start the threads; every ring that exists is looked at."""
+        for ring in self._known_rings():
+            self._schedule.wake(ring)
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self, agent: str, ring: str) -> None:
+        """Look at a ring now. Cheap, callable from any thread."""
+        self._schedule.wake((agent, ring))
+
+    def stop(self) -> None:
+        """End the threads. Agents and proxy go on."""
+        self._stopping.set()
+        self._schedule.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        self._jobs.close()
+
+    def _known_rings(self) -> set[Ring]:
+        with self._parts.store.snapshot() as snapshot:
+            pointed = {(pointer.agent, pointer.ring) for pointer in snapshot.pointers()}
+            deployed = {(item.agent, item.ring) for item in snapshot.deployments(limit=10_000)}
+        running = {(replica.agent, replica.ring) for replica in self._parts.runtime.observe()}
+        return pointed | deployed | running
+
+    def _work(self) -> None:
+        while (ring := self._schedule.take()) is not None:
+            delay = BUSY_SECONDS
+            try:
+                delay = self._reconciler.reconcile(*ring)
+            except LeaseLost as error:
+                log.info("%s", error.message)
+            except TurnoutError as error:
+                log.warning("ring %s of %s: %s", ring[1], ring[0], error.message)
+                delay = CALM_SECONDS
+            except Exception:  # a fault of ours in one ring must not stop the others
+                log.exception("reconciling ring %s of %s failed", ring[1], ring[0])
+                delay = CALM_SECONDS
+            self._schedule.put_back(ring, delay)
+
+    def _repeat(self, work: Callable[[], None]) -> None:
+        while not self._stopping.wait(INGEST_SECONDS):
+            try:
+                work()
+            except TurnoutError as error:
+                log.warning("%s", error.message)
+            except Exception:  # as above: tried again in a moment
+                log.exception("%s failed", work.__name__)
+
+    def _take_in(self) -> None:
+        for ring in self._ingest.take_in():
+            self._schedule.wake(ring)
+
+    def _observe(self) -> None:
+        """Write down what runs, for those who ask the API."""
+        observed = self._parts.runtime.observe()
+        if observed != self._observed:
+            with self._parts.store.transaction() as transaction:
+                transaction.save_replicas(observed)
+            self._observed = observed
+
+
+class Schedule:
+    """Which ring is due when. A ring is never given to two workers at once; one woken meanwhile comes again."""
+
+    def __init__(self) -> None:
+        self._due: dict[Ring, float] = {}
+        self._taken: set[Ring] = set()
+        self._woken: set[Ring] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def wake(self, ring: Ring) -> None:
+        """Make a ring due now."""
+        with self._changed:
+            if ring in self._taken:
+                self._woken.add(ring)
+            else:
+                self._due[ring] = 0.0
+                self._changed.notify()
+
+    def take(self) -> Ring | None:
+        """Wait for a ring that is due; None once closed."""
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                ring = min(self._due, key=lambda item: self._due[item], default=None)
+                if ring is not None and self._due[ring] <= now:
+                    del self._due[ring]
+                    self._taken.add(ring)
+                    return ring
+                self._changed.wait(None if ring is None else self._due[ring] - now)
+            return None
+
+    def put_back(self, ring: Ring, delay: float) -> None:
+        """A worker is done with a ring for now."""
+        with self._changed:
+            self._taken.discard(ring)
+            self._due[ring] = 0.0 if ring in self._woken else time.monotonic() + delay
+            self._woken.discard(ring)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let every waiting worker end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

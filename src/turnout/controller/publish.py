@@ -1,0 +1,41 @@
+"""Pointers → proxy. Reads the newest pointers and hands the routes that follow to the router."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from turnout.domain.errors import RouterUnavailable
+from turnout.domain.models import Routes
+from turnout.domain.routes import build_routes
+from turnout.ports import Router, Runtime, Store
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Level-triggered: publishing again what the proxy has already costs one small read."""
+
+    def __init__(self, store: Store, runtime: Runtime, router: Router) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._router = router
+        self._lock = threading.Lock()
+        self._published: Routes | None = None
+
+    def publish(self) -> bool:
+        """Let the proxy route what the pointers say. False when it could not be reached; it then keeps what it had."""
+        with self._lock:
+            with self._store.snapshot() as snapshot:
+                pointers = snapshot.pointers()
+            routes = build_routes(pointers, self._runtime.observe())
+            if routes == self._published:
+                return True
+            try:
+                self._router.apply(routes)
+            except RouterUnavailable as error:
+                log.warning("the proxy did not take the routes: %s", error.message)
+                self._published = None
+                return False
+            self._published = routes
+            return True

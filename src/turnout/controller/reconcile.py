@@ -1,0 +1,204 @@
+"""Reconcile one ring: load what is wanted and observed, plan, apply; until there is nothing left to do now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from turnout.controller.jobs import Jobs
+from turnout.controller.ledger import Ledger
+from turnout.controller.publish import Publisher
+from turnout.domain.errors import RuntimeUnavailable
+from turnout.domain.models import Deployment, Digest, Kind, Release, ReplicaStatus, RingSettings
+from turnout.domain.phases import Phase
+from turnout.domain.plan import (
+    Action,
+    BeginDrain,
+    Job,
+    Prepare,
+    RingView,
+    RunSmoke,
+    StartReplica,
+    StopReplica,
+    plan,
+)
+from turnout.domain.replicas import build_replica_spec
+from turnout.domain.routes import warm_digests
+from turnout.ports import Clock, Lease, Prober, Router, Runtime, Snapshot, Store
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+MOST_ROUNDS = 50  # a ring converges in a few; this bounds a fault of ours
+BUSY_SECONDS = 0.25  # how soon a ring is looked at again without being woken, when something is under way
+CALM_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What reconciling needs of the outside."""
+
+    store: Store
+    runtime: Runtime
+    router: Router
+    prober: Prober
+    clock: Clock
+    holder: str
+    build_slots: int = 2
+    on_effect: Callable[[str], None] = lambda _: None  # called around every side effect; tests stop the process there
+
+
+class Reconciler:
+    """Reconciles rings, one at a time each; different rings may be reconciled by different threads."""
+
+    def __init__(self, parts: Parts, jobs: Jobs, publisher: Publisher, wake: Callable[[str, str], None]) -> None:
+        self._parts = parts
+        self._jobs = jobs
+        self._publisher = publisher
+        self._wake = wake
+        self._releases: dict[Digest, Release] = {}  # immutable, so never out of date
+        self._leases: dict[str, Lease] = {}
+        self._draining: dict[str, float] = {}
+
+    def reconcile(self, agent: str, ring: str) -> float:
+        """Bring a ring as far as it can go now. Returns after how many seconds to look again."""
+        lease = self._hold_lease(f"ring/{agent}/{ring}")
+        if lease is None:
+            return CALM_SECONDS
+        ledger = Ledger(self._parts.store, self._parts.clock, lease, self._parts.build_slots)
+        for _ in range(MOST_ROUNDS):
+            routed = self._publisher.publish()
+            view = self._load(agent, ring, routed=routed)
+            actions = plan(view, self._parts.clock.now())
+            if not actions:
+                return BUSY_SECONDS if _is_busy(view) else CALM_SECONDS
+            for action in actions:
+                self._apply(view, action, ledger)
+        log.warning("ring %s of %s did not come to rest in %d rounds", ring, agent, MOST_ROUNDS)
+        return BUSY_SECONDS
+
+    # --- load
+
+    def _load(self, agent: str, ring: str, *, routed: bool) -> RingView:
+        observed = tuple(
+            replica for replica in self._parts.runtime.observe() if (replica.agent, replica.ring) == (agent, ring)
+        )
+        with self._parts.store.snapshot() as snapshot:
+            pointer = snapshot.pointer(agent, ring)
+            unfinished = snapshot.unfinished(agent, ring)
+            running = [item for item in unfinished if item.phase is not Phase.ROLLING_BACK]
+            deployment = next((item for item in running if item.kind is not Kind.ROLLBACK), None)
+            rollback = next((item for item in running if item.kind is Kind.ROLLBACK), None)
+            named = {*warm_digests(pointer), *(item.digest for item in unfinished), *(item.digest for item in observed)}
+            return RingView(
+                pointer=pointer,
+                releases=self._load_releases(snapshot, named),
+                deployment=deployment,
+                rollback=rollback,
+                rolling_back=tuple(item for item in unfinished if item.phase is Phase.ROLLING_BACK),
+                approvals=snapshot.approvals(agent, ring, deployment.digest) if deployment else (),
+                replicas=observed,
+                preparations=self._look("prepare", running),
+                smoke=self._look("smoke", running),
+                slot_free=not running or snapshot.unprepared() < self._parts.build_slots,
+                tasks=_count_tasks(snapshot, deployment),
+                routed=routed,
+                active_requests=self._count_active(observed, {*warm_digests(pointer)}),
+                draining_since=self._drains(observed),
+            )
+
+    def _load_releases(self, snapshot: Snapshot, digests: set[Digest]) -> dict[Digest, Release]:
+        for digest in digests - self._releases.keys():
+            release = snapshot.release(digest)
+            if release is not None:
+                self._releases[digest] = release
+        return {digest: self._releases[digest] for digest in digests if digest in self._releases}
+
+    def _look(self, kind: str, deployments: list[Deployment]) -> dict[str, Job]:
+        looked = {item.id: self._jobs.look(kind, item.id) for item in deployments}
+        return {name: job for name, job in looked.items() if job is not None}
+
+    def _count_active(self, observed: tuple[ReplicaStatus, ...], warm: set[Digest]) -> dict[Digest, int]:
+        leaving = {(item.agent, item.ring, item.digest) for item in observed if item.digest not in warm}
+        return {digest: self._parts.router.active_requests(agent, ring, digest) for agent, ring, digest in leaving}
+
+    def _drains(self, observed: tuple[ReplicaStatus, ...]) -> dict[str, float]:
+        ids = {item.id for item in observed}
+        return {name: since for name, since in self._draining.items() if name in ids}
+
+    # --- apply
+
+    def _apply(self, view: RingView, action: Action, ledger: Ledger) -> None:
+        name = type(action).__name__
+        self._parts.on_effect(f"before {name}")
+        match action:
+            case Prepare():
+                self._start_preparing(view, action)
+            case RunSmoke():
+                self._start_smoke(view, action)
+            case StartReplica():
+                self._start_replica(view, action)
+            case BeginDrain():
+                self._draining[action.replica] = self._parts.clock.now()
+            case StopReplica():
+                self._draining.pop(action.replica, None)
+                self._parts.runtime.stop(action.replica, action.grace)
+            case _:
+                ledger.write(view.pointer.agent, view.pointer.ring, action)
+        self._parts.on_effect(f"after {name}")
+
+    def _start_preparing(self, view: RingView, action: Prepare) -> None:
+        release = view.releases[action.digest]
+
+        def prepare() -> None:
+            self._parts.runtime.prepare(release)
+
+        self._jobs.start("prepare", action.deployment, prepare, self._waker(view))
+
+    def _start_smoke(self, view: RingView, action: RunSmoke) -> None:
+        tasks = view.releases[action.digest].spec.smoke
+
+        def smoke() -> str | None:
+            result = self._parts.prober.smoke(action.address, tasks)
+            return None if result.passed else result.message
+
+        self._jobs.start("smoke", action.deployment, smoke, self._waker(view))
+
+    def _start_replica(self, view: RingView, action: StartReplica) -> None:
+        release = view.releases[action.digest]
+        settings = release.spec.ring(view.pointer.ring) or RingSettings(view.pointer.ring)
+        try:
+            self._parts.runtime.start(build_replica_spec(release, settings, action.index, action.attempt))
+        except RuntimeUnavailable as error:
+            log.warning("replica %d of %s could not be started: %s", action.index, release.version, error.message)
+
+    def _waker(self, view: RingView) -> Callable[[], None]:
+        return partial(self._wake, view.pointer.agent, view.pointer.ring)
+
+    # --- lease
+
+    def _hold_lease(self, name: str) -> Lease | None:
+        """The lease, renewed when half of its time is over."""
+        now = self._parts.clock.now()
+        held = self._leases.get(name)
+        if held is not None and held.expires_at - now > LEASE_SECONDS / 2:
+            return held
+        with self._parts.store.transaction() as transaction:
+            lease = transaction.acquire_lease(name, self._parts.holder, now, LEASE_SECONDS)
+        if lease is None:
+            self._leases.pop(name, None)
+            return None
+        self._leases[name] = lease
+        return lease
+
+
+def _count_tasks(snapshot: Snapshot, deployment: Deployment | None) -> int:
+    if deployment is None or deployment.rollout.step < 0:
+        return 0
+    return snapshot.count_tasks(deployment.agent, deployment.ring, deployment.digest, deployment.rollout.entered_at)
+
+
+def _is_busy(view: RingView) -> bool:
+    return bool(view.deployment or view.rollback or view.rolling_back or view.draining_since)
