@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from turnout.domain.events import Event, EventType
@@ -139,5 +140,5 @@ def _check_in_progress(deployment: Deployment) -> None:
         raise AssertionError(f"deployment {deployment.id} is over ({deployment.phase})")
 
 
-def _event(type_: EventType, deployment: Deployment, now: float, data: dict[str, object]) -> Event:
+def _event(type_: EventType, deployment: Deployment, now: float, data: Mapping[str, object]) -> Event:
     return Event(type_, now, ACTOR, deployment.agent, deployment.ring, deployment.id, data)

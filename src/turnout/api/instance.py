@@ -1,0 +1,28 @@
+"""/healthz and /v1/instance."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from turnout import __version__
+from turnout.api.auth import Authenticated
+from turnout.schemas import InstanceView
+
+router = APIRouter(tags=["instance"])
+
+
+@router.get("/healthz")
+def healthz() -> dict[str, str]:
+    """Whether the server answers. Needs no token and tells nothing else."""
+    return {"status": "ok"}
+
+
+@router.get("/v1/instance")
+def show_instance(call: Authenticated) -> InstanceView:
+    """The instance, and who asks."""
+    return {
+        "version": __version__,
+        "traffic": call.office.traffic_url,
+        "actor": call.actor.name,
+        "role": call.actor.role.value,
+    }

@@ -1,0 +1,112 @@
+"""/v1/agents/{agent}/releases and blobs: taking in what a client built."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import re
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from turnout.api.auth import Authenticated, Uploading
+from turnout.domain.errors import InvalidRequest
+from turnout.domain.models import Digest
+from turnout.domain.policy import Verb
+from turnout.schemas import DiffView, ReleaseList, ReleaseView
+from turnout.services import releases as services
+from turnout.services.office import Office
+
+router = APIRouter(prefix="/v1/agents/{agent}", tags=["releases"])
+_DIGEST = r"^sha256:[0-9a-f]{64}$"
+
+
+class ReleaseBody(BaseModel):
+    """A release whose blobs are uploaded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    manifest: str = Field(description="the OCI image manifest, as text", max_length=1 << 20)
+    tag: str | None = None
+    git_sha: str | None = Field(default=None, max_length=64)
+
+
+@router.get("/releases")
+def list_releases(agent: str, call: Authenticated) -> ReleaseList:
+    """All releases of an agent, newest first."""
+    return services.list_releases(call.office, call.actor, agent)
+
+
+@router.get("/releases/{ref}")
+def show_release(agent: str, ref: str, call: Authenticated) -> ReleaseView:
+    """One release, by version, digest or `ring:NAME`."""
+    return services.show_release(call.office, call.actor, agent, ref)
+
+
+@router.put("/releases/{digest}")
+def put_release(agent: str, digest: str, body: ReleaseBody, call: Authenticated) -> ReleaseView:
+    """Record a release. Its blobs must be there; everything is verified."""
+    _check_digest(digest)
+    return services.add_release(
+        call.office, call.actor, agent, Digest(digest), body.manifest.encode(), tag=body.tag, git_sha=body.git_sha
+    )
+
+
+@router.get("/diff")
+def diff(agent: str, a: Annotated[str, Query()], b: Annotated[str, Query()], call: Authenticated) -> DiffView:
+    """What differs from release `a` to release `b`, by component."""
+    return services.diff_releases(call.office, call.actor, agent, a, b)
+
+
+@router.head("/blobs/{digest}")
+def has_blob(agent: str, digest: str, call: Authenticated) -> Response:  # noqa: ARG001
+    """204 when a blob is stored already, else 404."""
+    call.actor.check(Verb.BUILD)
+    return Response(status_code=204 if call.office.artifacts.has(_check_digest(digest)) else 404)
+
+
+@router.put("/blobs/{digest}", status_code=204)
+async def put_blob(agent: str, digest: str, request: Request, call: Uploading) -> Response:  # noqa: ARG001
+    """Upload a blob. Its bytes must have the digest."""
+    call.actor.check(Verb.BUILD)
+    await _write(call.office, _check_digest(digest), request)
+    return Response(status_code=204)
+
+
+async def _write(office: Office, digest: Digest, request: Request) -> None:
+    """Bytes come in asynchronously and are written by a thread; a short queue between them bounds the memory."""
+    chunks: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=16)
+
+    def taken() -> Iterator[bytes]:
+        while (chunk := chunks.get()) is not None:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+    async def put(chunk: bytes | Exception | None) -> None:
+        while not writing.done():
+            try:
+                chunks.put_nowait(chunk)
+            except queue.Full:
+                await asyncio.sleep(0.002)
+            else:
+                return
+
+    writing = asyncio.ensure_future(run_in_threadpool(lambda: office.artifacts.write(taken(), digest)))
+    try:
+        async for chunk in request.stream():
+            await put(chunk)
+        await put(None)
+    except Exception as error:
+        await put(InvalidRequest(f"the upload of {digest} was cut: {type(error).__name__}"))
+    await writing
+
+
+def _check_digest(text: str) -> Digest:
+    if re.fullmatch(_DIGEST, text) is None:
+        raise InvalidRequest(f"{text!r} is not a digest", hint="sha256: and 64 hexadecimal digits")
+    return Digest(text)

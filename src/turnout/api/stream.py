@@ -1,0 +1,59 @@
+"""Server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from turnout.domain.phases import IN_PROGRESS
+from turnout.schemas import LogLine
+from turnout.services import agents, deployments
+from turnout.services.logs import LogTail
+from turnout.services.office import Actor, Office
+
+_LOOK_SECONDS = 0.05
+_LOOK_LOGS_SECONDS = 0.25
+
+
+def stream(events: AsyncIterator[tuple[str, object]]) -> StreamingResponse:
+    """(event, data) pairs as text/event-stream."""
+
+    async def encode() -> AsyncIterator[bytes]:
+        async for name, data in events:
+            yield f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+    return StreamingResponse(encode(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def follow_deployment(
+    office: Office, actor: Actor, deployment_id: str, request: Request
+) -> AsyncIterator[tuple[str, object]]:
+    """Every event of a deployment; when it is in progress no more, `settled` with the deployment, and the end."""
+    after = 0
+    while not await request.is_disconnected():
+        shown = await run_in_threadpool(deployments.show_deployment, office, actor, deployment_id)
+        found = await run_in_threadpool(
+            lambda seq=after: agents.list_events(office, actor, deployment=deployment_id, after=seq, limit=1000)
+        )
+        for event in found["events"]:
+            after = event["seq"]
+            yield event["type"], event
+        if shown["state"] not in IN_PROGRESS and shown["state"] != "rolling_back":
+            yield "settled", shown
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def follow_lines(tail: LogTail, request: Request, *, follow: bool) -> AsyncIterator[LogLine]:
+    """The lines of a log, and with `follow` what is added until the caller leaves."""
+    while True:
+        for line in await run_in_threadpool(lambda: list(tail.read())):
+            yield line
+        if not follow or await request.is_disconnected():
+            return
+        await asyncio.sleep(_LOOK_LOGS_SECONDS)

@@ -1,0 +1,243 @@
+"""Wire models shared by API and client: what the answers look like.
+
+TypedDicts rather than classes: the command line starts in a fraction of the time, and the API still documents and checks
+them. Times are ISO 8601 in UTC, weights are per cent, digests are `sha256:…`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import NotRequired, TypedDict
+
+
+class ConditionView(TypedDict):
+    """What a deployment waits for inside its state."""
+
+    type: str
+    message: str
+    since: str
+
+
+class DeploymentView(TypedDict):
+    """One deployment."""
+
+    id: str
+    agent: str
+    ring: str
+    digest: str
+    version: str
+    state: str
+    kind: str
+    condition: ConditionView | None
+    actor: str
+    reason: str
+    created_at: str
+    state_since: str
+    step: int
+    steps: int
+    weight: float
+    tasks: int
+    transitions: NotRequired[list[TransitionView]]
+
+
+# `from` is a keyword, hence the call form.
+TransitionView = TypedDict("TransitionView", {"from": str | None, "to": str, "at": str, "actor": str, "reason": str})
+
+
+class ReplicaView(TypedDict):
+    """One replica as it was last seen."""
+
+    id: str
+    digest: str
+    state: str
+    address: str | None
+    restarts: int
+    message: str
+
+
+class RingView(TypedDict):
+    """What is where in one ring."""
+
+    ring: str
+    stable: str | None
+    candidate: str | None
+    weight: float
+    last_good: str | None
+    active_deployment: str | None
+    url: str
+    stable_version: str | None
+    candidate_version: str | None
+    last_good_version: str | None
+    in_progress: DeploymentView | None
+    retired: list[str]
+    replicas: list[ReplicaView]
+    requests: dict[str, RequestCounts]
+
+
+class RequestCounts(TypedDict):
+    """Requests that a release served in a ring since it is known."""
+
+    total: int
+    failed: int
+
+
+class AgentView(TypedDict):
+    """An agent and its rings in promotion order."""
+
+    agent: str
+    rings: list[RingView]
+
+
+class AgentList(TypedDict):
+    """All agents."""
+
+    agents: list[AgentView]
+
+
+class ComponentView(TypedDict):
+    """One component of a release."""
+
+    digest: str
+    media_type: str
+    size: int
+
+
+class ReleaseView(TypedDict):
+    """One release. `version` is its first tag."""
+
+    digest: str
+    agent: str
+    version: str
+    tags: list[str]
+    components: dict[str, ComponentView]
+    author: str
+    created_at: str
+    git_sha: str | None
+    quarantine: str | None
+
+
+class ReleaseList(TypedDict):
+    """Releases, newest first."""
+
+    releases: list[ReleaseView]
+
+
+class DeploymentList(TypedDict):
+    """Deployments, newest first."""
+
+    deployments: list[DeploymentView]
+
+
+class PreviewView(TypedDict):
+    """What a deployment would do. Nothing was changed."""
+
+    agent: str
+    ring: str
+    digest: str
+    version: str
+    kind: str
+    steps: list[str]
+    overrides: list[str]
+    changed: list[str]
+
+
+class ApprovalView(TypedDict):
+    """How the approvals of a release in a ring stand."""
+
+    agent: str
+    ring: str
+    digest: str
+    needed: int
+    approvers: list[str]
+    satisfied: bool
+    message: str
+
+
+class EventView(TypedDict):
+    """One event."""
+
+    seq: int
+    type: str
+    at: str
+    actor: str
+    agent: str | None
+    ring: str | None
+    deployment: str | None
+    data: dict[str, Any]
+
+
+class EventList(TypedDict):
+    """Events in order."""
+
+    events: list[EventView]
+
+
+class FileChange(TypedDict):
+    """One file or value that differs. `diff` is a unified diff where both sides are text."""
+
+    path: str
+    change: str
+    diff: NotRequired[str]
+
+
+class ComponentDiff(TypedDict):
+    """One component that differs."""
+
+    component: str
+    a: str | None
+    b: str | None
+    changes: list[FileChange]
+
+
+class DiffView(TypedDict):
+    """What differs between two releases, by component."""
+
+    a: str
+    b: str
+    a_version: str
+    b_version: str
+    changed: list[str]
+    components: list[ComponentDiff]
+
+
+class TokenView(TypedDict):
+    """A token. `token` itself is shown once, when it is made."""
+
+    name: str
+    role: str
+    created_at: str
+    token: NotRequired[str]
+
+
+class TokenList(TypedDict):
+    """All tokens."""
+
+    tokens: list[TokenView]
+
+
+class InstanceView(TypedDict):
+    """The instance that answers."""
+
+    version: str
+    traffic: str
+    actor: str
+    role: str
+
+
+class LogLine(TypedDict):
+    """One line of a replica's log."""
+
+    replica: str
+    line: str
+
+
+class Problem(TypedDict):
+    """RFC 9457. `type` is `urn:turnout:problem:` and the code of the error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    hint: NotRequired[str]
+    problems: NotRequired[list[str]]

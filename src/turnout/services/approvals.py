@@ -1,0 +1,68 @@
+"""Approvals: decisions of people about one digest in one ring."""
+
+from __future__ import annotations
+
+from turnout.domain.errors import Conflict
+from turnout.domain.models import Approval, Release, RingSettings
+from turnout.domain.phases import IN_PROGRESS
+from turnout.domain.policy import Verb, approvals_needed, assess_approvals
+from turnout.ports import Snapshot
+from turnout.schemas import ApprovalView
+from turnout.services.office import Actor, Office, check_ring, find_release
+
+
+def decide(
+    office: Office, actor: Actor, agent: str, ring: str, *, release: str | None, approved: bool, comment: str
+) -> ApprovalView:
+    """Approve or reject a release for a ring. Without a name it is the one that waits there.
+
+    An approval may come before the promotion does; it is bound to (digest, ring) and expires.
+    """
+    actor.check(Verb.APPROVE, ring)
+    now = office.clock.now()
+    with office.store.transaction() as transaction:
+        check_ring(transaction, agent, ring)
+        found = find_release(transaction, agent, release) if release else _waiting(transaction, agent, ring)
+        settings = found.spec.ring(ring) or RingSettings(ring)
+        expires_at = now + settings.approval_expiry
+        approval = Approval(agent, ring, found.digest, actor.name, approved, now, expires_at, comment)
+        transaction.add_approval(approval)
+        view = _view(transaction, found, ring, now)
+    office.wake(agent, ring)
+    return view
+
+
+def show_approvals(office: Office, actor: Actor, agent: str, ring: str, release: str | None) -> ApprovalView:
+    """How the approvals of a release in a ring stand."""
+    actor.check(Verb.READ)
+    with office.store.snapshot() as snapshot:
+        check_ring(snapshot, agent, ring)
+        found = find_release(snapshot, agent, release) if release else _waiting(snapshot, agent, ring)
+        return _view(snapshot, found, ring, office.clock.now())
+
+
+def _waiting(snapshot: Snapshot, agent: str, ring: str) -> Release:
+    running = [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
+    release = snapshot.release(running[0].digest) if running else None
+    if release is None:
+        raise Conflict(
+            f"nothing waits for approval in {ring} of {agent}",
+            hint="name a release to approve it before it is promoted: --release VERSION",
+        )
+    return release
+
+
+def _view(snapshot: Snapshot, release: Release, ring: str, now: float) -> ApprovalView:
+    stable = snapshot.pointer(release.agent, ring).stable
+    needed = approvals_needed(release, snapshot.release(stable) if stable else None, ring)
+    decisions = snapshot.approvals(release.agent, ring, release.digest)
+    status = assess_approvals(needed, release.author, decisions, now)
+    return {
+        "agent": release.agent,
+        "ring": ring,
+        "digest": release.digest,
+        "needed": status.needed,
+        "approvers": list(status.approvers),
+        "satisfied": status.satisfied,
+        "message": status.describe(),
+    }

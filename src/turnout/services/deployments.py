@@ -1,0 +1,196 @@
+"""Deployments and promotions: what starts one, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from turnout.domain.errors import NotFound, PolicyRefused
+from turnout.domain.events import Event, EventType
+from turnout.domain.models import ComponentRef, Deployment, Digest, Kind, Release, ReleaseSpec
+from turnout.domain.phases import IN_PROGRESS, Phase
+from turnout.domain.policy import RingFacts, Verb, approvals_needed, check_deploy, check_promotion
+from turnout.domain.rollout import format_weight
+from turnout.ports import Snapshot, Transaction
+from turnout.schemas import DeploymentList, DeploymentView, PreviewView
+from turnout.services.office import Actor, Office, check_agent, check_ring, find_release
+from turnout.services.views import view_deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants deployed. `source` is the ring to promote from; None for a direct deployment."""
+
+    agent: str
+    ring: str
+    release: str | None = None  # version, digest or ring:NAME; None: what is active in the source ring
+    source: str | None = None
+    override: str | None = None
+    reason: str = ""
+    force: bool = False
+
+
+def deploy(office: Office, actor: Actor, wish: Wish) -> DeploymentView:
+    """Start a deployment or promotion, or return the active one if the ring runs that release already.
+
+    Raises `NotFound`, `Conflict` (one is in progress), `PolicyRefused` (order of rings, quarantine, source unhealthy).
+    """
+    actor.check(Verb.DEPLOY, wish.ring)
+    if wish.override is not None:
+        actor.check(Verb.OVERRIDE, wish.ring)
+    now = office.clock.now()
+    with office.store.transaction() as transaction:
+        deployment_id = office.new_id("dep")
+        repeated = transaction.deployment(deployment_id)
+        if repeated is not None:
+            return view_deployment(transaction, repeated)
+        release = _find_wished(transaction, wish)
+        pointer = transaction.pointer(wish.agent, wish.ring)
+        if pointer.stable == release.digest and pointer.active_deployment and not wish.force:
+            active = transaction.deployment(pointer.active_deployment)
+            if active is not None and not _in_progress(transaction, wish):
+                return view_deployment(transaction, active)
+        overridden = _check(transaction, wish, release)
+        deployment = Deployment(
+            id=deployment_id,
+            agent=wish.agent,
+            ring=wish.ring,
+            digest=release.digest,
+            kind=Kind.PROMOTE if wish.source else Kind.DEPLOY,
+            phase=Phase.QUEUED,
+            actor=actor.name,
+            created_at=now,
+            phase_at=now,
+            reason=wish.reason,
+            source_ring=wish.source,
+            override=wish.override if overridden else None,
+        )
+        transaction.add_deployment(deployment)
+        if overridden:
+            data = {"overridden": list(overridden), "reason": wish.override}
+            transaction.emit(
+                Event(EventType.POLICY_OVERRIDDEN, now, actor.name, wish.agent, wish.ring, deployment.id, data)
+            )
+        view = view_deployment(transaction, deployment)
+    office.wake(wish.agent, wish.ring)
+    return view
+
+
+def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None = None) -> PreviewView:
+    """What `deploy` would do, and every gate that it will meet. Changes nothing.
+
+    `unpushed`: a release that was built and not yet pushed; only its spec and components are looked at.
+    """
+    actor.check(Verb.DEPLOY, wish.ring)
+    with office.store.snapshot() as snapshot:
+        release = unpushed or _find_wished(snapshot, wish)
+        overridden = _check(snapshot, wish, release)
+        pointer = snapshot.pointer(wish.agent, wish.ring)
+        stable = snapshot.release(pointer.stable) if pointer.stable else None
+    return {
+        "agent": wish.agent,
+        "ring": wish.ring,
+        "digest": release.digest,
+        "version": release.version,
+        "kind": (Kind.PROMOTE if wish.source else Kind.DEPLOY).value,
+        "steps": describe_steps(release, stable, wish.ring),
+        "overrides": list(overridden),
+        "changed": changed_components(stable, release),
+    }
+
+
+def describe_steps(release: Release, stable: Release | None, ring: str) -> list[str]:
+    """The way of a release to active, gate by gate, in words."""
+    spec: ReleaseSpec = release.spec
+    settings = spec.ring(ring)
+    if settings is None:
+        return []
+    needed = approvals_needed(release, stable, ring)
+    steps = [
+        f"build: unpack the release, build its environment from {spec.lock}"
+        if spec.lock
+        else "build: unpack the release"
+    ]
+    if needed:
+        steps.append(f"approval: {needed}, not by {release.author} alone")
+    steps.append(f"deploy: start {settings.replicas} replicas, wait until GET {spec.health.path} answers")
+    if spec.smoke:
+        steps.append(f"smoke: {', '.join(task.name for task in spec.smoke)}")
+    if stable is not None and stable.digest != release.digest:
+        steps.extend(
+            f"canary: {format_weight(step.weight)} until {step.duration:g} s and {step.tasks} tasks"
+            for step in settings.canary
+        )
+        steps.append(f"active: {stable.version} becomes last-good and stays warm")
+    else:
+        steps.append("active")
+    return steps
+
+
+def changed_components(stable: Release | None, release: Release) -> list[str]:
+    """The names of the components that differ from what is stable; all of them where nothing is."""
+    before = stable.components if stable else {}
+    names = sorted({*before, *release.components})
+    return [name for name in names if _digest(before, name) != _digest(release.components, name)]
+
+
+def show_deployment(office: Office, actor: Actor, deployment_id: str) -> DeploymentView:
+    """One deployment with its transitions."""
+    actor.check(Verb.READ)
+    with office.store.snapshot() as snapshot:
+        deployment = snapshot.deployment(deployment_id)
+        if deployment is None:
+            raise NotFound(f"there is no deployment {deployment_id!r}", hint="`turnout deployments list` shows them")
+        return view_deployment(snapshot, deployment, transitions=True)
+
+
+def list_deployments(office: Office, actor: Actor, agent: str | None, ring: str | None, limit: int) -> DeploymentList:
+    """Deployments, newest first."""
+    actor.check(Verb.READ)
+    with office.store.snapshot() as snapshot:
+        if agent is not None:
+            check_agent(snapshot, agent)
+            if ring is not None:
+                check_ring(snapshot, agent, ring)
+        found = snapshot.deployments(agent, ring, limit)
+        return {"deployments": [view_deployment(snapshot, deployment) for deployment in found]}
+
+
+def _find_wished(snapshot: Snapshot, wish: Wish) -> Release:
+    if wish.release is not None:
+        return find_release(snapshot, wish.agent, wish.release)
+    if wish.source is None:
+        raise NotFound("no release was named", hint="name a version or a digest")
+    check_ring(snapshot, wish.agent, wish.source)
+    stable = snapshot.pointer(wish.agent, wish.source).stable
+    release = snapshot.release(stable) if stable else None
+    if release is None:
+        raise PolicyRefused(
+            f"nothing is active in {wish.source} of {wish.agent}",
+            hint=f"deploy or promote a release to {wish.source} first",
+        )
+    return release
+
+
+def _check(snapshot: Snapshot | Transaction, wish: Wish, release: Release) -> tuple[str, ...]:
+    facts = RingFacts(
+        release=release,
+        ring=wish.ring,
+        pointers=snapshot.pointers(wish.agent),
+        in_progress=_in_progress(snapshot, wish),
+        quarantine=snapshot.quarantine(wish.agent, release.digest),
+        replicas=snapshot.replicas(wish.agent),
+    )
+    if wish.source is None:
+        return check_deploy(facts, wish.override)
+    return check_promotion(facts, wish.source, wish.override)
+
+
+def _in_progress(snapshot: Snapshot, wish: Wish) -> Deployment | None:
+    unfinished = snapshot.unfinished(wish.agent, wish.ring)
+    return next((item for item in unfinished if item.phase in IN_PROGRESS), None)
+
+
+def _digest(components: Mapping[str, ComponentRef], name: str) -> Digest | None:
+    found = components.get(name)
+    return found.digest if found else None

@@ -1,0 +1,97 @@
+"""What every use case needs, and who asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from turnout.domain.errors import NotFound
+from turnout.domain.models import ComponentRef, Digest, Release, ReleaseSpec, short_digest
+from turnout.domain.policy import Role, Verb, check_allowed
+from turnout.ports import ArtifactStore, Clock, Runtime, Snapshot, Store
+from turnout.schemas import ComponentDiff
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks, known by a token."""
+
+    name: str
+    role: Role
+
+    def check(self, verb: Verb, ring: str | None = None) -> None:
+        """Raise `Forbidden` unless the actor may."""
+        check_allowed(self.name, self.role, verb, ring)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRelease:
+    """A release as its artifact tells of it."""
+
+    components: Mapping[str, ComponentRef]
+    spec: ReleaseSpec
+    config: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """The ports and functions that the use cases work with."""
+
+    store: Store
+    artifacts: ArtifactStore
+    runtime: Runtime
+    clock: Clock
+    wake: Callable[[str, str], None]  # tells the controller that a ring has changed
+    new_id: Callable[[str], str]  # prefix → unique id; the same one again when a request is repeated under its key
+    read_release: Callable[[Digest], ReadRelease]  # from the artifact store, verified
+    diff: Callable[[Release, Release], list[ComponentDiff]]
+    traffic_url: str  # such as http://127.0.0.1:8080
+
+
+def find_release(snapshot: Snapshot, agent: str, ref: str) -> Release:
+    """A release by digest, by the first digits of one, by version tag, or as `ring:NAME`. Raises `NotFound`."""
+    if ref.startswith("ring:"):
+        stable = snapshot.pointer(agent, ref.removeprefix("ring:")).stable
+        found = snapshot.release(stable) if stable else None
+    elif ref.startswith("sha256:") and len(ref) == 71:
+        found = snapshot.release(Digest(ref))
+    else:
+        found = snapshot.release_tagged(agent, ref)
+        if found is None and len(ref.removeprefix("sha256:")) >= 6:
+            matching = [
+                release
+                for release in snapshot.releases(agent)
+                if short_digest(release.digest).startswith(ref.removeprefix("sha256:")[:12])
+            ]
+            found = matching[0] if len(matching) == 1 else None
+    if found is None or found.agent != agent:
+        check_agent(snapshot, agent)
+        raise NotFound(
+            f"agent {agent} has no release {ref!r}",
+            hint=f"`turnout history {agent} --releases` lists them; a release is named by version, digest or ring:NAME",
+        )
+    return found
+
+
+def check_agent(snapshot: Snapshot, agent: str) -> None:
+    """Raise `NotFound` for an agent that nobody has released."""
+    agents = snapshot.agents()
+    if agent not in agents:
+        known = f"known agents: {', '.join(agents)}" if agents else "no agent has been released yet"
+        raise NotFound(f"there is no agent {agent!r}", hint=f"{known}; `turnout deploy` in its folder makes it known")
+
+
+def ring_names(snapshot: Snapshot, agent: str) -> tuple[str, ...]:
+    """The rings of an agent in promotion order, as its newest release declares them; rings in use are never left out."""
+    check_agent(snapshot, agent)
+    newest = snapshot.releases(agent)[:1]
+    declared = [ring.name for release in newest for ring in release.spec.rings]
+    in_use = [pointer.ring for pointer in snapshot.pointers(agent)]
+    return tuple(dict.fromkeys([*declared, *in_use]))
+
+
+def check_ring(snapshot: Snapshot, agent: str, ring: str) -> None:
+    """Raise `NotFound` for an agent or ring that is not known."""
+    rings = ring_names(snapshot, agent)
+    if ring not in rings:
+        raise NotFound(f"agent {agent} has no ring {ring!r}", hint=f"its rings are {', '.join(rings)}")

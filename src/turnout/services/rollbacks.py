@@ -1,0 +1,205 @@
+"""Rollback and abort: they pre-empt everything else in the ring."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from turnout.domain.errors import Conflict
+from turnout.domain.events import Event, EventType
+from turnout.domain.models import Abort, Deployment, Digest, Kind, Pointer, Release
+from turnout.domain.phases import IN_PROGRESS, Phase
+from turnout.domain.policy import Verb, check_known_digest
+from turnout.ports import Snapshot, Transaction
+from turnout.schemas import DeploymentView, PreviewView
+from turnout.services.office import Actor, Office, check_ring, find_release
+from turnout.services.views import view_deployment
+
+
+def roll_back(
+    office: Office, actor: Actor, agent: str, ring: str, *, version: str | None, reason: str, quarantine: bool
+) -> DeploymentView:
+    """Undo the last change of a ring.
+
+    While a canary runs, its candidate is taken out and stable gets everything: the deployment of the candidate is
+    returned. Otherwise the pointer goes back to last-good, or to `version`: at once if it is warm, else through deploy
+    and validation while what is stable goes on serving. Whatever else is in progress in the ring is aborted.
+    """
+    actor.check(Verb.ROLL_BACK, ring)
+    now = office.clock.now()
+    with office.store.transaction() as transaction:
+        check_ring(transaction, agent, ring)
+        deployment_id = office.new_id("dep")
+        repeated = transaction.deployment(deployment_id)
+        if repeated is not None:
+            return view_deployment(transaction, repeated)
+        pointer = transaction.pointer(agent, ring)
+        running = _running(transaction, agent, ring)
+        aborted = [
+            _abort(transaction, item, Abort(actor.name, reason or "rolled back", quarantine), now) for item in running
+        ]
+        canary = next((item for item in aborted if item.digest == pointer.candidate), None)
+        if canary is not None and version is None:
+            view = view_deployment(transaction, canary)
+        else:
+            target = _find_target(transaction, pointer, version)
+            rollback = _new_rollback(deployment_id, actor, pointer, target, reason, now, quarantine=quarantine)
+            transaction.add_deployment(rollback)
+            view = view_deployment(transaction, rollback)
+    office.wake(agent, ring)
+    return view
+
+
+def preview_rollback(office: Office, actor: Actor, agent: str, ring: str, version: str | None) -> PreviewView:
+    """What `roll_back` would do. Changes nothing."""
+    actor.check(Verb.ROLL_BACK, ring)
+    with office.store.snapshot() as snapshot:
+        check_ring(snapshot, agent, ring)
+        pointer = snapshot.pointer(agent, ring)
+        steps = [f"abort {item.id} ({item.phase})" for item in _running(snapshot, agent, ring)]
+        if pointer.candidate is not None and version is None:
+            target = snapshot.release(check_known_digest(pointer.stable, ring, agent))
+            steps.append("take the candidate out of the traffic; stable gets everything")
+        else:
+            target = _find_target(snapshot, pointer, version)
+            warm = any(item.digest == target.digest and item.state == "ready" for item in snapshot.replicas(agent))
+            steps.append("flip the pointer: it is warm" if warm else "deploy and validate it first: it is not warm")
+    if target is None:
+        raise Conflict(f"the stable release of {ring} is not known")
+    return {
+        "agent": agent,
+        "ring": ring,
+        "digest": target.digest,
+        "version": target.version,
+        "kind": Kind.ROLLBACK.value,
+        "steps": steps,
+        "overrides": [],
+        "changed": [],
+    }
+
+
+def abort(office: Office, actor: Actor, agent: str, ring: str, *, reason: str, quarantine: bool) -> DeploymentView:
+    """End the deployment in progress in a ring; what is stable goes on serving."""
+    actor.check(Verb.ROLL_BACK, ring)
+    now = office.clock.now()
+    with office.store.transaction() as transaction:
+        check_ring(transaction, agent, ring)
+        running = _running(transaction, agent, ring)
+        if not running:
+            raise Conflict(
+                f"no deployment is in progress in {ring} of {agent}",
+                hint=f"to undo the active release: `turnout rollback {agent} --ring {ring}`",
+            )
+        wish = Abort(actor.name, reason or "no reason given", quarantine)
+        aborted = [_abort(transaction, item, wish, now) for item in running]
+        view = view_deployment(transaction, aborted[0])
+    office.wake(agent, ring)
+    return view
+
+
+def advance(office: Office, actor: Actor, agent: str, ring: str) -> DeploymentView:
+    """Leave the present canary step without waiting for its time and tasks."""
+    actor.check(Verb.DEPLOY, ring)
+    now = office.clock.now()
+    with office.store.transaction() as transaction:
+        check_ring(transaction, agent, ring)
+        found = next((item for item in _running(transaction, agent, ring) if item.rollout.step >= 0), None)
+        if found is None:
+            raise Conflict(f"no canary runs in {ring} of {agent}", hint=f"see `turnout status {agent}`")
+        changed = replace(found, rollout=replace(found.rollout, advance=True))
+        transaction.save_deployment(changed)
+        data = {"step": found.rollout.step + 1}
+        transaction.emit(Event(EventType.ROLLOUT_ADVANCE_REQUESTED, now, actor.name, agent, ring, found.id, data))
+        view = view_deployment(transaction, changed)
+    office.wake(agent, ring)
+    return view
+
+
+def _running(snapshot: Snapshot, agent: str, ring: str) -> list[Deployment]:
+    return [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
+
+
+def _abort(transaction: Transaction, deployment: Deployment, wish: Abort, now: float) -> Deployment:
+    changed = replace(deployment, abort=deployment.abort or wish)
+    transaction.save_deployment(changed)
+    data = {"reason": wish.reason, "quarantine": wish.quarantine}
+    transaction.emit(
+        Event(
+            EventType.DEPLOYMENT_ABORT_REQUESTED,
+            now,
+            wish.actor,
+            deployment.agent,
+            deployment.ring,
+            deployment.id,
+            data,
+        )
+    )
+    return changed
+
+
+def _find_target(snapshot: Snapshot, pointer: Pointer, version: str | None) -> Release:
+    """The release to go back to: the named one, last-good, or the newest one before it in history that is not in doubt."""
+    stable = check_known_digest(pointer.stable, pointer.ring, pointer.agent)
+    if version is not None:
+        named = find_release(snapshot, pointer.agent, version)
+        if named.digest == stable:
+            raise Conflict(f"{named.version} is already the stable release of {pointer.ring}")
+        if not _was_active(snapshot, pointer, named.digest):
+            raise Conflict(
+                f"{named.version} was never active in {pointer.ring}",
+                hint="a rollback returns to what was active; promote a new release instead",
+            )
+        return named
+    digest = pointer.last_good or _former(snapshot, pointer, stable)
+    release = snapshot.release(digest) if digest else None
+    if release is None:
+        raise Conflict(
+            f"{pointer.ring} of {pointer.agent} has no release to go back to",
+            hint="only one release was ever active there; promote another, or name one with --version",
+        )
+    return release
+
+
+def _former(snapshot: Snapshot, pointer: Pointer, stable: Digest) -> Digest | None:
+    """The stable release that was active before the present one was, newest first, leaving out what is in quarantine."""
+    history = [item.digest for item in _once_active(snapshot, pointer)]
+    first = len(history) - 1 - history[::-1].index(stable) if stable in history else -1
+    for digest in history[first + 1 :]:
+        if digest != stable and snapshot.quarantine(pointer.agent, digest) is None:
+            return digest
+    return None
+
+
+def _was_active(snapshot: Snapshot, pointer: Pointer, digest: Digest) -> bool:
+    return any(item.digest == digest for item in _once_active(snapshot, pointer))
+
+
+def _once_active(snapshot: Snapshot, pointer: Pointer) -> list[Deployment]:
+    """Deployments of the ring that were active once, newest first."""
+    found = snapshot.deployments(pointer.agent, pointer.ring, limit=1_000)
+    reached = {Phase.ACTIVE, Phase.SUPERSEDED}
+    return [item for item in found if item.phase in reached or _passed_validation(snapshot, item)]
+
+
+def _passed_validation(snapshot: Snapshot, deployment: Deployment) -> bool:
+    if deployment.phase not in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
+        return False
+    events = snapshot.events(deployment=deployment.id, limit=1_000)
+    return any(stored.event.data.get("to") == Phase.ACTIVE.value for stored in events)
+
+
+def _new_rollback(
+    deployment_id: str, actor: Actor, pointer: Pointer, target: Release, reason: str, now: float, *, quarantine: bool
+) -> Deployment:
+    return Deployment(
+        id=deployment_id,
+        agent=pointer.agent,
+        ring=pointer.ring,
+        digest=target.digest,
+        kind=Kind.ROLLBACK,
+        phase=Phase.QUEUED,
+        actor=actor.name,
+        created_at=now,
+        phase_at=now,
+        reason=reason or f"rolled back by {actor.name}",
+        quarantine=quarantine,
+    )

@@ -1,0 +1,171 @@
+"""Domain values → what the wire shows. Pure, but for the reads that it is handed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from turnout.domain.events import EventType
+from turnout.domain.models import FULL_WEIGHT, Deployment, Digest, Pointer, Release, ReplicaStatus
+from turnout.domain.phases import IN_PROGRESS
+from turnout.domain.rollout import canary_steps
+from turnout.ports import Snapshot, StoredEvent
+from turnout.schemas import (
+    AgentView,
+    DeploymentView,
+    EventView,
+    ReleaseView,
+    ReplicaView,
+    RingView,
+    TransitionView,
+)
+from turnout.services.office import ring_names
+
+
+def view_time(at: float) -> str:
+    """ISO 8601 in UTC with microseconds."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def view_deployment(snapshot: Snapshot, deployment: Deployment, *, transitions: bool = False) -> DeploymentView:
+    """A deployment, with how far its canary has come; on request with every transition."""
+    release = snapshot.release(deployment.digest)
+    pointer = snapshot.pointer(deployment.agent, deployment.ring)
+    settings = release.spec.ring(deployment.ring) if release else None
+    running = deployment.phase in IN_PROGRESS
+    at = deployment.rollout.step
+    in_canary = running and at >= 0 and pointer.candidate == deployment.digest
+    steps = canary_steps(deployment, pointer, settings) if settings and running else ()
+    condition = deployment.condition
+    view: DeploymentView = {
+        "id": deployment.id,
+        "agent": deployment.agent,
+        "ring": deployment.ring,
+        "digest": deployment.digest,
+        "version": release.version if release else "",
+        "state": deployment.phase.value,
+        "kind": deployment.kind.value,
+        "condition": {
+            "type": condition.type,
+            "message": condition.message,
+            "since": view_time(condition.since),
+        }
+        if condition
+        else None,
+        "actor": deployment.actor,
+        "reason": deployment.reason,
+        "created_at": view_time(deployment.created_at),
+        "state_since": view_time(deployment.phase_at),
+        "step": at + 1,
+        "steps": len(steps),
+        "weight": pointer.weight * 100 / FULL_WEIGHT if in_canary else 0.0,
+        "tasks": snapshot.count_tasks(
+            deployment.agent, deployment.ring, deployment.digest, deployment.rollout.entered_at
+        )
+        if in_canary
+        else 0,
+    }
+    if transitions:
+        view["transitions"] = view_transitions(snapshot, deployment.id)
+    return view
+
+
+def view_transitions(snapshot: Snapshot, deployment_id: str) -> list[TransitionView]:
+    """Every transition of a deployment, its creation first (from null)."""
+    shown: list[TransitionView] = []
+    for stored in snapshot.events(deployment=deployment_id, limit=10_000):
+        event = stored.event
+        if event.type is EventType.DEPLOYMENT_CREATED:
+            origin, target = None, "queued"
+        elif event.type is EventType.DEPLOYMENT_TRANSITIONED:
+            origin, target = str(event.data["from"]), str(event.data["to"])
+        else:
+            continue
+        reason = str(event.data["reason"])
+        shown.append({"from": origin, "to": target, "at": view_time(event.at), "actor": event.actor, "reason": reason})
+    return shown
+
+
+def view_release(snapshot: Snapshot, release: Release) -> ReleaseView:
+    """A release with all tags that point at it."""
+    tags = [tag for tag, digest in snapshot.tags(release.agent).items() if digest == release.digest]
+    quarantine = snapshot.quarantine(release.agent, release.digest)
+    return {
+        "digest": release.digest,
+        "agent": release.agent,
+        "version": release.version,
+        "tags": sorted(tags),
+        "components": {
+            name: {"digest": ref.digest, "media_type": ref.media_type, "size": ref.size}
+            for name, ref in release.components.items()
+        },
+        "author": release.author,
+        "created_at": view_time(release.created_at),
+        "git_sha": release.git_sha,
+        "quarantine": quarantine.reason if quarantine else None,
+    }
+
+
+def view_agent(snapshot: Snapshot, agent: str, traffic_url: str) -> AgentView:
+    """An agent and what is where in each of its rings."""
+    pointers = {pointer.ring: pointer for pointer in snapshot.pointers(agent)}
+    replicas = snapshot.replicas(agent)
+    counts = snapshot.task_counts(agent)
+    rings: list[RingView] = []
+    for ring in ring_names(snapshot, agent):
+        pointer = pointers.get(ring, Pointer(agent, ring))
+        running = [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
+        rings.append(
+            {
+                "ring": ring,
+                "stable": pointer.stable,
+                "candidate": pointer.candidate,
+                "weight": pointer.weight * 100 / FULL_WEIGHT,
+                "last_good": pointer.last_good,
+                "active_deployment": pointer.active_deployment,
+                "url": f"{traffic_url}/{agent}/{ring}/",
+                "stable_version": _version(snapshot, pointer.stable),
+                "candidate_version": _version(snapshot, pointer.candidate),
+                "last_good_version": _version(snapshot, pointer.last_good),
+                "in_progress": view_deployment(snapshot, running[0]) if running else None,
+                "retired": [item.digest for item in pointer.retired],
+                "replicas": [view_replica(item) for item in replicas if item.ring == ring],
+                "requests": {
+                    digest: {"total": total, "failed": failed}
+                    for (counted_ring, digest), (total, failed) in counts.items()
+                    if counted_ring == ring
+                },
+            }
+        )
+    return {"agent": agent, "rings": rings}
+
+
+def view_replica(replica: ReplicaStatus) -> ReplicaView:
+    """A replica as it was last seen."""
+    return {
+        "id": replica.id,
+        "digest": replica.digest,
+        "state": replica.state.value,
+        "address": replica.address,
+        "restarts": replica.attempt - 1,
+        "message": replica.message,
+    }
+
+
+def view_event(stored: StoredEvent) -> EventView:
+    """An event with its sequence number."""
+    event = stored.event
+    return {
+        "seq": stored.seq,
+        "type": event.type.value,
+        "at": view_time(event.at),
+        "actor": event.actor,
+        "agent": event.agent,
+        "ring": event.ring,
+        "deployment": event.deployment,
+        "data": dict(event.data),
+    }
+
+
+def _version(snapshot: Snapshot, digest: Digest | None) -> str | None:
+    release = snapshot.release(digest) if digest else None
+    return release.version if release else None
