@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
 
 from turnout.api.auth import Authenticated, Uploading
 from turnout.domain.errors import InvalidRequest
@@ -22,6 +23,7 @@ from turnout.services import releases as services
 from turnout.services.office import Office
 
 router = APIRouter(prefix="/v1/agents/{agent}", tags=["releases"])
+_STALLED_SECONDS = 120.0
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
@@ -79,30 +81,34 @@ async def put_blob(agent: str, digest: str, request: Request, call: Uploading) -
 
 async def _write(office: Office, digest: Digest, request: Request) -> None:
     """Bytes come in asynchronously and are written by a thread; a short queue between them bounds the memory."""
-    chunks: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=16)
+    chunks: queue.Queue[bytes | None] = queue.Queue(maxsize=16)
+    cut = InvalidRequest(f"the upload of {digest} was cut", hint="send it again: a cut upload leaves nothing behind")
 
     def taken() -> Iterator[bytes]:
-        while (chunk := chunks.get()) is not None:
-            if isinstance(chunk, Exception):
-                raise chunk
+        while True:
+            try:
+                chunk = chunks.get(timeout=_STALLED_SECONDS)
+            except queue.Empty:
+                raise cut from None
+            if chunk is None:
+                return
             yield chunk
 
-    async def put(chunk: bytes | Exception | None) -> None:
+    async def put(chunk: bytes | None) -> None:
         while not writing.done():
             try:
-                chunks.put_nowait(chunk)
+                return chunks.put_nowait(chunk)
             except queue.Full:
                 await asyncio.sleep(0.002)
-            else:
-                return
 
     writing = asyncio.ensure_future(run_in_threadpool(lambda: office.artifacts.write(taken(), digest)))
     try:
         async for chunk in request.stream():
             await put(chunk)
-        await put(None)
-    except Exception as error:
-        await put(InvalidRequest(f"the upload of {digest} was cut: {type(error).__name__}"))
+    except ClientDisconnect:
+        await put(None)  # the bytes so far do not have the digest, so that nothing is kept
+        raise cut from None
+    await put(None)
     await writing
 
 

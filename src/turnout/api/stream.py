@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -38,7 +39,7 @@ async def follow_deployment(
     while not await request.is_disconnected():
         shown = await run_in_threadpool(deployments.show_deployment, office, actor, deployment_id)
         found = await run_in_threadpool(
-            lambda seq=after: agents.list_events(office, actor, deployment=deployment_id, after=seq, limit=1000)
+            partial(agents.list_events, office, actor, deployment=deployment_id, after=after, limit=1000)
         )
         for event in found["events"]:
             after = event["seq"]

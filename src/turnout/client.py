@@ -1,0 +1,277 @@
+"""The typed HTTP client. Every write carries an idempotency key, so that it can be sent again after a lost connection."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import quote, urlencode
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from turnout.domain.errors import ServerUnreachable, TurnoutError
+from turnout.schemas import (
+    AgentList,
+    AgentView,
+    ApprovalView,
+    DeploymentList,
+    DeploymentView,
+    DiffView,
+    EventList,
+    InstanceView,
+    PreviewView,
+    ReleaseList,
+    ReleaseView,
+    TokenList,
+    TokenView,
+)
+
+_TRIES = 5
+_FIRST_PAUSE = 0.1  # seconds; doubled with every try
+
+
+class Problem(TurnoutError):
+    """A problem+json answer."""
+
+    def __init__(self, body: Mapping[str, Any], status: int) -> None:
+        super().__init__(str(body.get("detail", f"the server answered {status}")), hint=body.get("hint"))
+        self.code = str(body.get("type", "")).rpartition(":")[2] or "internal"
+        self.status = status
+        self.problems = tuple(str(problem) for problem in body.get("problems", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One server-sent event."""
+
+    name: str
+    data: Any
+
+
+class Client:
+    """Speaks to one instance. Raises `Problem` for what the server refuses, `ServerUnreachable` if it does not answer."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url.rstrip("/")
+        self._token = token
+        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=3.0, read=60.0))
+
+    # --- reading
+
+    def instance(self) -> InstanceView:
+        """The instance, and who asks."""
+        return cast(InstanceView, self._call("GET", "/v1/instance"))
+
+    def agents(self) -> AgentList:
+        """All agents."""
+        return cast(AgentList, self._call("GET", "/v1/agents"))
+
+    def agent(self, agent: str) -> AgentView:
+        """One agent and its rings."""
+        return cast(AgentView, self._call("GET", f"/v1/agents/{quote(agent, '')}"))
+
+    def releases(self, agent: str) -> ReleaseList:
+        """All releases of an agent."""
+        return cast(ReleaseList, self._call("GET", f"/v1/agents/{quote(agent, '')}/releases"))
+
+    def release(self, agent: str, ref: str) -> ReleaseView:
+        """One release."""
+        return cast(ReleaseView, self._call("GET", f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}"))
+
+    def diff(self, agent: str, a: str, b: str) -> DiffView:
+        """What differs from `a` to `b`."""
+        return cast(DiffView, self._call("GET", f"/v1/agents/{quote(agent, '')}/diff?{urlencode({'a': a, 'b': b})}"))
+
+    def deployments(self, agent: str | None, ring: str | None, limit: int) -> DeploymentList:
+        """Deployments, newest first."""
+        query = _query(agent=agent, ring=ring, limit=limit)
+        return cast(DeploymentList, self._call("GET", f"/v1/deployments{query}"))
+
+    def deployment(self, deployment: str) -> DeploymentView:
+        """One deployment with its transitions."""
+        return cast(DeploymentView, self._call("GET", f"/v1/deployments/{quote(deployment, '')}"))
+
+    def events(self, **filters: str | int | bool | None) -> EventList:
+        """What happened; filters as in the API."""
+        return cast(EventList, self._call("GET", f"/v1/events{_query(**filters)}"))
+
+    def tokens(self) -> TokenList:
+        """All tokens."""
+        return cast(TokenList, self._call("GET", "/v1/tokens"))
+
+    def approvals(self, agent: str, ring: str, release: str | None = None) -> ApprovalView:
+        """How the approvals of a release in a ring stand."""
+        return cast(ApprovalView, self._call("GET", f"{_ring(agent, ring)}/approvals{_query(release=release)}"))
+
+    # --- writing
+
+    def deploy(self, agent: str, ring: str, body: Mapping[str, Any]) -> DeploymentView:
+        """Start a deployment."""
+        return cast(DeploymentView, self._call("POST", f"{_ring(agent, ring)}/deployments", body))
+
+    def promote(self, agent: str, ring: str, body: Mapping[str, Any]) -> DeploymentView:
+        """Start a promotion."""
+        return cast(DeploymentView, self._call("POST", f"{_ring(agent, ring)}/promotions", body))
+
+    def roll_back(self, agent: str, ring: str, body: Mapping[str, Any]) -> DeploymentView:
+        """Undo the last change of a ring."""
+        return cast(DeploymentView, self._call("POST", f"{_ring(agent, ring)}/rollbacks", body))
+
+    def preview(self, agent: str, ring: str, what: str, body: Mapping[str, Any]) -> PreviewView:
+        """What a write would do. `what`: deployments, promotions or rollbacks."""
+        return cast(PreviewView, self._call("POST", f"{_ring(agent, ring)}/{what}", {**body, "dry_run": True}))
+
+    def decide(self, agent: str, ring: str, body: Mapping[str, Any]) -> ApprovalView:
+        """Approve or reject."""
+        return cast(ApprovalView, self._call("POST", f"{_ring(agent, ring)}/approvals", body))
+
+    def steer(self, agent: str, ring: str, body: Mapping[str, Any]) -> DeploymentView:
+        """Advance or abort the deployment in progress."""
+        return cast(DeploymentView, self._call("POST", f"{_ring(agent, ring)}/rollout", body))
+
+    def create_token(self, name: str, role: str) -> TokenView:
+        """Make a token."""
+        return cast(TokenView, self._call("POST", "/v1/tokens", {"name": name, "role": role}))
+
+    def revoke_token(self, name: str) -> None:
+        """Forget a token."""
+        self._call("DELETE", f"/v1/tokens/{quote(name, '')}")
+
+    def has_blob(self, agent: str, digest: str) -> bool:
+        """Whether the server has a blob."""
+        response = self._send("HEAD", f"/v1/agents/{quote(agent, '')}/blobs/{digest}")
+        if response.status not in (204, 404):
+            raise Problem({}, response.status)
+        return response.status == 204
+
+    def put_blob(self, agent: str, digest: str, chunks: Iterable[bytes]) -> None:
+        """Upload a blob. Not sent again by itself: the chunks can be read once."""
+        path = f"/v1/agents/{quote(agent, '')}/blobs/{digest}"
+        try:
+            response = self._pool.request(
+                "PUT", self._url + path, body=_bounded(chunks), headers=self._headers(), chunked=True
+            )
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+        _read(response)
+
+    def put_release(self, agent: str, digest: str, body: Mapping[str, Any]) -> ReleaseView:
+        """Record a release whose blobs are uploaded."""
+        path = f"/v1/agents/{quote(agent, '')}/releases/{digest}"
+        return cast(ReleaseView, self._call("PUT", path, body))
+
+    # --- following
+
+    def follow_deployment(self, deployment: str) -> Iterator[ServerEvent]:
+        """Events of a deployment until `settled`. Goes on by itself after a lost connection."""
+        seen = 0
+        lost = 0
+        while True:
+            try:
+                for event in self._stream(f"/v1/deployments/{quote(deployment, '')}/events"):
+                    lost = 0
+                    if event.name == "settled":
+                        yield event
+                        return
+                    if event.data["seq"] > seen:
+                        seen = event.data["seq"]
+                        yield event
+            except ServerUnreachable:
+                lost += 1
+                if lost > 10 * _TRIES:
+                    raise
+            time.sleep(0.2)
+
+    def follow_logs(self, agent: str, ring: str, *, lines: int, follow: bool) -> Iterator[ServerEvent]:
+        """Lines of a ring's logs."""
+        query = _query(lines=lines, follow=follow)
+        yield from self._stream(f"{_ring(agent, ring)}/logs{query}")
+
+    def _stream(self, path: str) -> Iterator[ServerEvent]:
+        headers = {**self._headers(), "Accept": "text/event-stream"}
+        timeout = urllib3.Timeout(connect=3.0, read=None)
+        try:
+            response = self._pool.request(
+                "GET", self._url + path, headers=headers, preload_content=False, timeout=timeout
+            )
+            if response.status >= 400:
+                response.read(cache_content=True)
+                _read(response)
+            name = ""
+            for line in _lines(response):
+                field, _, value = line.partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    yield ServerEvent(name, json.loads(value))
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+
+    # --- the wire
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return _read(self._send(method, path, body))
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> urllib3.BaseHTTPResponse:
+        """Send, and send again with the same key when the connection is lost: the server may be restarting."""
+        headers = self._headers()
+        if method == "POST":
+            headers["Idempotency-Key"] = str(uuid.uuid4())
+        content = None if body is None else json.dumps({k: v for k, v in body.items() if v is not None}).encode()
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        pause = _FIRST_PAUSE
+        for left in reversed(range(_TRIES)):
+            try:
+                return self._pool.request(method, self._url + path, body=content, headers=headers)
+            except HTTPError as error:
+                if left == 0:
+                    raise self._unreachable(error) from error
+                time.sleep(pause)
+                pause *= 2
+        raise AssertionError("unreachable")
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"}
+
+    def _unreachable(self, error: Exception) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"no turnout server answers at {self._url} ({type(error).__name__})",
+            hint="start it with `turnout up`, or name another with --server or TURNOUT_SERVER",
+        )
+
+
+def _read(response: urllib3.BaseHTTPResponse) -> Any:
+    try:
+        body = json.loads(response.data) if response.data else None
+    except ValueError:
+        body = None
+    if response.status >= 400:
+        raise Problem(body if isinstance(body, dict) else {}, response.status)
+    return body
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[str]:
+    rest = b""
+    while chunk := response.read1(65_536):
+        *complete, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode() for line in complete)
+
+
+def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunked encoding ends at an empty chunk, so that none may be sent before the end."""
+    return (chunk for chunk in chunks if chunk)
+
+
+def _ring(agent: str, ring: str) -> str:
+    return f"/v1/agents/{quote(agent, '')}/rings/{quote(ring, '')}"
+
+
+def _query(**values: str | int | bool | None) -> str:
+    given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
+    text = urlencode({name: value for name, value in given.items() if value is not None})
+    return f"?{text}" if text else ""

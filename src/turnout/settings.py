@@ -1,0 +1,44 @@
+"""Settings of a server. Only `server.py` reads them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+API_PORT = 7070
+TRAFFIC_PORT = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where an instance keeps its state and where it listens."""
+
+    state: Path
+    host: str = "127.0.0.1"
+    port: int = API_PORT
+    traffic_host: str = "127.0.0.1"
+    traffic_port: int = TRAFFIC_PORT
+    build_slots: int = 2
+
+    @property
+    def api_url(self) -> str:
+        """Where the API answers on this machine."""
+        return f"http://{_reachable(self.host)}:{self.port}"
+
+    @property
+    def traffic_url(self) -> str:
+        """Where callers reach the agents on this machine."""
+        return f"http://{_reachable(self.traffic_host)}:{self.traffic_port}"
+
+
+def default_state() -> Path:
+    """TURNOUT_STATE, else the user's state folder."""
+    if given := os.environ.get("TURNOUT_STATE"):
+        return Path(given)
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "turnout"
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104  (a comparison)
