@@ -136,6 +136,9 @@ class AccessLog(Protocol):
     def read(self, cursor: str | None, limit: int = 5_000) -> AccessLogChunk:
         """Complete lines after the cursor (None: from the oldest kept). Survives rotation."""
 
+    def rotate(self) -> bool:
+        """Begin a new file if the present one has grown large, and remove those that were read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -195,9 +198,7 @@ class Snapshot(Protocol):
     def deployment(self, deployment_id: str) -> Deployment | None:
         """One deployment."""
 
-    def deployments(
-        self, agent: str | None = None, ring: str | None = None, limit: int = 50
-    ) -> tuple[Deployment, ...]:
+    def deployments(self, agent: str | None = None, ring: str | None = None, limit: int = 50) -> tuple[Deployment, ...]:
         """Deployments, newest first."""
 
     def unfinished(self, agent: str, ring: str) -> tuple[Deployment, ...]:

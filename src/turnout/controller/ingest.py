@@ -24,6 +24,7 @@ class Ingest:
         while True:
             chunk = self._log.read(cursor)
             if chunk.cursor == cursor:
+                self._log.rotate()
                 return touched
             tasks = [task for task in map(self._parse, chunk.lines) if task is not None]
             with self._store.transaction() as transaction:

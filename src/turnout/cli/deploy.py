@@ -1,0 +1,117 @@
+"""`turnout deploy`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from turnout.cli.building import (
+    build,
+    build_store,
+    find_git_sha,
+    last_build,
+    missing_blobs,
+    push,
+    remember_build,
+)
+from turnout.cli.connection import connected, note, print_json
+from turnout.cli.follow import follow
+from turnout.client import Client
+from turnout.domain.models import short_digest
+from turnout.schemas import PreviewView
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
+@click.option("--ring", help="Ring to deploy to. Default: the first one.")
+@click.option("--tag", help="Version of the release; with --skip-build the release to deploy.")
+@click.option("--skip-build", is_flag=True, help="Deploy what was built last, or the release named by --tag.")
+@click.option("--force", is_flag=True, help="Deploy again even if the ring runs this release already.")
+@click.option("--override", help="Reason for passing over a policy (order of rings, quarantine); admins only.")
+@click.option("--reason", default="", help="Why, for the history.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen and change nothing.")
+@click.option("--wait", is_flag=True, help="Wait through approvals and canary steps too.")
+@click.option("--no-wait", is_flag=True, help="Return at once.")
+@connected
+def deploy(
+    client: Client,
+    folder: Path,
+    ring: str | None,
+    tag: str | None,
+    skip_build: bool,
+    dry_run: bool,
+    wait: bool,
+    no_wait: bool,
+    as_json: bool,
+    **wish: Any,
+) -> None:
+    """Validate, build, push and deploy the agent in FOLDER to its first ring."""
+    from turnout.manifest import load_manifest
+
+    manifest = load_manifest(folder)
+    note("validate turnout.toml is valid")
+    target = ring or next(iter(manifest.ring_tables))
+    if dry_run:
+        _preview(client, folder, manifest, target, tag, wish, skip_build=skip_build, as_json=as_json)
+        return
+    if skip_build:
+        release = tag or last_build(folder)
+    else:
+        with build_store(folder, throw_away=False) as store:
+            built = build(folder, manifest, store)
+            release = push(client, store, built, tag, find_git_sha(folder))["digest"]
+            remember_build(folder, manifest.agent, release)
+    deployment = client.deploy(manifest.agent, target, {"release": release, **wish})
+    note(f"deploy   {manifest.agent} {deployment['version']} ({short_digest(deployment['digest'])}) to {target}")
+    follow(client, deployment, wait=wait, no_wait=no_wait, as_json=as_json)
+
+
+def _preview(
+    client: Client,
+    folder: Path,
+    manifest: Any,
+    ring: str,
+    tag: str | None,
+    wish: dict[str, Any],
+    *,
+    skip_build: bool,
+    as_json: bool,
+) -> None:
+    """Build into a folder that is thrown away, ask the server what it would do, and say so."""
+    if skip_build:
+        body = {"release": tag or last_build(folder), **wish}
+        show_preview(client.preview(manifest.agent, ring, "deployments", body), [], as_json=as_json)
+        return
+    with build_store(folder, throw_away=True) as store:
+        built = build(folder, manifest, store)
+        config = json.loads(store.read_all(built.components["config"].digest))
+        unpushed = {
+            "digest": built.digest,
+            "components": {name: ref.digest for name, ref in built.components.items()},
+            "config": config,
+            "version": tag or f"sha-{short_digest(built.digest)}",
+        }
+        missing = missing_blobs(client, built)
+        pushes = [f"push: {len(missing)} blobs, {sum(store.size(digest) for digest in missing):,} bytes"]
+    body = {"unpushed": unpushed, **wish}
+    show_preview(client.preview(manifest.agent, ring, "deployments", body), pushes, as_json=as_json)
+
+
+def show_preview(preview: PreviewView, pushes: list[str], *, as_json: bool) -> None:
+    """What would happen, step by step."""
+    if as_json:
+        print_json({**preview, "steps": [*pushes, *preview["steps"]], "dry_run": True})
+        return
+    click.echo(
+        f"dry run: {preview['kind']} of {preview['agent']} {preview['version']} to {preview['ring']}; nothing was changed"
+    )
+    click.echo(f"  digest   {preview['digest']}")
+    if preview["changed"]:
+        click.echo(f"  changes  {', '.join(preview['changed'])}")
+    for text in preview["overrides"]:
+        click.echo(f"  overrides {text}")
+    for number, step in enumerate([*pushes, *preview["steps"]], 1):
+        click.echo(f"  {number}. {step}")

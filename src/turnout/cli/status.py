@@ -1,0 +1,83 @@
+"""`turnout status`."""
+
+from __future__ import annotations
+
+import click
+
+from turnout.cli.connection import connected, print_json
+from turnout.cli.tables import show_table
+from turnout.client import Client
+from turnout.domain.models import short_digest
+from turnout.schemas import AgentView, RingView
+
+
+@click.command()
+@click.argument("agent", required=False)
+@connected
+def status(client: Client, agent: str | None, as_json: bool) -> None:
+    """Show what is where: of AGENT, or of all agents."""
+    if agent is not None:
+        view = client.agent(agent)
+        if as_json:
+            print_json(view)
+        else:
+            _show(view)
+        return
+    listed = client.agents()
+    if as_json:
+        print_json(listed)
+    elif not listed["agents"]:
+        click.echo("no agent has been released yet: `turnout deploy` in an agent's folder")
+    for view in [] if as_json else listed["agents"]:
+        _show(view)
+
+
+def _show(view: AgentView) -> None:
+    click.echo(click.style(view["agent"], bold=True, underline=True))
+    show_table(
+        ("RING", "STABLE", "CANDIDATE", "LAST-GOOD", "REPLICAS", "REQUESTS", "URL"),
+        [
+            (
+                ring["ring"],
+                _name(ring["stable_version"], ring["stable"]),
+                _candidate(ring),
+                _name(ring["last_good_version"], ring["last_good"]),
+                _replicas(ring),
+                _requests(ring),
+                ring["url"],
+            )
+            for ring in view["rings"]
+        ],
+    )
+    for ring in view["rings"]:
+        running = ring["in_progress"]
+        if running is None:
+            continue
+        line = f"  {ring['ring']}: {running['kind']} of {running['version']} is {running['state']}"
+        if running["condition"]:
+            line += f" ({running['condition']['message']})"
+        if running["step"]:
+            line += f"; {running['tasks']} tasks so far"
+        click.echo(f"{line}  [{running['id']}]")
+    click.echo()
+
+
+def _name(version: str | None, digest: str | None) -> str:
+    return f"{version} ({short_digest(digest)[:7]})" if digest and version else "-"
+
+
+def _candidate(ring: RingView) -> str:
+    name = _name(ring["candidate_version"], ring["candidate"])
+    return f"{name} {ring['weight']:g} %" if ring["candidate"] else name
+
+
+def _replicas(ring: RingView) -> str:
+    ready = sum(replica["state"] == "ready" for replica in ring["replicas"])
+    text = f"{ready}/{len(ring['replicas'])} ready"
+    return text if ready == len(ring["replicas"]) else click.style(text, fg="yellow")
+
+
+def _requests(ring: RingView) -> str:
+    total = sum(counts["total"] for counts in ring["requests"].values())
+    failed = sum(counts["failed"] for counts in ring["requests"].values())
+    return f"{total:,}" + (click.style(f" ({failed:,} failed)", fg="red") if failed else "")

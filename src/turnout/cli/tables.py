@@ -1,0 +1,22 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+
+def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Aligned columns; colour is left to the cells."""
+    lines = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(click.unstyle(line[column])) for line in lines) for column in range(len(header))]
+    for number, line in enumerate(lines):
+        cells = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(line, widths, strict=True)]
+        text = "  ".join(cells).rstrip()
+        click.echo(click.style(text, bold=True) if number == 0 else text)
+
+
+def local_time(iso: str) -> str:
+    """`2026-05-04 12:34:56`, in UTC as everything."""
+    return iso[:19].replace("T", " ")

@@ -1,0 +1,33 @@
+"""`turnout verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from turnout.cli.connection import print_json
+from turnout.domain.errors import DamagedContent, NotFound
+from turnout.settings import default_state
+
+
+@click.command()
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="State folder of the instance.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
+def verify(state: Path | None, as_json: bool) -> None:
+    """Read the whole artifact store on this machine and name every blob that is damaged or missing."""
+    from turnout.artifacts.layout import OciLayoutStore
+
+    folder = (state or default_state()).absolute() / "artifacts"
+    if not folder.exists():
+        raise NotFound(f"there is no artifact store in {folder.parent}", hint="name the state folder with --state")
+    damages = [{"digest": digest, "damage": text} for digest, text in OciLayoutStore(folder).damages()]
+    if as_json:
+        print_json({"damages": damages})
+    if damages:
+        raise DamagedContent(
+            "; ".join(item["damage"] for item in damages),
+            hint="build and push the release again: missing and damaged blobs are replaced",
+        )
+    if not as_json:
+        click.echo("every blob has its digest")

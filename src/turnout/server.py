@@ -1,0 +1,281 @@
+"""The composition root: the only place where adapters are built and settings are read."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+
+from turnout.api.app import create_app
+from turnout.artifacts.diff import diff_releases
+from turnout.artifacts.layout import OciLayoutStore
+from turnout.artifacts.release import read_release, unpack_release
+from turnout.controller.ingest import Ingest
+from turnout.controller.loop import Controller
+from turnout.controller.reconcile import Parts
+from turnout.db.engine import migrate, open_engine
+from turnout.db.store import SqlStore
+from turnout.domain.errors import SetupFailed
+from turnout.domain.models import Digest
+from turnout.domain.policy import Role
+from turnout.ports import ArtifactStore
+from turnout.runtimes.environment import Environments
+from turnout.runtimes.probe import HttpProber
+from turnout.runtimes.process import ProcessRuntime
+from turnout.services.office import Actor, Office, ReadRelease
+from turnout.services.tokens import create_token
+from turnout.settings import Settings
+from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
+from turnout.traffic.envoy import EnvoyRouter
+
+log = logging.getLogger(__name__)
+
+INSTANCE_FILE = "instance.json"
+TOKEN_FILE = "admin.token"  # noqa: S105
+LOCK_FILE = "server.lock"
+HOLDER = "embedded"  # one server a state folder (its lock sees to that), so a restart takes its leases up again at once
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The parts of a running instance."""
+
+    settings: Settings
+    office: Office
+    controller: Controller
+    runtime: ProcessRuntime
+    router: EnvoyRouter
+
+
+def serve(
+    settings: Settings, on_ready: Callable[[Settings], None], on_effect: Callable[[str], None] | None = None
+) -> None:
+    """Run an instance until SIGINT or SIGTERM. Agents and proxy go on after it.
+
+    Raises `SetupFailed`: another server uses the state folder, a port is taken, the database is newer or damaged.
+    `on_effect` is called around every side effect of the controller; tests of crashes use it.
+    """
+    _set_up_logging()
+    with locked(settings.state), _listening(settings) as listener:
+        instance = build_instance(settings, on_effect)
+        try:
+            _publish_instance(instance)
+            instance.controller.start()
+            config = uvicorn.Config(
+                create_app(instance.office), log_config=None, access_log=False, timeout_graceful_shutdown=3
+            )
+            server = _Server(config, partial(on_ready, settings))
+            server.run(sockets=[listener])
+        finally:
+            instance.controller.stop()
+            instance.runtime.close()
+            instance.router.close()
+
+
+def build_instance(settings: Settings, on_effect: Callable[[str], None] | None = None) -> Instance:
+    """Open the state, adopt or start the proxy, adopt the agents that run."""
+    engine = open_engine(f"sqlite:///{settings.state / 'turnout.db'}")
+    migrate(engine)
+    store = SqlStore(engine)
+    artifacts = OciLayoutStore(settings.state / "artifacts")
+    router = EnvoyRouter(settings.state / "envoy", settings.traffic_host, settings.traffic_port)
+    router.start()
+    wakes: list[Callable[[str, str], None]] = []  # the runtime is built before the controller that it wakes
+
+    def wake(agent: str, ring: str) -> None:
+        for call in wakes:
+            call(agent, ring)
+
+    prober = HttpProber()
+    runtime = build_runtime(settings.state, artifacts, prober, wake)
+    clock = SystemClock()
+    parts = Parts(store, runtime, router, prober, clock, HOLDER, settings.build_slots, on_effect or (lambda _: None))
+    access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
+    controller = Controller(parts, Ingest(store, access_log, parse_access_line))
+    wakes.append(controller.wake)
+    office = Office(
+        store=store,
+        artifacts=artifacts,
+        runtime=runtime,
+        clock=clock,
+        wake=controller.wake,
+        new_id=lambda prefix: f"{prefix}_{secrets.token_hex(10)}",
+        read_release=partial(_read_release, artifacts),
+        diff=partial(diff_releases, artifacts),
+        traffic_url=settings.traffic_url,
+    )
+    return Instance(settings, office, controller, runtime, router)
+
+
+def build_runtime(
+    state: Path, artifacts: ArtifactStore, prober: HttpProber, on_change: Callable[[str, str], None] | None = None
+) -> ProcessRuntime:
+    """The runtime of a state folder; it adopts the replicas that run there."""
+    unpack = partial(unpack_release, artifacts)
+    return ProcessRuntime(state / "runtime", unpack, prober, Environments(state / "runtime" / "envs"), on_change)
+
+
+def shut_down(state: Path, grace: float) -> list[str]:
+    """End everything of an instance: server, agents, proxy. Returns what was ended, for a person."""
+    ended = []
+    if _end_server(state, grace):
+        ended.append("server")
+    with locked(state):
+        if (state / "runtime").exists():
+            runtime = build_runtime(state, OciLayoutStore(state / "artifacts"), HttpProber())
+            running = len(runtime.observe())
+            runtime.stop_all(grace)
+            runtime.close()
+            ended.append(f"{running} agent replicas")
+        if (state / "envoy").exists() and (state / INSTANCE_FILE).exists():
+            known = json.loads((state / INSTANCE_FILE).read_text())
+            router = EnvoyRouter(state / "envoy", known["traffic_host"], known["traffic_port"])
+            with suppress(SetupFailed):
+                router.start()
+                router.shutdown()
+                ended.append("proxy")
+    return ended
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold the state folder. Raises `SetupFailed` when another server does."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SetupFailed(
+            f"the state folder {state} cannot be made: {error.strerror}", hint="name another with --state"
+        ) from error
+    with (state / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise SetupFailed(
+                f"a server (process {file.read().strip() or 'unknown'}) uses the state folder {state}",
+                hint="end it with `turnout down`, or give this one a folder of its own with --state",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _end_server(state: Path, grace: float) -> bool:
+    """SIGTERM to the server that holds the state folder, and wait for it. False when none does."""
+    try:
+        file: IO[str] = (state / LOCK_FILE).open("r+")
+    except FileNotFoundError:
+        raise SetupFailed(f"there is no instance in {state}", hint="name its folder with --state") from None
+    with file:
+        deadline = time.monotonic() + grace + 10
+        signalled = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not signalled:
+                    os.kill(int(file.read().strip()), signal.SIGTERM)
+                    signalled = True
+                if time.monotonic() > deadline:
+                    raise SetupFailed("the server does not end", hint="see server.log in the state folder") from None
+                time.sleep(0.02)
+            else:
+                return signalled
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """Bind before anything else is started: a taken port must change nothing."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SetupFailed(
+                f"the API cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+                hint="another program uses the port: end it, or choose another with --port",
+            ) from error
+        yield listener
+
+
+def _publish_instance(instance: Instance) -> None:
+    """What the command line needs to find the instance; the token can be read by its owner only."""
+    settings = instance.settings
+    known = {
+        "api": settings.api_url,
+        "traffic": settings.traffic_url,
+        "traffic_host": settings.traffic_host,
+        "traffic_port": settings.traffic_port,
+    }
+    _write_private(settings.state / INSTANCE_FILE, json.dumps(known))
+    path = settings.state / TOKEN_FILE
+    with instance.office.store.snapshot() as snapshot:
+        names = {token.name for token in snapshot.tokens()}
+    if path.exists() and names:
+        return
+    # Written before it is recorded: a crash between leaves a token that is recorded at the next start.
+    secret = path.read_text().strip() if path.exists() else f"tt_{secrets.token_urlsafe(32)}"
+    _write_private(path, secret)
+    name = "admin" if "admin" not in names else f"admin-{secrets.token_hex(3)}"
+    create_token(instance.office, Actor("turnout", Role.ADMIN), name, Role.ADMIN, secret)
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _read_release(artifacts: ArtifactStore, digest: Digest) -> ReadRelease:
+    read = read_release(artifacts, digest)
+    return ReadRelease(read.components, read.spec, artifacts.read_all(read.components["config"].digest))
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    for chatty in ("httpx", "httpcore", "alembic", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell."""
+        await super().startup(sockets)
+        self._on_started()
