@@ -1,4 +1,4 @@
-"""A real instance for tests and benchmarks: server, Envoy and agents on free ports of this machine, ended without a trace."""
+"""A real instance for tests and benchmarks: server, Envoy and agents on free ports, ended without a trace."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class LiveInstance:
     """One instance. `server` is the command of its server; tests of crashes give their own."""
 
     state: Path
-    port: int = field(default_factory=lambda: free_port())
-    traffic_port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108  (defined below)
+    traffic_port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108  (defined below)
     server: tuple[str, ...] = (sys.executable, "-m", "turnout.cli.main", "up")
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
