@@ -79,9 +79,8 @@ def cli() -> None:
 def main() -> None:
     """The entry point: run a verb, and turn errors into a message and an exit code."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # Outside standalone mode a verb's Exit comes back as its code.
+        sys.exit(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(EXIT_CODES["usage"])

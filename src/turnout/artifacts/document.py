@@ -1,0 +1,173 @@
+"""The release document, whose sha256 is the identity of a release, and the OCI image manifest that carries it.
+
+Document: `{"schemaVersion": 1, "agent": …, "components": {name: {"mediaType", "digest", "size"}}}` as canonical JSON. It is
+the `config` of the image manifest; the components are its layers, in the order of `COMPONENT_NAMES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from turnout.artifacts.digest import canonical_json, sha256_digest
+from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
+from turnout.domain.models import COMPONENT_NAMES, ComponentRef, Digest, short_digest
+from turnout.manifest.values import MAX_INTEGER, AgentName
+from turnout.ports import ArtifactStore
+
+DOCUMENT_TYPE = "application/vnd.turnout.release.v1+json"
+ARTIFACT_TYPE = "application/vnd.turnout.release.v1"
+IMAGE_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+TITLE = "org.opencontainers.image.title"
+TAR_COMPONENTS = ("code", "prompts", "data")
+REQUIRED_COMPONENTS = ("code", "config")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseDocument:
+    """A release document, read and checked. Components are in the order of `COMPONENT_NAMES`."""
+
+    agent: str
+    components: Mapping[str, ComponentRef]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document as it is stored."""
+        return {
+            "schemaVersion": 1,
+            "agent": self.agent,
+            "components": {name: descriptor(ref) for name, ref in self.components.items()},
+        }
+
+
+def media_type(component: str) -> str:
+    """`application/vnd.turnout.component.<name>.v1` and `.tar` or `+json`."""
+    suffix = ".tar" if component in TAR_COMPONENTS else "+json"
+    return f"application/vnd.turnout.component.{component}.v1{suffix}"
+
+
+def descriptor(ref: ComponentRef) -> dict[str, Any]:
+    """The OCI descriptor of a blob."""
+    return {"mediaType": ref.media_type, "digest": ref.digest, "size": ref.size}
+
+
+def build_image_manifest(document: bytes, components: Mapping[str, ComponentRef]) -> bytes:
+    """The OCI image manifest of a release, as canonical JSON."""
+    return canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": IMAGE_MANIFEST_TYPE,
+            "artifactType": ARTIFACT_TYPE,
+            "config": descriptor(ComponentRef(sha256_digest(document), DOCUMENT_TYPE, len(document))),
+            "layers": [
+                {**descriptor(components[name]), "annotations": {TITLE: name}}
+                for name in COMPONENT_NAMES
+                if name in components
+            ],
+        }
+    )
+
+
+def check_release_document(content: bytes, digest: Digest) -> ReleaseDocument:
+    """Read a release document.
+
+    Raises `DamagedContent` when it has another digest, `InvalidRequest` when it is none or not in canonical form.
+    """
+    actual = sha256_digest(content)
+    if actual != digest:
+        raise DamagedContent(f"the release document of {digest} is damaged: its bytes have the digest {actual}")
+    try:
+        parsed = _Document.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "document"
+        raise _no_release(digest, f"{place}: {first['msg']}") from None
+    found = {str(name): component.ref() for name, component in parsed.components.items()}
+    document = ReleaseDocument(parsed.agent, {name: found[name] for name in COMPONENT_NAMES if name in found})
+    missing = [name for name in REQUIRED_COMPONENTS if name not in document.components]
+    if missing:
+        raise _no_release(digest, f"it has no component {missing[0]}")
+    wrong = next((name for name, ref in document.components.items() if ref.media_type != media_type(name)), None)
+    if wrong:
+        raise _no_release(digest, f"component {wrong} has the media type {document.components[wrong].media_type}")
+    if canonical_json(document.as_json()) != content:
+        raise _no_release(digest, "it is not canonical JSON")
+    return document
+
+
+def image_components(manifest: bytes) -> tuple[Digest, dict[str, ComponentRef]]:
+    """The digest of the release document, and the components by name. Raises `InvalidRequest` for what is no manifest."""
+    try:
+        parsed = _Image.model_validate_json(manifest)
+    except ValidationError as error:
+        raise InvalidRequest(f"this is no image manifest of a release ({error.error_count()} faults)") from None
+    return Digest(parsed.config.digest), {layer.annotations.get(TITLE, ""): layer.ref() for layer in parsed.layers}
+
+
+def check_recordable(store: ArtifactStore, manifest: bytes, release: Digest) -> ReleaseDocument:
+    """Check that an image manifest is of a release, all of which is stored.
+
+    Raises `NotFound` naming the first missing blob, `DamagedContent` for a manifest of something else.
+    """
+    if not store.has(release):
+        raise NotFound(f"the document of release {release} is not stored", hint="push its blobs before the release")
+    document = check_release_document(store.read_all(release), release)
+    for name, ref in document.components.items():
+        if not store.has(ref.digest):
+            raise NotFound(
+                f"component {name} ({ref.digest}) of release {short_digest(release)} is not stored",
+                hint="push its blobs before the release",
+            )
+        if store.size(ref.digest) != ref.size:
+            raise DamagedContent(f"component {name} ({ref.digest}) is not of the size that the release declares")
+    try:
+        config, components = image_components(manifest)
+    except InvalidRequest as error:
+        raise DamagedContent(error.message) from None
+    if config != release or components != document.components:
+        raise DamagedContent(f"this image manifest is not of release {release}")
+    return document
+
+
+def _no_release(digest: Digest, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"{digest} is no release document: {reason}")
+
+
+# --- the strict shapes -----------------------------------------------------------------------------------------------
+
+_DigestText = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+_Size = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+
+
+class _Descriptor(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    media_type: str = Field(alias="mediaType")
+    digest: _DigestText
+    size: _Size
+
+    def ref(self) -> ComponentRef:
+        return ComponentRef(Digest(self.digest), self.media_type, self.size)
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_version: Literal[1] = Field(alias="schemaVersion")
+    agent: AgentName
+    components: Mapping[Literal["code", "model", "prompts", "tools", "data", "config"], _Descriptor]
+
+
+class _ImageDescriptor(_Descriptor):
+    model_config = ConfigDict(extra="ignore")
+
+    annotations: Mapping[str, str] = Field(default_factory=dict)
+
+
+class _Image(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    config: _ImageDescriptor
+    layers: tuple[_ImageDescriptor, ...]

@@ -1,0 +1,84 @@
+"""Read everything that a store holds, and name each blob that is damaged or missing by the part that it plays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from turnout.artifacts.document import check_release_document, image_components
+from turnout.domain.errors import TurnoutError
+from turnout.domain.models import ComponentRef, Digest, short_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A release that a store has recorded, the image manifest that carries it, and its tags."""
+
+    release: Digest
+    manifest: Digest
+    tags: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its short digest and tags, for people."""
+        return " ".join((short_digest(self.release), *(f"({tag})" for tag in self.tags)))
+
+
+class Inspected(Protocol):
+    """What a store must answer to be inspected."""
+
+    def recorded(self) -> tuple[Recorded, ...]:
+        """All recorded releases."""
+
+    def stored(self) -> Iterable[Digest]:
+        """The digests that blobs are stored under."""
+
+    def fault(self, digest: Digest) -> str | None:
+        """Read a blob; None when it has its digest, else what is wrong with it."""
+
+    def read_all(self, digest: Digest, limit: int = 16 << 20) -> bytes:
+        """See `ArtifactStore`."""
+
+
+def find_damages(store: Inspected) -> Iterator[tuple[Digest, str]]:
+    """Each blob that is damaged or missing, with a sentence that says which part of which release it is, and why."""
+    parts: dict[Digest, list[str]] = {}
+    for recorded in store.recorded():
+        manifest, document, components = _inspect(store, recorded)
+        parts.setdefault(recorded.manifest, []).append(f"the image manifest of release {recorded.name}")
+        parts.setdefault(recorded.release, []).append(f"the document of release {recorded.name}")
+        for name, ref in components.items():
+            parts.setdefault(ref.digest, []).append(f"component {name} of release {recorded.name}")
+        if manifest and document and manifest != document:
+            yield (
+                recorded.manifest,
+                f"the image manifest of release {recorded.name} names another release or components",
+            )
+    for digest, names in parts.items():
+        fault = store.fault(digest)
+        if fault:
+            yield digest, f"{', '.join(names)}: {fault}"
+    for digest in sorted(set(store.stored()) - set(parts)):
+        fault = store.fault(digest)
+        if fault:
+            yield digest, f"a blob that no readable release names: {fault}"
+
+
+_Content = tuple[Digest, Mapping[str, ComponentRef]]
+
+
+def _inspect(
+    store: Inspected, recorded: Recorded
+) -> tuple[_Content | None, _Content | None, Mapping[str, ComponentRef]]:
+    """What the image manifest and the release document say, as far as they can be read, and the components from either."""
+    manifest: _Content | None = None
+    document: _Content | None = None
+    with suppress(TurnoutError):  # a damaged blob is named when all are read
+        manifest = image_components(store.read_all(recorded.manifest))
+    with suppress(TurnoutError):
+        checked = check_release_document(store.read_all(recorded.release), recorded.release)
+        document = recorded.release, checked.components
+    readable = document or manifest
+    return manifest, document, readable[1] if readable else {}

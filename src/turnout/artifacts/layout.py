@@ -1,0 +1,197 @@
+"""The artifact store on disk: an OCI image layout that other tools (skopeo, oras, crane) can read.
+
+A blob is written beside its place and renamed into it, so it is there as a whole or not at all, also after a power cut. The
+index is replaced in the same way, under a lock, so several processes can share a layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from turnout.artifacts.digest import digest_from_hex, hex_digits, sha256_digest
+from turnout.artifacts.document import check_recordable
+from turnout.artifacts.durable import replace_file, sync_folder
+from turnout.artifacts.faults import disk_error, disk_errors
+from turnout.artifacts.index import LayoutIndex, check_tags
+from turnout.artifacts.inventory import Recorded, find_damages
+from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
+from turnout.domain.models import Digest
+
+CHUNK = 1 << 20
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_STALE_AFTER = 3_600.0  # seconds without a write until an unfinished blob counts as left behind
+
+
+class OciLayoutStore:
+    """Implements `ArtifactStore` in a folder, which is created when it is not there."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._blobs = root / "blobs" / "sha256"
+        self._partial = root / "partial"
+        self._index = LayoutIndex(root)
+        with disk_errors(root):
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            self._partial.mkdir(exist_ok=True)
+            self._remove_stale()
+            self._mark_layout()
+
+    def has(self, digest: Digest) -> bool:
+        """See `ArtifactStore`."""
+        return self._path(digest).is_file()
+
+    def size(self, digest: Digest) -> int:
+        """See `ArtifactStore`."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError:
+            raise _not_found(digest) from None
+        except OSError as error:
+            raise disk_error(error, self._root) from error
+
+    def write(self, chunks: Iterable[bytes], expected: Digest | None = None) -> Digest:
+        """See `ArtifactStore`. A stored blob is replaced by the same bytes, which also repairs a damaged one."""
+        if expected is not None:
+            hex_digits(expected)
+        with disk_errors(self._root):
+            descriptor, name = tempfile.mkstemp(dir=self._partial)
+        partial = Path(name)
+        try:
+            digest = self._write_partial(descriptor, chunks)
+            if expected is not None and digest != expected:
+                raise DamagedContent(f"the bytes for {expected} have the digest {digest}; nothing was stored")
+            with disk_errors(self._root):
+                partial.replace(self._path(digest))
+                sync_folder(self._blobs)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return digest
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        """See `ArtifactStore`."""
+        self.size(digest)
+        return self._verified_chunks(digest)
+
+    def read_all(self, digest: Digest, limit: int = 16 << 20) -> bytes:
+        """See `ArtifactStore`."""
+        if self.size(digest) > limit:
+            raise InvalidRequest(f"the blob {digest} is larger than {limit} bytes")
+        return b"".join(self._verified_chunks(digest))
+
+    def put_release(self, manifest: bytes, release: Digest, tags: Iterable[str] = ()) -> None:
+        """See `ArtifactStore`. A tag that named another release moves to this one."""
+        tags = check_tags(tags)
+        check_recordable(self, manifest, release)
+        self.write([manifest], sha256_digest(manifest))
+        self._index.record(release, manifest, tags)
+
+    def releases(self) -> dict[Digest, tuple[str, ...]]:
+        """See `ArtifactStore`. Raises `DamagedContent` when the index cannot be read."""
+        return {recorded.release: recorded.tags for recorded in self.recorded()}
+
+    def damages(self) -> Iterator[tuple[Digest, str]]:
+        """See `ArtifactStore`. Raises `DamagedContent` when the index cannot be read."""
+        return find_damages(self)
+
+    # --- what an inspection asks ----------------------------------------------------------------------------------
+
+    def recorded(self) -> tuple[Recorded, ...]:
+        """All recorded releases."""
+        return self._index.read()
+
+    def stored(self) -> Iterator[Digest]:
+        """The digests that blobs are stored under."""
+        with disk_errors(self._root):
+            names = os.listdir(self._blobs)  # noqa: PTH208  # names only, many of them
+        for name in names:
+            with suppress(InvalidRequest):
+                hex_digits(digest_from_hex(name))
+                yield digest_from_hex(name)
+
+    def fault(self, digest: Digest) -> str | None:
+        """Read a blob; None when it has its digest, else what is wrong with it."""
+        try:
+            for _ in self.read(digest):
+                pass
+        except (DamagedContent, NotFound) as error:
+            return error.message
+        return None
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def _path(self, digest: Digest) -> Path:
+        return self._blobs / hex_digits(digest)
+
+    def _write_partial(self, descriptor: int, chunks: Iterable[bytes]) -> Digest:
+        """Only the writing is translated: an error of the source says itself what it is."""
+        seen = hashlib.sha256()
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            for chunk in chunks:
+                seen.update(chunk)
+                with disk_errors(self._root):
+                    _write_whole(file.fileno(), chunk)
+            with disk_errors(self._root):
+                os.fchmod(file.fileno(), 0o444)
+                os.fsync(file.fileno())
+        return digest_from_hex(seen.hexdigest())
+
+    def _verified_chunks(self, digest: Digest) -> Iterator[bytes]:
+        """Each chunk is held back until the next is there; the last is given out after the digest was checked."""
+        seen, held = hashlib.sha256(), b""
+        try:
+            file = self._path(digest).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise _not_found(digest) from None
+        except OSError as error:
+            raise disk_error(error, self._root) from error
+        with file:
+            while True:
+                with disk_errors(self._root):
+                    chunk = file.read(CHUNK)
+                if not chunk:
+                    break
+                seen.update(chunk)
+                if held:
+                    yield held
+                held = chunk
+        actual = digest_from_hex(seen.hexdigest())
+        if actual != digest:
+            raise DamagedContent(
+                f"the blob {digest} is damaged: its bytes have the digest {actual}",
+                hint="build or push the release again, which stores it anew",
+            )
+        if held:
+            yield held
+
+    def _mark_layout(self) -> None:
+        """The marker comes last: a layout that has it and no index has lost its index."""
+        marker = self._root / "oci-layout"
+        if marker.exists():
+            return
+        self._index.create()
+        replace_file(marker, _LAYOUT)
+
+    def _remove_stale(self) -> None:
+        """What a killed writer left behind."""
+        oldest = time.time() - _STALE_AFTER
+        for path in self._partial.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+def _write_whole(descriptor: int, chunk: bytes) -> None:
+    left = memoryview(chunk)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _not_found(digest: Digest) -> NotFound:
+    return NotFound(f"the blob {digest} is not stored")

@@ -1,0 +1,136 @@
+"""The files that a manifest names: are they there, inside of the agent's folder, and readable?
+
+The checks work on the raw values, so that their problems are reported together with those of the schema.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import JsonValue
+
+from turnout.manifest.values import path_fault, plain_json
+
+_LARGEST_TOOLS = 16 << 20
+_PYTHON_COMMANDS = ("python", "python3")
+
+
+def file_problems(folder: Path, raw: Mapping[str, Any]) -> Iterator[str]:
+    """One line per problem, each opening with the path in `turnout.toml`. `raw` is the parsed file, unchecked.
+
+    What a path alone gives away (absolute, `..`) is left to the schema.
+    """
+    lock = _path(raw, "code", "lock")
+    if lock:
+        fault = _file_fault(folder, lock) or _lock_fault(folder, lock)
+        yield from _lines("code.lock", fault)
+    script = _script(raw)
+    if script:
+        yield from _lines("code.start[1]", _file_fault(folder, script))
+    tools = _path(raw, "tools", "manifest")
+    if tools:
+        yield from _lines("tools.manifest", _file_fault(folder, tools) or _tools_fault(folder / tools, tools))
+    data = _path(raw, "data", "path")
+    if data:
+        yield from _lines("data.path", _data_fault(folder, data, built=bool(_value(raw, "data", "build"))))
+
+
+def parse_tools(content: bytes) -> JsonValue:
+    """The tool manifest as JSON. Raises `ValueError` for bad JSON, a key that is there twice, or no canonical form."""
+    return plain_json(json.loads(content.decode(), object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant))
+
+
+def _lines(place: str, fault: str | None) -> Iterator[str]:
+    if fault:
+        yield f"{place}: {fault}"
+
+
+def _value(raw: Mapping[str, Any], table: str, key: str) -> Any:
+    section = raw.get(table)
+    return section.get(key) if isinstance(section, Mapping) else None
+
+
+def _path(raw: Mapping[str, Any], table: str, key: str) -> str | None:
+    """A path that the schema finds nothing wrong with."""
+    value = _value(raw, table, key)
+    return value if isinstance(value, str) and "\0" not in value and not path_fault(value) else None
+
+
+def _script(raw: Mapping[str, Any]) -> str | None:
+    """The Python file that the start command runs, when it plainly names one in the folder."""
+    start = _value(raw, "code", "start")
+    if not isinstance(start, list) or len(start) < 2 or start[0] not in _PYTHON_COMMANDS:
+        return None
+    script = start[1]
+    if not isinstance(script, str) or not script.endswith(".py") or "\0" in script or script.startswith("/"):
+        return None
+    return script
+
+
+def _file_fault(folder: Path, path: str) -> str | None:
+    fault = path_fault(path) or _link_fault(folder, path)
+    if fault or (folder / path).is_file():
+        return fault
+    near = difflib.get_close_matches(path, _file_names(folder, (folder / path).parent), n=1)
+    return f"{path} is not there" + (f'; did you mean "{near[0]}"?' if near else "")
+
+
+def _link_fault(folder: Path, path: str) -> str | None:
+    try:
+        inside = (folder / path).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return f"{path} is a link that cannot be followed"
+    return None if inside else f"{path} is a link that leaves the agent's folder"
+
+
+def _file_names(folder: Path, parent: Path) -> list[str]:
+    if not parent.is_dir():
+        return []
+    return [item.relative_to(folder).as_posix() for item in parent.iterdir() if item.is_file()]
+
+
+def _lock_fault(folder: Path, lock: str) -> str | None:
+    project = PurePosixPath(lock).with_name("pyproject.toml").as_posix()
+    if PurePosixPath(lock).name == "uv.lock" and not (folder / project).is_file():
+        return f"{lock} needs {project} beside it"
+    return None
+
+
+def _data_fault(folder: Path, data: str, *, built: bool) -> str | None:
+    fault = _link_fault(folder, data)
+    if fault or built or (folder / data).exists():
+        return fault
+    return f"{data} is not there; create it, or give data.build, the command that makes it"
+
+
+def _tools_fault(path: Path, name: str) -> str | None:
+    try:
+        if path.stat().st_size > _LARGEST_TOOLS:
+            return f"{name} is larger than 16 MiB"
+        parse_tools(path.read_bytes())
+    except json.JSONDecodeError as error:
+        return f"{name} is not valid JSON: {error}"
+    except UnicodeDecodeError:
+        return f"{name} is not UTF-8"
+    except (ValueError, RecursionError) as error:
+        return f"{name} cannot be used: {error}"
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f'the key "{key}" is there twice in one object')
+        table[key] = value
+    return table
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

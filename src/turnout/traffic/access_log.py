@@ -1,0 +1,162 @@
+"""The proxy's access log: the durable record of every request, read line by line from where the reader left off.
+
+A cursor is `inode:offset`, so it stays right when the file is renamed. Files that were rotated are called
+`access.log.000001` and so on; one is removed only when it has been read to its end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from turnout.domain.models import Digest, Task
+from turnout.ports import AccessLogChunk
+
+LARGEST_FILE = 64 << 20  # bytes
+KEPT = 2  # rotated files that stay although they have been read
+
+_NOTHING_YET = "0:0"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class EnvoyAccessLog:
+    """A `ports.AccessLog` over the file that Envoy writes. `reopen` makes Envoy go on in a new file."""
+
+    def __init__(
+        self, path: Path, reopen: Callable[[], None], *, largest: int = LARGEST_FILE, kept: int = KEPT
+    ) -> None:
+        self._path = path
+        self._reopen = reopen
+        self._largest = largest
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._reading: int | None = None  # inode of the file that the last cursor named
+
+    def read(self, cursor: str | None, limit: int = 5_000) -> AccessLogChunk:
+        """See `ports.AccessLog`. A cursor that names no kept file starts again from the oldest: nothing is skipped."""
+        with self._lock:
+            files = self._files()
+            if not files:
+                return AccessLogChunk((), cursor or _NOTHING_YET)
+            inode, offset = _parse_cursor(cursor)
+            at = next((index for index, file in enumerate(files) if file.inode == inode), None)
+            if at is None or offset > files[at].size:
+                at, offset = at or 0, 0
+            self._reading = files[at].inode
+            lines, offset = _read_lines(files[at].path, offset, limit)
+            # Envoy closes a file before it opens the next: one that has a successor grows no more.
+            while not lines and at + 1 < len(files):
+                at += 1
+                lines, offset = _read_lines(files[at].path, 0, limit)
+            return AccessLogChunk(tuple(lines), f"{files[at].inode}:{offset}")
+
+    def rotate(self) -> bool:
+        """Begin a new file if this one has grown large, and remove those that were read. True when one was begun.
+
+        Raises `RouterUnavailable` when Envoy cannot be asked; the next call asks again.
+        """
+        with self._lock:
+            files = self._files()
+            self._remove_read(files)
+            if not files:
+                return False
+            newest = files[-1]
+            if newest.path != self._path:  # renamed earlier; Envoy has written nothing since
+                self._reopen()
+                return False
+            if newest.size < self._largest:
+                return False
+            number = 1 + max((file.number for file in files[:-1]), default=0)
+            newest.path.rename(newest.path.with_name(f"{self._path.name}.{number:06d}"))
+            self._reopen()
+            return True
+
+    def _files(self) -> list[_File]:
+        """All files, oldest first; the one being written last."""
+        files = []
+        for path in self._path.parent.glob(f"{self._path.name}*"):
+            suffix = path.name.removeprefix(self._path.name)
+            if suffix and not re.fullmatch(r"\.\d{6,}", suffix):
+                continue
+            stat = path.stat()
+            files.append(_File(path, stat.st_ino, stat.st_size, int(suffix[1:]) if suffix else 1 << 62))
+        return sorted(files, key=lambda file: file.number)
+
+    def _remove_read(self, files: list[_File]) -> None:
+        at = next((index for index, file in enumerate(files) if file.inode == self._reading), 0)
+        for file in files[: max(at - self._kept, 0)]:
+            file.path.unlink(missing_ok=True)
+
+
+def parse_access_line(line: bytes) -> Task | None:
+    """The task that a line records; None for one that belongs to no ring, and for anything that is no such line.
+
+    `release` is the one that was chosen, None when no replica of it was asked.
+    """
+    try:
+        record = json.loads(line)
+        if not isinstance(record, dict) or not record.get("agent") or not record.get("ring"):
+            return None
+        return _build_task(record)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    inode: int
+    size: int
+    number: int
+
+
+def _parse_cursor(cursor: str | None) -> tuple[int, int]:
+    inode, _, offset = (cursor or _NOTHING_YET).partition(":")
+    return (int(inode), int(offset)) if inode.isdecimal() and offset.isdecimal() else (0, 0)
+
+
+def _read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
+    """At most `limit` complete lines and the offset after them."""
+    lines: list[bytes] = []
+    with path.open("rb") as file:
+        file.seek(offset)
+        while len(lines) < limit and (line := file.readline()).endswith(b"\n"):
+            lines.append(line.rstrip(b"\n"))
+            offset += len(line)
+    return lines, offset
+
+
+def _build_task(record: dict[str, Any]) -> Task:
+    release = record["release"] if record["upstream"] else None
+    if release is not None and not _DIGEST.fullmatch(release):
+        raise ValueError(f"{release!r} is not a digest")
+    flags = _text(record["flags"])
+    return Task(
+        request=_text(record["request"]),
+        task=_text(record["task"]),
+        agent=_text(record["agent"]),
+        ring=_text(record["ring"]),
+        release=None if release is None else Digest(release),
+        at=datetime.fromisoformat(record["start"]).timestamp(),
+        duration=int(record["duration"]) / 1_000,
+        status=int(record["status"]),
+        method=_text(record["method"]),
+        path=_text(record["path"]),
+        bytes_in=int(record["bytes_in"]),
+        bytes_out=int(record["bytes_out"]),
+        flags="" if flags == "-" else flags,
+    )
+
+
+def _text(value: object) -> str:
+    """A text that any database can hold."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"{value!r} is not a text")
+    value.encode()  # raises for half a surrogate pair
+    return value

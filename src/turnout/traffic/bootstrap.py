@@ -1,0 +1,181 @@
+"""Settings → what Envoy is started with. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from turnout.traffic.snapshot import NAMESPACE, RELEASE_HEADER, ROUTE_CONFIG_NAME, TASK_HEADER
+
+STAT_PREFIX = "turnout"
+REQUEST_HEADER = "x-turnout-request"
+LONGEST_TASK_ID = 256
+STREAM_IDLE_SECONDS = 900
+
+_TYPE = "type.googleapis.com/envoy."
+
+# The first of these that is there names the task; one that is empty, too long or holds control characters does not.
+_LUA = f"""
+local function cookie(headers)
+  return ((";" .. (headers:get("cookie") or "")):match("[;%s]turnout%-task=([^;]*)"))
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local task = headers:get("{TASK_HEADER}")
+    or headers:get("x-amzn-bedrock-agentcore-runtime-session-id")
+    or headers:get("x-a2a-context-id")
+    or cookie(headers)
+  if not task or task == "" or #task > {LONGEST_TASK_ID} or task:find("%c") then
+    task = headers:get("{REQUEST_HEADER}")
+  end
+  headers:replace("{TASK_HEADER}", task)
+  if headers:get("{RELEASE_HEADER}") == "" then headers:remove("{RELEASE_HEADER}") end
+  handle:clearRouteCache()
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoySettings:
+    """Where Envoy listens and which files it reads and writes. `host` is an IP address, all paths are absolute."""
+
+    host: str
+    port: int
+    admin_path: str  # a unix socket
+    clusters_path: str
+    routes_path: str
+    access_log_path: str
+
+
+def build_bootstrap(settings: EnvoySettings) -> dict[str, Any]:
+    """The bootstrap configuration: one listener, clusters and routes from files."""
+    return {
+        "node": {"id": "turnout", "cluster": "turnout"},
+        "admin": {"address": {"pipe": {"path": settings.admin_path, "mode": 0o600}}},
+        "dynamic_resources": {"cds_config": _from_file(settings.clusters_path)},
+        "static_resources": {
+            "listeners": [
+                {
+                    "name": "traffic",
+                    "address": {"socket_address": {"address": settings.host, "port_value": settings.port}},
+                    "filter_chains": [{"filters": [{"name": "http", "typed_config": _build_http(settings)}]}],
+                }
+            ]
+        },
+    }
+
+
+def render_bootstrap(settings: EnvoySettings) -> str:
+    """The bootstrap as the text of its file."""
+    return json.dumps(build_bootstrap(settings), indent=1) + "\n"
+
+
+def _build_http(settings: EnvoySettings) -> dict[str, Any]:
+    """Callers are not trusted: what they claim in `x-envoy-*` headers is dropped, their paths are normalised first."""
+    return {
+        "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": STAT_PREFIX,
+        "rds": {"route_config_name": ROUTE_CONFIG_NAME, "config_source": _from_file(settings.routes_path)},
+        "use_remote_address": True,
+        "normalize_path": True,
+        "preserve_external_request_id": True,
+        "server_header_transformation": "PASS_THROUGH",
+        "stream_idle_timeout": f"{STREAM_IDLE_SECONDS}s",
+        "request_headers_timeout": "60s",
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "early_header_mutation_extensions": [_REQUEST_ID],
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.lua",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
+                    "default_source_code": {"inline_string": _LUA},
+                },
+            },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": True,
+                },
+            },
+        ],
+        "local_reply_config": _LOCAL_REPLIES,
+        "access_log": [
+            {
+                "name": "file",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.access_loggers.file.v3.FileAccessLog",
+                    "path": settings.access_log_path,
+                    "log_format": {"json_format": _ACCESS_LINE},
+                },
+            }
+        ],
+    }
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
+
+
+_REQUEST_ID = {
+    "name": "envoy.http.early_header_mutation.header_mutation",
+    "typed_config": {
+        "@type": _TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        "mutations": [
+            {
+                "append": {
+                    "header": {"key": REQUEST_HEADER, "value": "%UNIQUE_ID%"},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }
+            }
+        ],
+    },
+}
+
+# One line a request, when it ends. The path goes without its query, which may carry secrets.
+_ACCESS_LINE = {
+    "request": f"%REQ({REQUEST_HEADER})%",
+    "task": f"%REQ({TASK_HEADER})%",
+    "agent": f"%METADATA(ROUTE:{NAMESPACE}:agent)%",
+    "ring": f"%METADATA(ROUTE:{NAMESPACE}:ring)%",
+    "release": f"%METADATA(CLUSTER:{NAMESPACE}:release)%",
+    "start": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
+    "duration": "%DURATION%",
+    "status": "%RESPONSE_CODE%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%PATH(NQ:PATH)%",
+    "bytes_in": "%BYTES_RECEIVED%",
+    "bytes_out": "%BYTES_SENT%",
+    "flags": "%RESPONSE_FLAGS%",
+    "upstream": "%UPSTREAM_HOST%",
+}
+
+
+def _problem(kind: str, title: str, detail: str = "%LOCAL_REPLY_BODY%") -> dict[str, Any]:
+    return {
+        "json_format": {"type": kind, "title": title, "status": "%RESPONSE_CODE%", "detail": detail},
+        "content_type": "application/problem+json",
+    }
+
+
+def _status(op: str, value: int) -> dict[str, Any]:
+    comparison = {"op": op, "value": {"default_value": value, "runtime_key": f"turnout.status_{op.lower()}_{value}"}}
+    return {"status_code_filter": {"comparison": comparison}}
+
+
+# What the proxy answers itself, as problem+json. The types are the codes of the error tree; the first that fits counts.
+_LOCAL_REPLIES = {
+    "mappers": [
+        {
+            "filter": {"response_flag_filter": {"flags": ["UH"]}},
+            "body_format_override": _problem("unavailable", "Unavailable", "no replica of this release is live"),
+        },
+        {"filter": _status("EQ", 404), "body_format_override": _problem("not_found", "Not found")},
+        {"filter": _status("EQ", 409), "body_format_override": _problem("conflict", "Conflict")},
+        {"filter": _status("LE", 499), "body_format_override": _problem("invalid_request", "Refused by the proxy")},
+    ],
+    "body_format": _problem("unavailable", "Unavailable"),
+}

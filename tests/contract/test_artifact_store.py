@@ -1,0 +1,293 @@
+"""What every `ArtifactStore` keeps to, run on the one on disk and the one in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.unit.artifacts.agents import COMPONENTS, build, write_agent
+from turnout.artifacts.build import BuiltRelease
+from turnout.artifacts.digest import sha256_digest
+from turnout.artifacts.fake import MemoryArtifactStore
+from turnout.artifacts.layout import OciLayoutStore
+from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
+from turnout.domain.models import Digest, short_digest
+from turnout.ports import ArtifactStore
+
+BIG = bytes(range(256)) * (20 << 10)  # 5 MiB: several chunks
+PARTS = ("manifest", "document", *COMPONENTS)
+
+
+@dataclass(frozen=True)
+class Harness:
+    """A store, and a way past it to its bytes. `overwrite(digest, None)` removes the blob."""
+
+    store: ArtifactStore
+    overwrite: Callable[[Digest, bytes | None], None]
+
+    def content(self, digest: Digest) -> bytes:
+        return self.store.read_all(digest, limit=64 << 20)
+
+
+def layout_harness(folder: Path) -> Harness:
+    def overwrite(digest: Digest, content: bytes | None) -> None:
+        path = folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+
+    return Harness(OciLayoutStore(folder), overwrite)
+
+
+def memory_harness() -> Harness:
+    store = MemoryArtifactStore()
+
+    def overwrite(digest: Digest, content: bytes | None) -> None:
+        if content is None:
+            del store.blobs[digest]
+        else:
+            store.blobs[digest] = content
+
+    return Harness(store, overwrite)
+
+
+@pytest.fixture(params=["layout", "memory"])
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+    return layout_harness(tmp_path / "store") if request.param == "layout" else memory_harness()
+
+
+@pytest.fixture
+def store(harness: Harness) -> ArtifactStore:
+    return harness.store
+
+
+@pytest.fixture
+def built(store: ArtifactStore, tmp_path: Path) -> BuiltRelease:
+    return build(write_agent(tmp_path / "agent"), store)
+
+
+def blobs_of(built: BuiltRelease) -> dict[str, Digest]:
+    named = {name: ref.digest for name, ref in built.components.items()}
+    return {"manifest": sha256_digest(built.manifest), "document": built.digest, **named}
+
+
+def collect(chunks: Iterator[bytes], into: bytearray) -> None:
+    for chunk in chunks:
+        into += chunk
+
+
+@pytest.mark.parametrize("content", [b"", b"small", BIG])
+def test_what_was_written_is_read(store: ArtifactStore, content: bytes) -> None:
+    digest = store.write([content[:100], b"", content[100:]])
+    assert digest == sha256_digest(content)
+    assert store.has(digest)
+    assert store.size(digest) == len(content)
+    assert b"".join(store.read(digest)) == content
+    assert store.read_all(digest, limit=len(content)) == content
+
+
+def test_a_large_blob_is_read_in_chunks(store: ArtifactStore) -> None:
+    assert len(list(store.read(store.write([BIG])))) > 1
+
+
+def test_writing_again_changes_nothing(store: ArtifactStore) -> None:
+    digest = store.write([b"content"])
+    assert store.write([b"con", b"tent"], digest) == digest
+    assert store.read_all(digest) == b"content"
+
+
+def test_bytes_with_another_digest_than_expected_are_not_kept(store: ArtifactStore) -> None:
+    expected = sha256_digest(b"right")
+    with pytest.raises(DamagedContent, match=expected):
+        store.write([b"wrong"], expected)
+    assert not store.has(expected)
+    assert not store.has(sha256_digest(b"wrong"))
+
+
+def test_a_source_that_fails_leaves_nothing(store: ArtifactStore) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"half"
+        raise ConnectionResetError("the client went away")
+
+    with pytest.raises(ConnectionResetError):
+        store.write(failing())
+    assert not store.has(sha256_digest(b"half"))
+    assert list(store.damages()) == []
+
+
+def test_an_unknown_blob_is_not_found(store: ArtifactStore) -> None:
+    unknown = sha256_digest(b"unknown")
+    assert not store.has(unknown)
+    for ask in (store.size, store.read, store.read_all):
+        with pytest.raises(NotFound, match=unknown):
+            ask(unknown)
+
+
+@pytest.mark.parametrize("text", ["", "sha256:../../etc/passwd", "sha256:" + "A" * 64, "md5:x"])
+def test_what_is_no_digest_is_refused_everywhere(store: ArtifactStore, text: str) -> None:
+    for ask in (store.has, store.size, store.read, store.read_all):
+        with pytest.raises(InvalidRequest, match="is no digest"):
+            ask(Digest(text))
+    with pytest.raises(InvalidRequest, match="is no digest"):
+        store.write([b""], Digest(text))
+
+
+def test_a_blob_larger_than_the_limit_is_not_read_into_memory(store: ArtifactStore) -> None:
+    with pytest.raises(InvalidRequest, match="larger than 10 bytes"):
+        store.read_all(store.write([b"x" * 11]), limit=10)
+
+
+@pytest.mark.parametrize("position", [0, 1 << 20, -1])
+def test_a_damaged_blob_is_never_given_out_whole(harness: Harness, position: int) -> None:
+    digest = harness.store.write([BIG])
+    damaged = bytearray(BIG)
+    damaged[position] ^= 1
+    harness.overwrite(digest, bytes(damaged))
+    given = bytearray()
+    with pytest.raises(DamagedContent, match=digest):
+        collect(harness.store.read(digest), given)
+    assert len(given) < len(BIG)
+    with pytest.raises(DamagedContent):
+        harness.store.read_all(digest)
+
+
+@pytest.mark.parametrize("content", [b"", b"shor", b"short and then some"])
+def test_a_blob_of_another_length_is_damaged(harness: Harness, content: bytes) -> None:
+    digest = harness.store.write([b"short"])
+    harness.overwrite(digest, content)
+    with pytest.raises(DamagedContent):
+        list(harness.store.read(digest))
+
+
+def test_writing_a_damaged_blob_again_repairs_it(harness: Harness) -> None:
+    digest = harness.store.write([b"content"])
+    harness.overwrite(digest, b"cOntent")
+    harness.store.write([b"content"])
+    assert harness.content(digest) == b"content"
+
+
+def test_a_release_is_recorded_with_its_tags(store: ArtifactStore, built: BuiltRelease) -> None:
+    assert store.releases() == {built.digest: ()}
+    store.put_release(built.manifest, built.digest, ["v1.0.0", "support/latest"])
+    store.put_release(built.manifest, built.digest, ["v1.0.1"])
+    store.put_release(built.manifest, built.digest)
+    assert store.releases() == {built.digest: ("support/latest", "v1.0.0", "v1.0.1")}
+    assert list(store.damages()) == []
+
+
+def test_a_tag_names_one_release_and_can_move(store: ArtifactStore, built: BuiltRelease, tmp_path: Path) -> None:
+    other = write_agent(tmp_path / "other")
+    (other / "server.py").write_text("other")
+    second = build(other, store)
+    store.put_release(built.manifest, built.digest, ["stable", "v1"])
+    store.put_release(second.manifest, second.digest, ["stable"])
+    assert store.releases() == {built.digest: ("v1",), second.digest: ("stable",)}
+
+
+@pytest.mark.parametrize("tag", ["", "-x", "a b", "a..b", "ä", "f" * 64, "x" * 256, "../x"])
+def test_a_tag_that_a_layout_cannot_hold_is_refused(store: ArtifactStore, built: BuiltRelease, tag: str) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be a tag"):
+        store.put_release(built.manifest, built.digest, [tag])
+    assert store.releases() == {built.digest: ()}
+
+
+@pytest.mark.parametrize("part", ["document", *COMPONENTS])
+def test_a_release_with_a_missing_blob_is_not_recorded(harness: Harness, tmp_path: Path, part: str) -> None:
+    source = MemoryArtifactStore()
+    built = build(write_agent(tmp_path / "agent"), source)
+    missing = blobs_of(built)[part]
+    for digest, content in source.blobs.items():
+        if digest != missing:
+            harness.store.write([content], digest)
+    with pytest.raises(NotFound, match=part) as caught:
+        harness.store.put_release(built.manifest, built.digest, ["v1"])
+    assert missing in caught.value.message
+    assert harness.store.releases() == {}
+
+
+def test_a_manifest_of_something_else_is_not_recorded(
+    store: ArtifactStore, built: BuiltRelease, tmp_path: Path
+) -> None:
+    other = write_agent(tmp_path / "other")
+    (other / "server.py").write_text("other")
+    second = build(other, store)
+    layers = json.loads(built.manifest)
+    layers["layers"].pop()
+    for manifest in (second.manifest, b"{}", b"\xff", json.dumps(layers).encode()):
+        with pytest.raises(DamagedContent):
+            store.put_release(manifest, built.digest, ["v1"])
+    assert store.releases()[built.digest] == ()
+
+
+def test_a_blob_that_is_no_release_is_not_recorded(store: ArtifactStore, built: BuiltRelease) -> None:
+    for digest in (built.components["model"].digest, built.components["data"].digest):
+        with pytest.raises(InvalidRequest, match="is no release document"):
+            store.put_release(built.manifest, digest)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("position", [0, 0.5, 1])
+def test_one_flipped_byte_in_any_blob_is_found_and_named(
+    harness: Harness, built: BuiltRelease, part: str, position: float
+) -> None:
+    harness.store.put_release(built.manifest, built.digest, ["v1"])
+    digest = blobs_of(built)[part]
+    content = bytearray(harness.content(digest))
+    content[int((len(content) - 1) * position)] ^= 0x10
+    harness.overwrite(digest, bytes(content))
+
+    (damage,) = harness.store.damages()
+    assert damage[0] == digest
+    assert f"{part} of release {short_digest(built.digest)} (v1)" in damage[1]
+    assert "damaged" in damage[1]
+    with pytest.raises(DamagedContent):
+        list(harness.store.read(digest))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_lost_blob_is_found_and_named(harness: Harness, built: BuiltRelease, part: str) -> None:
+    digest = blobs_of(built)[part]
+    harness.overwrite(digest, None)
+    (damage,) = harness.store.damages()
+    assert damage[0] == digest
+    assert f"{part} of release {short_digest(built.digest)}" in damage[1]
+    assert "is not stored" in damage[1]
+
+
+def test_a_blob_that_two_releases_share_is_named_for_both(
+    harness: Harness, built: BuiltRelease, tmp_path: Path
+) -> None:
+    other = write_agent(tmp_path / "other")
+    (other / "server.py").write_text("other")
+    second = build(other, harness.store)
+    shared = built.components["data"].digest
+    assert second.components["data"].digest == shared
+    harness.overwrite(shared, b"?")
+    (damage,) = harness.store.damages()
+    for release in (built, second):
+        assert f"component data of release {short_digest(release.digest)}" in damage[1]
+
+
+def test_a_damaged_blob_of_no_release_is_found_too(harness: Harness, built: BuiltRelease) -> None:
+    orphan = harness.store.write([b"nobody's"])
+    harness.overwrite(orphan, b"nobody")
+    assert [digest for digest, _ in harness.store.damages()] == [orphan]
+
+
+def test_many_writers_at_once_lose_nothing(store: ArtifactStore, built: BuiltRelease) -> None:
+    def work(number: int) -> Digest:
+        digest = store.write([b"shared" * 1_000] if number % 2 else [str(number).encode()])
+        store.put_release(built.manifest, built.digest, [f"v{number}"])
+        return digest
+
+    with ThreadPoolExecutor(8) as pool:
+        digests = set(pool.map(work, range(40)))
+    assert len(digests) == 21
+    assert all(store.has(digest) for digest in digests)
+    assert store.releases() == {built.digest: tuple(sorted(f"v{number}" for number in range(40)))}
+    assert list(store.damages()) == []

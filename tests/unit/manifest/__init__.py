@@ -1,0 +1,1 @@
+"""Tests of `turnout.toml`: schema, loader, config component, example, detection."""

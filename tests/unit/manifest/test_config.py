@@ -1,0 +1,176 @@
+"""The config component: what it holds, and that it reads back exactly or is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from turnout.domain.errors import InvalidRequest
+from turnout.domain.models import CanaryStep, HealthCheck, Limits, ReleaseSpec, RingSettings, SmokeTask
+from turnout.manifest import Manifest, build_config, parse_config
+from turnout.manifest.config import spec_document
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}[a-z0-9]", fullmatch=True)
+ENV = st.dictionaries(st.from_regex(r"X[A-Z0-9_]{0,8}", fullmatch=True), TEXT, max_size=3)
+SECONDS = st.floats(min_value=0, max_value=1e9)
+COUNTS = st.integers(min_value=0, max_value=2**53 - 1)
+POSITIVES = st.integers(min_value=1, max_value=2**53 - 1)
+HTTP_PATHS = st.from_regex(r"/[a-z0-9/._-]{0,9}", fullmatch=True)
+RELATIVE = st.from_regex(r"[a-z]{1,5}(/[a-z]{1,5}){0,2}", fullmatch=True)
+
+CANARIES = st.lists(st.integers(min_value=1, max_value=10_000), unique=True, max_size=4).flatmap(
+    lambda weights: st.tuples(*(st.builds(CanaryStep, st.just(weight), SECONDS, COUNTS) for weight in sorted(weights)))
+)
+RINGS = st.builds(
+    RingSettings,
+    name=NAMES,
+    replicas=st.integers(min_value=1, max_value=1_000),
+    env=ENV,
+    approvals=COUNTS,
+    approval_expiry=SECONDS,
+    canary=CANARIES,
+    warm=SECONDS,
+    drain=SECONDS,
+    stop_grace=SECONDS,
+)
+SMOKE = st.builds(
+    SmokeTask,
+    name=TEXT,
+    path=HTTP_PATHS,
+    method=st.sampled_from(["GET", "POST"]),
+    headers=st.dictionaries(st.sampled_from(["accept", "x-a"]), st.sampled_from(["", "a b"])),
+    body=st.none() | TEXT,
+    expect_status=st.integers(min_value=100, max_value=599),
+    expect_text=st.none() | TEXT,
+    timeout=SECONDS,
+)
+SPECS = st.builds(
+    ReleaseSpec,
+    agent=NAMES,
+    start=st.lists(TEXT, min_size=1, max_size=4).map(tuple),
+    rings=st.lists(RINGS, min_size=1, max_size=3, unique_by=lambda ring: ring.name).map(tuple),
+    lock=st.sampled_from([None, "uv.lock", "deep/requirements.txt"]),
+    python=st.sampled_from([None, "3.12", "3.11.7"]),
+    env=ENV,
+    health=st.builds(HealthCheck, HTTP_PATHS, SECONDS, SECONDS, SECONDS, POSITIVES),
+    limits=st.builds(Limits, st.none() | POSITIVES, st.none() | POSITIVES, st.none() | POSITIVES),
+    smoke=st.lists(SMOKE, max_size=2).map(tuple),
+    paths=st.dictionaries(st.sampled_from(["prompts", "tools", "data"]), RELATIVE | st.just(".")),
+)
+
+
+def manifest(**tables: Any) -> Manifest:
+    return Manifest.model_validate({"schema": 1, "agent": "support", "code": {"start": ["./run"]}, **tables})
+
+
+def encode(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPECS)
+def test_any_spec_reads_back_from_its_document(spec: ReleaseSpec) -> None:
+    assert parse_config(encode(spec_document(spec))) == spec
+
+
+def test_flags_become_environment_variables_also_in_rings() -> None:
+    spec = parse_config(
+        encode(
+            build_config(
+                manifest(
+                    env={"LEVEL": "1"},
+                    flags={"citations": True, "depth": 3, "tone": "dry"},
+                    rings={"dev": {"flags": {"citations": False}, "env": {"LEVEL": "2"}}},
+                )
+            )
+        )
+    )
+    assert spec.env == {"LEVEL": "1", "FEATURE_CITATIONS": "true", "FEATURE_DEPTH": "3", "FEATURE_TONE": "dry"}
+    assert spec.rings[0].env == {"LEVEL": "2", "FEATURE_CITATIONS": "false"}
+
+
+def test_weights_become_basis_points_and_durations_seconds() -> None:
+    canary = [{"weight": 0.01, "time": "5m", "tasks": 50}, {"weight": 100}]
+    spec = parse_config(encode(build_config(manifest(rings={"prod": {"canary": canary, "warm": "1h"}}))))
+    assert spec.rings[0].canary == (CanaryStep(1, 300.0, 50), CanaryStep(10_000))
+    assert spec.rings[0].warm == 3_600
+
+
+def test_a_json_body_is_written_once_and_named_by_its_content_type() -> None:
+    smoke = [{"name": "a", "path": "/x", "json": {"b": "é", "a": [1, None]}}]
+    (task,) = parse_config(encode(build_config(manifest(smoke=smoke)))).smoke
+    assert task.body == '{"a":[1,null],"b":"é"}'
+    assert task.headers == {"content-type": "application/json"}
+
+
+def test_a_content_type_that_is_given_stays() -> None:
+    smoke = [{"name": "a", "path": "/x", "json": 1, "headers": {"Content-Type": "text/x"}}]
+    (task,) = parse_config(encode(build_config(manifest(smoke=smoke)))).smoke
+    assert task.headers == {"Content-Type": "text/x"}
+
+
+@pytest.mark.parametrize(
+    ("globs", "folder"),
+    [
+        (["prompts/**"], "prompts"),
+        (["a/b/*.md", "a/c/x.md"], "a"),
+        (["*.prompt"], "."),
+        (["prompts/**", "*.prompt"], "."),
+        (["a/b/c.md", "!a/x"], "a/b"),
+    ],
+)
+def test_the_path_of_prompts_is_the_folder_that_all_globs_share(globs: list[str], folder: str) -> None:
+    assert build_config(manifest(prompts={"files": globs}))["paths"] == {"prompts": folder}
+
+
+def broken(**changes: Any) -> bytes:
+    return encode({**build_config(manifest()), **changes})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"null",
+        b"[" * 100_000,
+        encode({}),
+        broken(schema=2),
+        broken(extra=1),
+        broken(agent="../x"),
+        broken(start=[]),
+        broken(start=["a\0b"]),
+        broken(lock="../requirements.txt"),
+        broken(env={"PATH": "/evil"}),
+        broken(env={"X": 1}),
+        broken(paths={"data": "../../etc"}),
+        broken(paths={"code": "x"}),
+        broken(rings=[]),
+        broken(health={"path": "/"}),
+        broken(rings=build_config(manifest())["rings"] * 2),
+        broken(
+            rings=[
+                {
+                    **build_config(manifest())["rings"][0],
+                    "canary": [{"weight": 2, "duration": 0, "tasks": 0}, {"weight": 1, "duration": 0, "tasks": 0}],
+                }
+            ]
+        ),
+        broken(limits={"memory": 1e400, "cpus": None, "open_files": None}),
+        broken(limits={"memory": -1, "cpus": None, "open_files": None}),
+    ],
+)
+def test_a_malformed_document_is_refused(content: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="malformed"):
+        parse_config(content)
+
+
+@given(st.binary(max_size=64))
+def test_bytes_from_anywhere_are_refused_and_nothing_else_happens(content: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_config(content)

@@ -1,0 +1,215 @@
+"""The access log: read once, line by line, over any rotation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.traffic.support import STABLE
+from turnout.domain.errors import RouterUnavailable
+from turnout.domain.models import Task
+from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
+
+RECORD = {
+    "request": "r-1",
+    "task": "t-1",
+    "agent": "support",
+    "ring": "production",
+    "release": STABLE,
+    "start": "2026-11-21T11:02:41.028542Z",
+    "duration": 1250,
+    "status": 200,
+    "method": "POST",
+    "path": "/invocations",
+    "bytes_in": 12,
+    "bytes_out": 34,
+    "flags": "-",
+    "upstream": "127.0.0.1:9201",
+}
+TASK = Task(
+    request="r-1",
+    task="t-1",
+    agent="support",
+    ring="production",
+    release=STABLE,
+    at=1_795_258_961.028542,
+    duration=1.25,
+    status=200,
+    method="POST",
+    path="/invocations",
+    bytes_in=12,
+    bytes_out=34,
+)
+
+
+class Proxy:
+    """Writes lines as Envoy does: after a rename it goes on in the old file until it is asked and has a line to write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.asked = 0
+        self.fails = False
+        self._file = path.open("ab")
+        self._pending = False
+
+    def write(self, *lines: str, end: str = "\n") -> None:
+        if self._pending:
+            self.close()
+            self._file = self.path.open("ab")
+            self._pending = False
+        self._file.write("".join(line + end for line in lines).encode())
+        self._file.flush()
+
+    def reopen(self) -> None:
+        if self.fails:
+            raise RouterUnavailable("down")
+        self.asked += 1
+        self._pending = True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
+    running = Proxy(tmp_path / "access.log")
+    yield running
+    running.close()
+
+
+def log_of(proxy: Proxy, largest: int = 10) -> EnvoyAccessLog:
+    return EnvoyAccessLog(proxy.path, proxy.reopen, largest=largest, kept=1)
+
+
+def read_all(log: EnvoyAccessLog, cursor: str | None) -> tuple[list[str], str]:
+    lines: list[str] = []
+    while True:
+        chunk = log.read(cursor, 2)
+        lines += [line.decode() for line in chunk.lines]
+        if chunk.cursor == cursor:
+            return lines, cursor
+        cursor = chunk.cursor
+
+
+def test_it_reads_on_from_where_it_left_off(proxy: Proxy) -> None:
+    log = log_of(proxy)
+    proxy.write("1", "2", "3")
+    lines, cursor = read_all(log, None)
+    assert lines == ["1", "2", "3"]
+    assert read_all(log, cursor) == ([], cursor)
+    proxy.write("4")
+    assert read_all(log_of(proxy), cursor)[0] == ["4"]
+
+
+def test_a_line_that_is_not_complete_waits(proxy: Proxy) -> None:
+    log = log_of(proxy)
+    proxy.write("1\n2", end="")
+    lines, cursor = read_all(log, None)
+    assert lines == ["1"]
+    proxy.write("2")
+    assert read_all(log, cursor)[0] == ["22"]
+
+
+def test_a_log_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    log = EnvoyAccessLog(tmp_path / "access.log", lambda: None)
+    assert read_all(log, None)[0] == []
+    _, cursor = read_all(log, None)
+    (tmp_path / "access.log").write_text("1\n")
+    assert read_all(log, cursor)[0] == ["1"]
+    assert not log_of(Proxy(tmp_path / "other.log")).rotate()
+
+
+def test_rotation_loses_and_repeats_nothing(proxy: Proxy) -> None:
+    log = log_of(proxy)
+    proxy.write("1", "2", "3", "4", "5", "6")
+    lines, cursor = read_all(log, None)
+    assert log.rotate()
+    proxy.close()  # what was buffered goes to the renamed file
+    with (proxy.path.parent / "access.log.000001").open("a") as renamed:
+        renamed.write("7\n")
+    more, cursor = read_all(log, cursor)
+    assert more == ["7"]
+    proxy.write("8")
+    more, cursor = read_all(log, cursor)
+    assert (lines, more) == (["1", "2", "3", "4", "5", "6"], ["8"])
+
+
+def test_a_small_file_is_not_rotated(proxy: Proxy) -> None:
+    proxy.write("1")
+    assert not log_of(proxy, largest=100).rotate()
+    assert proxy.asked == 0
+
+
+def test_only_what_was_read_is_removed(proxy: Proxy) -> None:
+    log = log_of(proxy)
+    for number in range(4):
+        proxy.write(f"line of file {number}")
+        assert log.rotate()
+    proxy.write("last")
+    assert len(list(proxy.path.parent.iterdir())) == 5
+    lines, cursor = read_all(log, None)
+    assert len(lines) == 5
+    log.rotate()
+    names = sorted(path.name for path in proxy.path.parent.iterdir())
+    assert names == ["access.log", "access.log.000004"]
+    assert read_all(log, cursor)[0] == []
+
+
+def test_a_crash_between_renaming_and_asking_is_made_good(proxy: Proxy) -> None:
+    log = log_of(proxy)
+    proxy.write("a long first line")
+    proxy.fails = True
+    with pytest.raises(RouterUnavailable):
+        log.rotate()
+    proxy.fails = False
+    assert not log_of(proxy).rotate()
+    assert proxy.asked == 1
+    proxy.write("2")
+    assert read_all(log, None)[0] == ["a long first line", "2"]
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "1:2:3", "999999999:5", ":", "²:1"])
+def test_a_cursor_that_names_no_kept_file_starts_from_the_oldest(proxy: Proxy, cursor: str) -> None:
+    proxy.write("1")
+    assert [*log_of(proxy).read(cursor).lines] == [b"1"]
+
+
+def test_a_line_is_a_task() -> None:
+    assert parse_access_line(json.dumps(RECORD).encode()) == TASK
+
+
+def test_a_release_that_no_replica_was_asked_of_is_none() -> None:
+    line = json.dumps({**RECORD, "upstream": None, "status": 503, "flags": "UH"}).encode()
+    assert parse_access_line(line) == replace(TASK, release=None, status=503, flags="UH")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"agent": None},
+        {"ring": None},
+        {"release": "sha256:abc"},
+        {"release": 7},
+        {"start": "yesterday"},
+        {"duration": None},
+        {"status": "x"},
+        {"task": None},
+        {"path": "\ud800"},
+        {"task": "a\0b"},
+    ],
+)
+def test_a_line_that_cannot_be_a_task_is_none(change: dict[str, object]) -> None:
+    assert parse_access_line(json.dumps({**RECORD, **change}).encode()) is None
+
+
+@given(st.binary() | st.recursive(st.none() | st.text(), st.lists).map(lambda value: json.dumps(value).encode()))
+def test_garbage_is_none(line: bytes) -> None:
+    assert parse_access_line(line) is None
+    assert parse_access_line(b"[" * 100_000) is None
+    assert parse_access_line(json.dumps(RECORD).encode()[:-1]) is None

@@ -1,0 +1,170 @@
+"""What callers and agents see through a real Envoy."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.unit.traffic.support import CANDIDATE, OTHER, STABLE, Upstream, ask, releases_of, ring_route, routes, until
+from turnout.domain.models import FULL_WEIGHT
+from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
+from turnout.traffic.envoy import EnvoyRouter
+
+Proxy = tuple[EnvoyRouter, int]
+UUID = re.compile(r"[0-9a-f-]{36}")
+
+
+@pytest.fixture
+def port(proxy: Proxy, stable: Upstream, candidate: Upstream) -> int:
+    """Production serves stable, with a warm candidate and one that is going; staging has nothing, dev a dead release."""
+    router, port = proxy
+    router.apply(
+        routes(
+            ring_route(
+                (STABLE, FULL_WEIGHT), stable=stable.address, candidate=candidate.address, other=candidate.address
+            ),
+            ring_route(ring="staging"),
+            ring_route((STABLE, FULL_WEIGHT), ring="dev", stable=""),
+        )
+    )
+    return port
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen"),
+    [
+        ("/support/production", "/"),
+        ("/support/production/", "/"),
+        ("/support/production/a/b?q=1", "/a/b?q=1"),
+        ("/support/production?q=1", "/?q=1"),
+        ("/support/dev/../production/x", "/x"),
+    ],
+)
+def test_a_ring_is_reached_by_path_and_the_prefix_is_taken_off(port: int, asked: str, seen: str) -> None:
+    reply = ask(port, asked)
+    assert (reply.status, reply.json["name"], reply.json["path"]) == (200, "stable", seen)
+
+
+@pytest.mark.parametrize("host", ["production.support.localhost", "Production.Support.localhost:1234"])
+def test_a_ring_is_reached_by_host_name_on_any_port(port: int, host: str) -> None:
+    reply = ask(port, "/support/production/x", host=host)
+    assert (reply.status, reply.json["path"]) == (200, "/support/production/x")
+    assert reply.json["headers"]["host"] == host  # type: ignore[index]
+
+
+@pytest.mark.parametrize("path", ["/", "/support", "/support/productions", "/nobody/production/", "/support/uat/"])
+def test_an_unknown_ring_is_answered_404_with_a_problem(port: int, path: str) -> None:
+    reply = ask(port, path)
+    assert (reply.status, reply.headers["content-type"]) == (404, "application/problem+json")
+    assert (reply.json["type"], reply.json["status"]) == ("not_found", 404)
+    assert "no such agent and ring" in str(reply.json["detail"])
+
+
+@pytest.mark.parametrize(("ring", "detail"), [("staging", "no stable release yet"), ("dev", "no replica")])
+def test_a_ring_that_cannot_answer_says_why_with_503(port: int, ring: str, detail: str) -> None:
+    reply = ask(port, f"/support/{ring}/x")
+    assert (reply.status, reply.headers["content-type"]) == (503, "application/problem+json")
+    assert reply.json["type"] == "unavailable"
+    assert detail in str(reply.json["detail"])
+
+
+def test_the_response_carries_the_true_release_and_task_whatever_the_agent_claims(port: int) -> None:
+    reply = ask(port, x_turnout_task="t-1")
+    assert (reply.headers["x-turnout-release"], reply.headers["x-turnout-task"]) == (STABLE, "t-1")
+
+
+def test_the_agent_is_told_the_truth_whatever_the_caller_claims(port: int) -> None:
+    reply = ask(port, x_turnout_task="t-1", x_turnout_release=CANDIDATE, x_turnout_ring="dev", x_turnout_request="r")
+    headers = reply.json["headers"]
+    assert isinstance(headers, dict)
+    assert headers["x-turnout-release"] == CANDIDATE
+    assert headers["x-turnout-ring"] == "production"
+    assert headers["x-turnout-task"] == "t-1"
+    assert UUID.fullmatch(headers["x-turnout-request"])
+
+
+def test_a_pin_reaches_a_warm_release(port: int) -> None:
+    reply = ask(port, x_turnout_release=CANDIDATE)
+    assert (reply.json["name"], reply.headers["x-turnout-release"]) == ("candidate", CANDIDATE)
+    assert ask(port, x_turnout_release="").json["name"] == "stable"
+
+
+@pytest.mark.parametrize("pin", [OTHER, "sha256:" + "d" * 64, CANDIDATE[:-1], "latest"])
+def test_a_pin_to_anything_else_is_answered_409(port: int, pin: str) -> None:
+    reply = ask(port, x_turnout_release=pin)
+    assert (reply.status, reply.json["type"]) == (409, "conflict")
+    assert "not warm in this ring" in str(reply.json["detail"])
+
+
+def test_the_task_is_named_by_the_first_header_that_is_there(port: int) -> None:
+    names = {
+        "x-turnout-task": "own",
+        "x-amzn-bedrock-agentcore-runtime-session-id": "session",
+        "x-a2a-context-id": "context",
+        "cookie": "a=b; turnout-task=cookie; c=d",
+    }
+    while names:
+        first = next(iter(names))
+        expected = names[first] if first != "cookie" else "cookie"
+        assert ask(port, **names).headers["x-turnout-task"] == expected
+        del names[first]
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 257, "a\tb"])
+def test_a_task_id_that_cannot_be_one_is_replaced(port: int, bad: str) -> None:
+    given = [ask(port, x_turnout_task=bad).headers["x-turnout-task"] for _ in range(2)]
+    assert all(UUID.fullmatch(task) for task in given)
+    assert given[0] != given[1]
+    assert ask(port, x_turnout_task="x" * 256).headers["x-turnout-task"] == "x" * 256
+
+
+def test_tasks_stay_on_their_side_and_a_higher_weight_moves_only_the_added_band(
+    proxy: Proxy, stable: Upstream, candidate: Upstream
+) -> None:
+    router, port = proxy
+    tasks = [f"task-{number}" for number in range(10_000)]
+
+    def split(weight: int, tasks: list[str]) -> dict[str, str]:
+        weights = ((CANDIDATE, weight), (STABLE, FULL_WEIGHT - weight))
+        router.apply(routes(ring_route(*weights, stable=stable.address, candidate=candidate.address)))
+        return releases_of(port, tasks)
+
+    at_ten = split(1_000, tasks)
+    moved = {task for task in tasks if at_ten[task] == CANDIDATE}
+    assert 900 <= len(moved) <= 1_100
+    assert releases_of(port, tasks[:1_000]) == {task: at_ten[task] for task in tasks[:1_000]}
+    at_quarter = split(2_500, tasks)
+    quarter = {task for task in tasks if at_quarter[task] == CANDIDATE}
+    assert moved < quarter
+    assert 2_350 <= len(quarter) <= 2_650
+
+
+def test_every_request_is_in_the_access_log_without_its_query(proxy: Proxy, port: int) -> None:
+    router, _ = proxy
+    log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
+    ask(port, "/support/production/x?secret=1", x_turnout_task="logged-1")
+    ask(port, "/support/staging/y", x_turnout_task="logged-2")
+    ask(port, "/support/dev/z", x_turnout_task="logged-3")
+    ask(port, "/support/production/", x_turnout_task="logged-4", x_turnout_release="old")
+    ask(port, "/nobody/", x_turnout_task="logged-5")
+
+    def logged() -> tuple[bytes, ...]:
+        lines = log.read(None, 100_000).lines
+        return lines if sum(b"logged-" in line for line in lines) == 5 else ()
+
+    lines = until(logged)
+    tasks = [task for task in map(parse_access_line, lines) if task and task.task.startswith("logged-")]
+    assert [(task.task, task.ring, task.release, task.status, task.flags) for task in tasks] == [
+        ("logged-1", "production", STABLE, 200, ""),
+        ("logged-2", "staging", None, 503, ""),
+        ("logged-3", "dev", None, 503, "UH"),
+        ("logged-4", "production", None, 409, ""),
+    ]
+    assert (tasks[0].agent, tasks[0].method, tasks[0].path, tasks[0].bytes_in) == ("support", "GET", "/x", 0)
+    assert tasks[0].bytes_out > 0
+    assert len({task.request for task in tasks}) == 4
+    assert not any(b"secret" in line for line in lines)
+    (stray,) = [json.loads(line) for line in lines if b"logged-5" in line]
+    assert (stray["agent"], stray["ring"], stray["status"]) == (None, None, 404)
