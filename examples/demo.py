@@ -187,7 +187,7 @@ class Demonstration:
             if item["digest"] == digest
             for transition in self.client.deployment(item["id"]).get("transitions", [])
         }
-        named = {ring[key] for ring in self.client.agent(AGENT)["rings"] for key in ("stable", "candidate")}  # type: ignore[literal-required]
+        named = {ring[key] for ring in self.client.agent(AGENT)["rings"] for key in ("stable", "candidate")}
         return "active" not in states and digest not in named
 
     def same_digests(self, *digests: str) -> bool:

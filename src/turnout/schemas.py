@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from typing_extensions import NotRequired, TypedDict
+# Not from `typing`: before Python 3.12 Pydantic asks for this one.
+from typing_extensions import NotRequired, TypedDict  # noqa: UP035
 
 
 class ConditionView(TypedDict):

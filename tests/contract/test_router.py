@@ -31,8 +31,10 @@ from turnout.traffic.fake import Answer, FakeRouter
 class World(Protocol):
     """A router and a way to see what it does."""
 
-    router: Router
     address: str
+
+    @property
+    def router(self) -> Router: ...
 
     def ask(self, task: str, pin: str | None = None, agent: str = "support", ring: str = "production") -> Answer: ...
 

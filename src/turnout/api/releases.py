@@ -97,9 +97,11 @@ async def _write(office: Office, digest: Digest, request: Request) -> None:
     async def put(chunk: bytes | None) -> None:
         while not writing.done():
             try:
-                return chunks.put_nowait(chunk)
+                chunks.put_nowait(chunk)
             except queue.Full:
                 await asyncio.sleep(0.002)
+            else:
+                return
 
     writing = asyncio.ensure_future(run_in_threadpool(lambda: office.artifacts.write(taken(), digest)))
     try:

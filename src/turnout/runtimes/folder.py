@@ -76,7 +76,8 @@ class ReplicaFolder:
         self.home.mkdir(exist_ok=True, mode=0o700)
         shutil.rmtree(self.path / "tmp", ignore_errors=True)
         (self.path / "tmp").mkdir(exist_ok=True, mode=0o700)
-        (self.path / "grace").unlink(missing_ok=True)
+        for name in ("exit.json", "shim.json", "health.json", "grace"):
+            (self.path / name).unlink(missing_ok=True)
         content = {"attempt": replica.attempt, "port": port, "replica": _to_json(replica), "launch": dict(launch)}
         write_json(self.path / "spec.json", content)
 

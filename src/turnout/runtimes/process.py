@@ -115,8 +115,10 @@ class ProcessRuntime:
                 return
             self._health.forget(replica)
             replica.grace = grace
-            with _translated(f"{replica_id} could not be stopped"):
+            try:
                 replica.folder.write_grace(grace)
+            except OSError:  # a full disk keeps nothing from being stopped: the shim has a grace of its own
+                logger.exception("the grace of %s could not be written", replica_id)
             # The shim writes its record before it looks for `grace`: without a record there is nobody to signal yet.
             if replica.folder.read_shim(replica.spec.attempt) is not None:
                 terminate(replica.pid, replica.identity)

@@ -94,7 +94,7 @@ def take_exit(replica: KnownReplica) -> ExitRecord:
     record = folder.read_exit(attempt)
     if record is None:
         end_leftovers(folder.home)
-        reason = "ended unseen: the process that watched it was killed, or the machine was restarted"
+        reason = "ended unseen: the process that watched it was killed or could not write, or the machine was restarted"
         record = ExitRecord(None, time.time(), reason)
         with suppress(OSError):
             folder.write_exit(attempt, record)

@@ -45,13 +45,15 @@ class EnvoyAdmin:
         gauges = self._stats("Gauges", rf"^cluster\.{re.escape(cluster)}\.upstream_rq_active$")
         return sum(map(int, gauges.values()))
 
-    def active_downstream(self) -> int:
-        """Requests, streams and upgraded connections of all callers."""
-        gauges = self._stats("Gauges", rf"^http\.{STAT_PREFIX}\.downstream_rq_active$")
-        return sum(map(int, gauges.values()))
+    def callers(self) -> tuple[int, int]:
+        """Open connections of callers, and requests, streams and upgraded connections under way on them."""
+        prefix = f"http.{STAT_PREFIX}.downstream"
+        gauges = self._stats("Gauges", rf"^{re.escape(prefix)}_(cx|rq)_active$")
+        return int(gauges.get(f"{prefix}_cx_active", 0)), int(gauges.get(f"{prefix}_rq_active", 0))
 
     def drain(self) -> None:
-        """Accept no more connections; those that are open go on."""
+        """Accept no more connections, and close those that are open after the next response on them."""
+        self._ask("POST", "/healthcheck/fail")
         self._ask("POST", "/drain_listeners")
 
     def reopen_logs(self) -> None:

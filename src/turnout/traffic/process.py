@@ -25,6 +25,8 @@ from turnout.traffic.admin import EnvoyAdmin
 
 START_TIMEOUT = 15.0
 KILL_AFTER = 5.0
+QUIET_WITHOUT_CALLERS = 0.1  # seconds before an Envoy that drains is ended
+QUIET_WITH_CALLERS = 1.0  # the same while callers keep connections open that they do not use
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +142,7 @@ def retire(process: EnvoyProcess, admin: EnvoyAdmin | None, grace: float) -> Non
     if admin is not None and grace > 0:
         with suppress(RouterUnavailable):
             admin.drain()
-            deadline = time.monotonic() + grace
-            while admin.active_downstream() and time.monotonic() < deadline:
-                time.sleep(0.02)
+            _await_quiet(admin, grace)
     process.send(signal.SIGTERM)
     if not process.wait(KILL_AFTER):
         process.send(signal.SIGKILL)
@@ -175,6 +175,19 @@ def last_words(log_path: Path) -> str:
         return "its log cannot be read"
     grave = [line for line in lines if "[critical]" in line or "[error]" in line or "config update" in line]
     return (grave or lines or ["it said nothing"])[-1].rpartition("] ")[2]
+
+
+def _await_quiet(admin: EnvoyAdmin, grace: float) -> None:
+    """Return once no request came for a moment: a connection that was just accepted may be about to send its first."""
+    began = time.monotonic()
+    connected_at = busy_at = began
+    while (now := time.monotonic()) - began < grace:
+        connections, requests = admin.callers()
+        connected_at = now if connections else connected_at
+        busy_at = now if requests else busy_at
+        if now - connected_at > QUIET_WITHOUT_CALLERS or now - busy_at > QUIET_WITH_CALLERS:
+            return
+        time.sleep(0.02)
 
 
 def _raise_file_limit(pid: int) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.artifacts.agents import COMPONENTS, FILES, MANIFEST, build, write_agent
+from tests.unit.manifest.patience import PATIENT
 from turnout.artifacts.build import build_release
 from turnout.artifacts.digest import canonical_json, sha256_digest
 from turnout.artifacts.fake import MemoryArtifactStore
@@ -64,7 +65,7 @@ def test_files_that_are_left_out_do_not_matter(tmp_path: Path) -> None:
 STORED = ["server.py", "lib/answer.py", "prompts/system.md", "prompts/de/system.md", "index/part-0.bin"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(PATIENT, max_examples=25)
 @given(name=st.sampled_from(STORED), data=st.data())
 def test_any_other_byte_gives_another_digest(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject

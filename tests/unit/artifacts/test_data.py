@@ -102,9 +102,9 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path
     )
     lines: list[str] = []
     began = time.monotonic()
-    with pytest.raises(BuildFailed, match="took longer than 1 seconds"):
-        run(folder, lines, timeout=1)
-    assert time.monotonic() - began < 10
+    with pytest.raises(BuildFailed, match="took longer than 3 seconds"):
+        run(folder, lines, timeout=3)
+    assert time.monotonic() - began < 30
     assert is_gone(int(lines[0]))
 
 
@@ -117,7 +117,7 @@ def test_a_child_that_was_left_behind_does_not_hold_up_the_build(tmp_path: Path)
     lines: list[str] = []
     began = time.monotonic()
     assert run(folder, lines).read_text() == "x"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert is_gone(int(lines[0]))
 
 
@@ -145,7 +145,7 @@ def test_an_error_of_the_reader_of_the_output_ends_the_command(tmp_path: Path) -
     began = time.monotonic()
     with pytest.raises(BrokenPipeError):
         run_data_build(folder, load_manifest(folder), None, tmp_path / "work", refuse)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_without_a_command_there_is_nothing_to_run(tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_without_a_command_there_is_nothing_to_run(tmp_path: Path) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended, within a second; a zombie has."""
-    deadline = time.monotonic() + 1
+    """Whether a process has ended, within ten seconds; a zombie has."""
+    deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.manifest.patience import PATIENT
 from turnout.artifacts.digest import sha256_digest
 from turnout.artifacts.pack import FileEntry, pack
 from turnout.artifacts.unpack import unpack
@@ -47,7 +48,7 @@ def test_other_tools_read_the_archive(tmp_path: Path) -> None:
     assert (member.mtime, member.uid, member.gid, member.uname, member.gname) == (0, 0, 0, "", "")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(PATIENT, max_examples=40)
 @given(files=st.dictionaries(NAMES, st.binary(max_size=1_500), max_size=6))
 def test_what_is_packed_unpacks_to_the_same(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
     folder, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.manifest.patience import PATIENT
 from turnout.artifacts.pack import FileEntry, pack
 from turnout.artifacts.unpack import unpack
 from turnout.domain.errors import UnsafeArchive
@@ -124,7 +125,7 @@ def test_the_chunks_are_read_to_their_end(tmp_path: Path) -> None:
     assert ended == [True]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(PATIENT, max_examples=150)
 @given(position=st.integers(0, 2_047), value=st.integers(0, 255))
 def test_a_changed_byte_is_refused_or_stays_inside(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.manifest.patience import PATIENT
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import CanaryStep, HealthCheck, Limits, ReleaseSpec, RingSettings, SmokeTask
 from turnout.manifest import Manifest, build_config, parse_config
@@ -72,7 +73,7 @@ def encode(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(PATIENT, max_examples=60)
 @given(SPECS)
 def test_any_spec_reads_back_from_its_document(spec: ReleaseSpec) -> None:
     assert parse_config(encode(spec_document(spec))) == spec
@@ -170,6 +171,7 @@ def test_a_malformed_document_is_refused(content: bytes) -> None:
         parse_config(content)
 
 
+@PATIENT
 @given(st.binary(max_size=64))
 def test_bytes_from_anywhere_are_refused_and_nothing_else_happens(content: bytes) -> None:
     with pytest.raises(InvalidRequest):

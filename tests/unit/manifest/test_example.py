@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.manifest.patience import PATIENT
 from turnout.manifest import Manifest, field_reference
 from turnout.manifest.example import example_manifest, toml_value
 
@@ -54,6 +55,7 @@ def test_the_reference_tells_type_and_default(path: str, kind: str, default: str
     assert (doc.type, doc.default) == (kind, default)
 
 
+@PATIENT
 @given(VALUES)
 def test_a_written_value_reads_back(value: Any) -> None:
     assert tomllib.loads(f"x = {toml_value(value)}") == {"x": value}

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.manifest.patience import PATIENT
 from turnout.manifest.values import basis_points, format_duration, parse_duration, parse_size, path_fault, plain_json
 
 
@@ -25,6 +26,7 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         parse_duration(text)
 
 
+@PATIENT
 @given(st.integers(min_value=0, max_value=10**9))
 def test_a_written_duration_reads_back(seconds: int) -> None:
     assert parse_duration(format_duration(float(seconds))) == seconds
@@ -41,6 +43,7 @@ def test_what_is_no_size_is_refused(text: object) -> None:
         parse_size(text)
 
 
+@PATIENT
 @given(st.integers(min_value=1, max_value=10_000))
 def test_every_hundredth_of_a_percent_is_a_basis_point(points: int) -> None:
     assert basis_points(points / 100) == points

@@ -55,6 +55,9 @@ class Machine:
         self.runtime.start(replica)
         return replica, await_state(self.runtime, replica.id, ReplicaState.READY, replica.attempt)
 
+    def shim_pid(self, replica: ReplicaSpec) -> int:
+        return self.runtime._replicas[replica.id].pid
+
     def folder(self, replica: ReplicaSpec) -> Path:
         return self.state / "replicas" / replica.id
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -24,32 +23,12 @@ from tests.unit.runtimes.support import (
     run_in,
 )
 from turnout.domain.errors import RuntimeUnavailable
-from turnout.domain.models import HealthCheck, Limits, ReplicaSpec, ReplicaState
+from turnout.domain.models import Limits, ReplicaState
+from turnout.runtimes.folder import ReplicaFolder
 
 SPAWN = "import subprocess; result = subprocess.Popen(['sleep', '600']).pid"
 SPAWN_DAEMON = "import subprocess; result = subprocess.Popen(['sleep', '600'], start_new_session=True).pid"
 IGNORE_TERM = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-
-SERVER = """
-import sys, time
-from pathlib import Path
-from tests.unit.runtimes.support import Releases, await_state, replica_of
-from turnout.runtimes.environment import Environments
-from turnout.runtimes.probe import HttpProber
-from turnout.runtimes.process import ProcessRuntime
-
-state, releases = Path(sys.argv[1]), Releases()
-runtime = ProcessRuntime(state, releases.unpack, HttpProber(), Environments(state / "envs"))
-replica = replica_of(releases.add())
-runtime.start(replica)
-print(await_state(runtime, replica.id, "ready").pid, flush=True)
-time.sleep(600)
-"""
-
-
-def shim_pid(machine: Machine, replica: ReplicaSpec) -> int:
-    (known,) = [r for r in machine.runtime._replicas.values() if r.spec.id == replica.id]
-    return known.pid
 
 
 # --- what reaches an agent ---
@@ -92,9 +71,9 @@ def test_the_agent_runs_in_the_release_by_the_python_of_its_environment(machine:
 def test_values_of_the_environment_are_in_no_argument_and_readable_by_the_owner_only(machine: Machine) -> None:
     replica, ready = machine.run(env={"API_KEY": "sk-very-secret"})
     assert ready.pid is not None
-    for pid in (ready.pid, shim_pid(machine, replica)):
+    for pid in (ready.pid, machine.shim_pid(replica)):
         assert b"sk-very-secret" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    assert b"sk-very-secret" not in Path(f"/proc/{shim_pid(machine, replica)}/environ").read_bytes()
+    assert b"sk-very-secret" not in Path(f"/proc/{machine.shim_pid(replica)}/environ").read_bytes()
     assert (machine.folder(replica) / "spec.json").stat().st_mode & 0o777 == 0o600
     assert machine.folder(replica).stat().st_mode & 0o777 == 0o700
 
@@ -278,7 +257,7 @@ def test_an_agent_that_is_killed_is_noticed_within_a_second(machine: Machine) ->
 def test_killing_the_shim_kills_the_agent_and_all_it_started(machine: Machine) -> None:
     replica, ready = machine.run()
     child, daemon = run_in(ready, SPAWN), run_in(ready, SPAWN_DAEMON)
-    os.kill(shim_pid(machine, replica), signal.SIGKILL)
+    os.kill(machine.shim_pid(replica), signal.SIGKILL)
     exited = await_state(machine.runtime, replica.id, ReplicaState.EXITED)
     assert exited.exit_code is None
     assert exited.message.startswith("ended unseen")
@@ -295,89 +274,7 @@ def test_stop_all_ends_everything_and_waits_for_it(machine: Machine) -> None:
     assert not any(process_alive(pid) for pid in pids if pid is not None)
 
 
-# --- several servers, one after the other ---
-
-
-def test_a_new_server_finds_the_replicas_as_they_were(machine: Machine) -> None:
-    _, ready = machine.run()
-    again = machine.new_server()
-    (adopted,) = again.observe()
-    assert adopted.state is ReplicaState.READY, "at once: what serves is not taken out of the traffic by a restart"
-    assert (adopted.pid, adopted.address, adopted.digest) == (ready.pid, ready.address, ready.digest)
-    again.start(replica_of(machine.releases.add()))
-    (same,) = again.observe()
-    assert same.pid == ready.pid
-
-
-def test_a_new_server_finds_the_exit_codes_of_those_that_died_meanwhile(machine: Machine) -> None:
-    replica, ready = machine.run()
-    machine.runtime.close()
-    assert ready.pid is not None
-    os.kill(ready.pid, signal.SIGKILL)
-    eventually((machine.folder(replica) / "exit.json").exists)
-    exited = await_state(machine.new_server(), replica.id, ReplicaState.EXITED)
-    assert exited.exit_code == -9
-
-
-def test_a_replica_outlives_a_server_that_is_killed_and_is_found_by_the_next(machine: Machine) -> None:
-    release = machine.releases.add()
-    machine.runtime.prepare(release)
-    machine.runtime.close()
-    with subprocess.Popen([sys.executable, "-c", SERVER, str(machine.state)], stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        pid = int(server.stdout.readline())
-        server.kill()
-    replica = replica_of(release)
-    status = await_state(machine.new_server(), replica.id, ReplicaState.READY)
-    assert status.pid == pid
-    run_in(status, "print('still pumped', flush=True)")
-    (log,) = machine.runtime.log_files("support", "dev")
-    eventually(lambda: log.read_bytes() == b"still pumped\n")
-    machine.runtime.stop(replica.id, 5.0)
-    await_gone(machine.runtime, replica.id)
-    assert not process_alive(pid)
-
-
-def test_a_new_server_notices_the_end_of_an_adopted_replica(machine: Machine) -> None:
-    replica, ready = machine.run()
-    machine.new_server()
-    assert ready.pid is not None
-    os.kill(ready.pid, signal.SIGTERM)
-    assert await_state(machine.runtime, replica.id, ReplicaState.EXITED).exit_code == -15
-    machine.runtime.stop(replica.id, 1.0)
-    assert machine.runtime.observe() == ()
-
-
-def test_a_pid_that_was_given_to_another_process_fools_nobody(machine: Machine) -> None:
-    replica, ready = machine.run()
-    machine.runtime.close()
-    shim = shim_pid(machine, replica)
-    assert ready.pid is not None
-    os.kill(ready.pid, signal.SIGKILL)
-    eventually(lambda: not process_alive(shim))
-    record = machine.folder(replica) / "shim.json"
-    record.write_text(record.read_text(encoding="utf-8").replace(f'"pid": {shim}', f'"pid": {os.getpid()}'))
-    server = machine.new_server()
-    (status,) = server.observe()
-    assert status.state is ReplicaState.EXITED
-    server.stop(replica.id, 0.0)
-    assert server.observe() == ()
-
-
-def test_a_folder_without_a_shim_that_ever_ran_is_started_anew(machine: Machine) -> None:
-    release = machine.releases.add()
-    machine.runtime.prepare(release)
-    replica = replica_of(release)
-    machine.runtime.start(replica)
-    await_state(machine.runtime, replica.id, ReplicaState.READY)
-    spec = (machine.folder(replica) / "spec.json").read_text(encoding="utf-8")
-    machine.runtime.stop_all(0.0)
-    machine.folder(replica).mkdir()
-    (machine.folder(replica) / "spec.json").write_text(spec, encoding="utf-8")  # killed between writing and launching
-    server = machine.new_server()
-    assert server.observe() == ()
-    server.start(replica)
-    await_state(server, replica.id, ReplicaState.READY)
+# --- several at once, and how fast ---
 
 
 def test_two_starts_at_once_give_one_process(machine: Machine) -> None:
@@ -412,6 +309,20 @@ def test_a_second_server_cannot_start_a_replica_whose_shim_holds_the_lock(machin
     machine.runtime._replicas[replica.id] = with_lock
 
 
+def test_a_full_disk_keeps_nothing_from_being_stopped(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica, _ = machine.run()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ReplicaFolder, "write_grace", refuse)
+    machine.runtime.stop(replica.id, 5.0)
+    assert await_gone(machine.runtime, replica.id) < 5.0
+    monkeypatch.undo()
+    machine.runtime.start(replica)
+    await_state(machine.runtime, replica.id, ReplicaState.READY)
+
+
 def test_observing_is_cheap(machine: Machine) -> None:
     machine.run()
     begin = time.perf_counter()
@@ -431,17 +342,6 @@ def test_ports_are_not_those_of_outgoing_connections_and_differ(machine: Machine
         ports.append(int(address.partition(":")[2]))
     assert len(set(ports)) == 2
     assert all(20_000 <= port < low for port in ports)
-
-
-def test_a_replica_recovers_from_being_unready(machine: Machine) -> None:
-    replica, _ = machine.run(health=HealthCheck(interval=0.05, unhealthy_after=1))
-    sick = machine.folder(replica) / "home" / "sick"
-    sick.touch()
-    await_state(machine.runtime, replica.id, ReplicaState.UNREADY)
-    again = machine.new_server()
-    assert again.observe()[0].state is ReplicaState.UNREADY
-    sick.unlink()
-    await_state(again, replica.id, ReplicaState.READY)
 
 
 def read_quietly(path: Path) -> bytes:
