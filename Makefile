@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test setup lint unit format lock clean
+.PHONY: demo test setup lint unit format docs lock clean
 
 demo: setup
 	@$(BIN)/python examples/demo.py
@@ -24,6 +24,9 @@ unit: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup
+	$(BIN)/python docs/build_reference.py
 
 setup: $(STAMP)
 

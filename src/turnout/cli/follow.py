@@ -14,8 +14,16 @@ from turnout.schemas import DeploymentView
 _STYLES = {"active": "green", "failed": "red", "rolling_back": "yellow", "rolled_back": "yellow"}
 
 
-def follow(client: Client, deployment: DeploymentView, *, wait: bool, no_wait: bool, as_json: bool) -> None:
-    """Show how a deployment walks its states, print it, and exit with 8 if it did not become active.
+def follow(
+    client: Client,
+    deployment: DeploymentView,
+    *,
+    wait: bool,
+    no_wait: bool,
+    as_json: bool,
+    wished: str = "active",
+) -> None:
+    """Show how a deployment walks its states, print it, and exit with 8 if it ended otherwise than wished.
 
     Returns when it is settled; unless `wait`, also when it waits for somebody's approval or for canary traffic.
     """
@@ -26,8 +34,7 @@ def follow(client: Client, deployment: DeploymentView, *, wait: bool, no_wait: b
         click.echo(describe(shown))
         for line in next_steps(shown):
             note(line)
-    wished = {"rolled_back"} if shown["kind"] != "rollback" and deployment["state"] == "rolling_back" else {"active"}
-    if not no_wait and shown["state"] in {"failed", "rolled_back", "superseded"} - wished:
+    if not no_wait and shown["state"] in {"failed", "rolled_back", "superseded"} - {wished}:
         raise click.exceptions.Exit(EXIT_CODES["deployment_ended"])
 
 

@@ -39,4 +39,7 @@ def rollback(
     if dry_run:
         show_preview(client.preview(agent, ring, "rollbacks", body), [], as_json=as_json)
         return
-    follow(client, client.roll_back(agent, ring, body), wait=True, no_wait=no_wait, as_json=as_json)
+    deployment = client.roll_back(agent, ring, body)
+    # While a canary runs, what comes back is the deployment of its candidate, on its way out.
+    wished = "active" if deployment["kind"] == "rollback" else "rolled_back"
+    follow(client, deployment, wait=True, no_wait=no_wait, as_json=as_json, wished=wished)

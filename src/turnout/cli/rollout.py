@@ -20,7 +20,11 @@ def rollout() -> None:
 @connected
 def advance(client: Client, agent: str, ring: str, as_json: bool) -> None:
     """Leave the present canary step without waiting for its time and tasks."""
-    view = client.steer(agent, ring, {"action": "advance"})
+    before = client.steer(agent, ring, {"action": "advance"})
+    for event in client.follow_deployment(before["id"]):
+        if event.name == "rollout.stepped" and event.data["data"]["step"] > before["step"]:
+            break
+    view = client.deployment(before["id"])
     if as_json:
         print_json(view)
     else:
