@@ -286,8 +286,8 @@ class Transaction(Snapshot, Protocol):
     def add_quarantine(self, quarantine: Quarantine) -> None:
         """Put a release into quarantine; the first reason stays."""
 
-    def save_replicas(self, statuses: Iterable[ReplicaStatus]) -> None:
-        """Replace what is known of all replicas."""
+    def save_replicas(self, agent: str, ring: str, statuses: Iterable[ReplicaStatus]) -> None:
+        """Replace what is known of the replicas of a ring."""
 
     def emit(self, event: Event) -> int:
         """Append an event; returns its sequence number."""

@@ -141,6 +141,7 @@ class PreviewView(TypedDict):
     steps: list[str]
     overrides: list[str]
     changed: list[str]
+    config: list[str]
 
 
 class ApprovalView(TypedDict):

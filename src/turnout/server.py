@@ -78,6 +78,8 @@ def serve(
     `on_effect` is called around every side effect of the controller; tests of crashes use it.
     """
     _set_up_logging()
+    # uvicorn raises the signal that ended it once more: it must not cut short the clean end below.
+    signal.signal(signal.SIGTERM, _end)
     with locked(settings.state), _listening(settings) as listener:
         instance = build_instance(settings, on_effect)
         try:
@@ -258,6 +260,10 @@ def _write_private(path: Path, text: str) -> None:
 def _read_release(artifacts: ArtifactStore, digest: Digest) -> ReadRelease:
     read = read_release(artifacts, digest)
     return ReadRelease(read.components, read.spec, artifacts.read_all(read.components["config"].digest))
+
+
+def _end(_signal: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 def _set_up_logging() -> None:

@@ -111,6 +111,8 @@ def show_preview(preview: PreviewView, pushes: list[str], *, as_json: bool) -> N
     click.echo(f"  digest   {preview['digest']}")
     if preview["changed"]:
         click.echo(f"  changes  {', '.join(preview['changed'])}")
+    for text in preview["config"]:
+        click.echo(f"  config   {text}")
     for text in preview["overrides"]:
         click.echo(f"  overrides {text}")
     for number, step in enumerate([*pushes, *preview["steps"]], 1):

@@ -38,9 +38,12 @@ def promote(
 ) -> None:
     """Promote the release of one ring of AGENT to the next: the same digest, nothing is rebuilt."""
     body = {"source": source or _ring_before(client, agent, ring), **wish}
+    preview = client.preview(agent, ring, "promotions", body)
     if dry_run:
-        show_preview(client.preview(agent, ring, "promotions", body), [], as_json=as_json)
+        show_preview(preview, [], as_json=as_json)
         return
+    for difference in preview["config"]:
+        note(f"config   {difference}")
     deployment = client.promote(agent, ring, body)
     note(f"promote  {agent} {deployment['version']} from {body['source']} to {ring}")
     follow(client, deployment, wait=wait, no_wait=no_wait, as_json=as_json)

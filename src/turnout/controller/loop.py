@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 from turnout.controller.ingest import Ingest
 from turnout.controller.jobs import Jobs
 from turnout.controller.publish import Publisher
 from turnout.controller.reconcile import BUSY_SECONDS, CALM_SECONDS, Parts, Reconciler
 from turnout.domain.errors import LeaseLost, TurnoutError
-from turnout.domain.models import ReplicaStatus
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +31,7 @@ class Controller:
         self._threads = [
             threading.Thread(target=self._work, name=f"controller-{number}", daemon=True) for number in range(workers)
         ]
-        self._threads.append(threading.Thread(target=self._repeat, args=(self._take_in,), name="ingest", daemon=True))
-        self._threads.append(threading.Thread(target=self._repeat, args=(self._observe,), name="observe", daemon=True))
-        self._observed: tuple[ReplicaStatus, ...] | None = None
+        self._threads.append(threading.Thread(target=self._take_in_repeatedly, name="ingest", daemon=True))
 
     def start(self) -> None:
         """Start the threads; every ring that exists is looked at."""
@@ -60,8 +56,9 @@ class Controller:
         with self._parts.store.snapshot() as snapshot:
             pointed = {(pointer.agent, pointer.ring) for pointer in snapshot.pointers()}
             deployed = {(item.agent, item.ring) for item in snapshot.deployments(limit=10_000)}
+            recorded = {(replica.agent, replica.ring) for replica in snapshot.replicas()}
         running = {(replica.agent, replica.ring) for replica in self._parts.runtime.observe()}
-        return pointed | deployed | running
+        return pointed | deployed | recorded | running
 
     def _work(self) -> None:
         while (ring := self._schedule.take()) is not None:
@@ -78,26 +75,15 @@ class Controller:
                 delay = CALM_SECONDS
             self._schedule.put_back(ring, delay)
 
-    def _repeat(self, work: Callable[[], None]) -> None:
+    def _take_in_repeatedly(self) -> None:
         while not self._stopping.wait(INGEST_SECONDS):
             try:
-                work()
+                for ring in self._ingest.take_in():
+                    self._schedule.wake(ring)
             except TurnoutError as error:
                 log.warning("%s", error.message)
             except Exception:  # as above: tried again in a moment
-                log.exception("%s failed", work.__name__)
-
-    def _take_in(self) -> None:
-        for ring in self._ingest.take_in():
-            self._schedule.wake(ring)
-
-    def _observe(self) -> None:
-        """Write down what runs, for those who ask the API."""
-        observed = self._parts.runtime.observe()
-        if observed != self._observed:
-            with self._parts.store.transaction() as transaction:
-                transaction.save_replicas(observed)
-            self._observed = observed
+                log.exception("taking in the access log failed")
 
 
 class Schedule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from turnout.controller.jobs import Jobs
@@ -23,6 +23,7 @@ from turnout.domain.plan import (
     StartReplica,
     StopReplica,
     plan,
+    wanted_digests,
 )
 from turnout.domain.replicas import build_replica_spec
 from turnout.domain.routes import warm_digests
@@ -61,6 +62,7 @@ class Reconciler:
         self._releases: dict[Digest, Release] = {}  # immutable, so never out of date
         self._leases: dict[str, Lease] = {}
         self._draining: dict[str, float] = {}
+        self._recorded: dict[tuple[str, str], tuple[ReplicaStatus, ...]] = {}
 
     def reconcile(self, agent: str, ring: str) -> float:
         """Bring a ring as far as it can go now. Returns after how many seconds to look again."""
@@ -85,6 +87,7 @@ class Reconciler:
         observed = tuple(
             replica for replica in self._parts.runtime.observe() if (replica.agent, replica.ring) == (agent, ring)
         )
+        self._record(agent, ring, observed)
         with self._parts.store.snapshot() as snapshot:
             pointer = snapshot.pointer(agent, ring)
             unfinished = snapshot.unfinished(agent, ring)
@@ -92,7 +95,7 @@ class Reconciler:
             deployment = next((item for item in running if item.kind is not Kind.ROLLBACK), None)
             rollback = next((item for item in running if item.kind is Kind.ROLLBACK), None)
             named = {*warm_digests(pointer), *(item.digest for item in unfinished), *(item.digest for item in observed)}
-            return RingView(
+            view = RingView(
                 pointer=pointer,
                 releases=self._load_releases(snapshot, named),
                 deployment=deployment,
@@ -106,8 +109,15 @@ class Reconciler:
                 tasks=_count_tasks(snapshot, deployment),
                 routed=routed,
                 active_requests=self._count_active(observed, {*warm_digests(pointer)}),
-                draining_since=self._drains(observed),
             )
+        return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
+
+    def _record(self, agent: str, ring: str, observed: tuple[ReplicaStatus, ...]) -> None:
+        """Write down what runs, for those who ask the API, before anything is decided on it."""
+        if self._recorded.get((agent, ring)) != observed:
+            with self._parts.store.transaction() as transaction:
+                transaction.save_replicas(agent, ring, observed)
+            self._recorded[agent, ring] = observed
 
     def _load_releases(self, snapshot: Snapshot, digests: set[Digest]) -> dict[Digest, Release]:
         for digest in digests - self._releases.keys():
@@ -124,7 +134,11 @@ class Reconciler:
         leaving = {(item.agent, item.ring, item.digest) for item in observed if item.digest not in warm}
         return {digest: self._parts.router.active_requests(agent, ring, digest) for agent, ring, digest in leaving}
 
-    def _drains(self, observed: tuple[ReplicaStatus, ...]) -> dict[str, float]:
+    def _drains(self, observed: tuple[ReplicaStatus, ...], wanted: tuple[Digest, ...]) -> dict[str, float]:
+        """Since when the replicas that nobody wants are drained; one that is wanted again begins anew another time."""
+        for item in observed:
+            if item.digest in wanted:
+                self._draining.pop(item.id, None)
         ids = {item.id for item in observed}
         return {name: since for name, since in self._draining.items() if name in ids}
 

@@ -152,9 +152,9 @@ class SqlTransaction(SqlSnapshot):
                 Event(EventType.RELEASE_QUARANTINED, quarantine.at, quarantine.actor, quarantine.agent, data=data)
             )
 
-    def save_replicas(self, statuses: Iterable[ReplicaStatus]) -> None:
-        """Replace what is known of all replicas."""
-        self._connection.execute(delete(replicas))
+    def save_replicas(self, agent: str, ring: str, statuses: Iterable[ReplicaStatus]) -> None:
+        """Replace what is known of the replicas of a ring."""
+        self._connection.execute(delete(replicas).where(replicas.c.agent == agent, replicas.c.ring == ring))
         values = [rows.replica_to_row(status) for status in statuses]
         if values:
             self._connection.execute(insert(replicas), values)

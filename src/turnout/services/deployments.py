@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from turnout.domain.errors import NotFound, PolicyRefused
@@ -96,6 +96,7 @@ def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None =
         "steps": describe_steps(release, stable, wish.ring),
         "overrides": list(overridden),
         "changed": changed_components(stable, release),
+        "config": list(diff_settings(release.spec, wish.source, wish.ring)),
     }
 
 
@@ -125,6 +126,20 @@ def describe_steps(release: Release, stable: Release | None, ring: str) -> list[
     else:
         steps.append("active")
     return steps
+
+
+def diff_settings(spec: ReleaseSpec, source: str | None, ring: str) -> Iterator[str]:
+    """What a release meets otherwise in the ring than in the one it comes from, such as `replicas: 1 → 2`."""
+    before, after = spec.ring(source) if source else None, spec.ring(ring)
+    if before is None or after is None:
+        return
+    for name in ("replicas", "approvals", "warm", "drain", "stop_grace"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            yield f"{name}: {old:g} → {new:g}"
+    for key in sorted({*before.env, *after.env}):
+        if before.env.get(key) != after.env.get(key):
+            yield f"env {key}: {before.env.get(key, '(none)')} → {after.env.get(key, '(none)')}"
 
 
 def changed_components(stable: Release | None, release: Release) -> list[str]:

@@ -74,6 +74,7 @@ def preview_rollback(office: Office, actor: Actor, agent: str, ring: str, versio
         "steps": steps,
         "overrides": [],
         "changed": [],
+        "config": [],
     }
 
 
@@ -154,7 +155,7 @@ def _find_target(snapshot: Snapshot, pointer: Pointer, version: str | None) -> R
     if release is None:
         raise Conflict(
             f"{pointer.ring} of {pointer.agent} has no release to go back to",
-            hint="only one release was ever active there; promote another, or name one with --version",
+            hint="no other release that is not in quarantine was active there; promote one, or name one with --version",
         )
     return release
 

@@ -15,14 +15,26 @@ STREAM_IDLE_SECONDS = 900
 
 _TYPE = "type.googleapis.com/envoy."
 
-# The first of these that is there names the task; one that is empty, too long or holds control characters does not.
+# Brings both ways to reach a ring to one, so that the route table holds one entry a ring and way: a host name becomes the
+# path, and the path of a ring ends with a slash. The first name of a task that is there counts; one that is empty, too long
+# or holds control characters is replaced.
 _LUA = f"""
+local function ring_path(path, host)
+  local ring, agent = host:lower():match("^([a-z0-9-]+)%.([a-z0-9-]+)%.localhost:?%d*$")
+  if ring then return "/" .. agent .. "/" .. ring .. path end
+  return (path:gsub("^(/[^/?]+/[^/?]+)$", "%1/"):gsub("^(/[^/?]+/[^/?]+)%?", "%1/?"))
+end
+
 local function cookie(headers)
   return ((";" .. (headers:get("cookie") or "")):match("[;%s]turnout%-task=([^;]*)"))
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  local path = headers:get(":path")
+  if path and path:sub(1, 1) == "/" then
+    headers:replace(":path", ring_path(path, headers:get(":authority") or ""))
+  end
   local task = headers:get("{TASK_HEADER}")
     or headers:get("x-amzn-bedrock-agentcore-runtime-session-id")
     or headers:get("x-a2a-context-id")

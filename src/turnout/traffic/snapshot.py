@@ -3,8 +3,8 @@
 Resources are JSON text, one fragment a ring, so that a change in one ring renders that ring alone and a document's version
 is the hash of what it holds.
 
-How a ring is reached: `/{agent}/{ring}` and everything below it (the prefix is taken off), or the host name
-`{ring}.{agent}.localhost`. Within a ring, in this order: a pin (`x-turnout-release`) to a warm release; any other pin is
+A ring is reached by `/{agent}/{ring}/` and everything below it; the prefix is taken off. (The listener turns the host name
+`{ring}.{agent}.localhost` into that path: see `bootstrap.py`.) Within a ring, in this order: a pin (`x-turnout-release`) to a warm release; any other pin is
 answered 409; then the weights, sticky by `x-turnout-task`; a ring that has no stable release yet is answered 503.
 """
 
@@ -58,11 +58,8 @@ def build_snapshot(routes: Routes) -> Snapshot:
     """The resources for the routes. Raises `InvalidRequest` for a name, digest, address or weight that cannot be."""
     fragments = [_build_fragment(ring) for ring in routes.rings]
     clusters = {name: text for fragment in fragments for name, text in fragment.clusters}
-    by_path = ",".join([*(fragment.by_path for fragment in fragments), _NO_SUCH_RING_ROUTE])
-    hosts = ",".join(
-        [f'{{"name":"paths","domains":["*"],{_RETRIES},"routes":[{by_path}]}}', *(f.host for f in fragments)]
-    )
-    return Snapshot(clusters, f'{_ROUTE_CONFIG_HEAD},"virtual_hosts":[{hosts}]}}')
+    table = ",".join([*(fragment.routes for fragment in fragments), _NO_SUCH_RING_ROUTE])
+    return Snapshot(clusters, f"{_ROUTE_CONFIG_HEAD}{table}]}}]}}")
 
 
 def render_document(resources: Iterable[str]) -> Document:
@@ -100,8 +97,7 @@ def cluster_name(agent: str, ring: str, digest: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _Fragment:
     clusters: tuple[tuple[str, str], ...]
-    by_path: str  # routes, comma-separated
-    host: str  # a virtual host
+    routes: str  # comma-separated
 
 
 @lru_cache(maxsize=4_096)
@@ -114,15 +110,7 @@ def _build_fragment(ring: RingRoute) -> _Fragment:
         (cluster_name(ring.agent, ring.ring, digest), _dump(_build_cluster(ring, backend)))
         for digest, backend in sorted(backends.items())
     )
-    prefix = f"/{ring.agent}/{ring.ring}"
-    by_path = _ring_routes(ring, {"path_separated_prefix": prefix}, _strip_prefix(prefix))
-    host = {
-        "name": f"{ring.ring}.{ring.agent}",
-        "domains": [f"{ring.ring}.{ring.agent}.localhost"],
-        **json.loads(f"{{{_RETRIES}}}"),
-        "routes": _ring_routes(ring, {"prefix": "/"}, {}),
-    }
-    return _Fragment(clusters, ",".join(_dump(route) for route in by_path), _dump(host))
+    return _Fragment(clusters, ",".join(map(_dump, _ring_routes(ring))))
 
 
 def _check(ring: RingRoute) -> None:
@@ -181,12 +169,14 @@ def _build_endpoint(address: str) -> dict[str, Any]:
     return {"endpoint": {"address": {"socket_address": {"address": str(ip), "port_value": number}}}}
 
 
-def _ring_routes(ring: RingRoute, match: dict[str, Any], rewrite: dict[str, Any]) -> list[dict[str, Any]]:
+def _ring_routes(ring: RingRoute) -> list[dict[str, Any]]:
+    match = {"prefix": f"/{ring.agent}/{ring.ring}/"}
     common = {"metadata": {"filter_metadata": {NAMESPACE: {"agent": ring.agent, "ring": ring.ring}}}}
+    forward = {"prefix_rewrite": "/", "timeout": "0s"}
     pins = [
         {
             "match": {**match, "headers": [{"name": RELEASE_HEADER, "string_match": {"exact": backend.digest}}]},
-            "route": {"cluster": cluster_name(ring.agent, ring.ring, backend.digest), "timeout": "0s", **rewrite},
+            "route": {"cluster": cluster_name(ring.agent, ring.ring, backend.digest), **forward},
             **common,
         }
         for backend in ring.backends
@@ -206,13 +196,8 @@ def _ring_routes(ring: RingRoute, match: dict[str, Any], rewrite: dict[str, Any]
         ],
         "use_hash_policy": True,
     }
-    sticky = {"hash_policy": [{"header": {"header_name": TASK_HEADER}}], "weighted_clusters": split, "timeout": "0s"}
-    return [*pins, other_pin, {"match": match, "route": {**sticky, **rewrite}, **common}]
-
-
-def _strip_prefix(prefix: str) -> dict[str, Any]:
-    """`/a/r` and `/a/r/` become `/`, `/a/r/x` becomes `/x`. Names are slugs: nothing in them is special to a pattern."""
-    return {"regex_rewrite": {"pattern": {"regex": f"^{prefix}/?"}, "substitution": "/"}}
+    sticky = {"hash_policy": [{"header": {"header_name": TASK_HEADER}}], "weighted_clusters": split}
+    return [*pins, other_pin, {"match": match, "route": {**sticky, **forward}, **common}]
 
 
 def _with_endpoints_of(cluster: str, other: str) -> str:
@@ -236,35 +221,31 @@ def _header(name: str, value: str) -> dict[str, Any]:
 
 _RELEASE = f"%METADATA(CLUSTER:{NAMESPACE}:release)%"
 
+# Only what cannot have reached an agent is tried again, and on another replica.
+_RETRIES = {
+    "retry_on": "connect-failure,refused-stream,reset-before-request",
+    "num_retries": 2,
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {"@type": _TYPE + "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+        }
+    ],
+    "host_selection_retry_max_attempts": 3,
+}
+
 _ROUTE_CONFIG_HEAD = _dump(
     {
         "@type": _TYPE + "config.route.v3.RouteConfiguration",
         "name": ROUTE_CONFIG_NAME,
-        "ignore_port_in_host_matching": True,
         "request_headers_to_add": [
             _header(RELEASE_HEADER, _RELEASE),
             _header(RING_HEADER, f"%METADATA(ROUTE:{NAMESPACE}:ring)%"),
         ],
         "response_headers_to_add": [_header(RELEASE_HEADER, _RELEASE), _header(TASK_HEADER, f"%REQ({TASK_HEADER})%")],
+        "virtual_hosts": [{"name": "rings", "domains": ["*"], "retry_policy": _RETRIES, "routes": []}],
     }
-).removesuffix("}")
-
-# Only what cannot have reached an agent is tried again, and on another replica.
-_RETRIES = _dump(
-    {
-        "retry_policy": {
-            "retry_on": "connect-failure,refused-stream,reset-before-request",
-            "num_retries": 2,
-            "retry_host_predicate": [
-                {
-                    "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": {"@type": _TYPE + "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-                }
-            ],
-            "host_selection_retry_max_attempts": 3,
-        }
-    }
-)[1:-1]
+).removesuffix("]}]}")
 
 _NO_SUCH_RING_ROUTE = _dump(
     {"match": {"prefix": "/"}, "direct_response": {"status": 404, "body": {"inline_string": NO_SUCH_RING}}}

@@ -76,7 +76,6 @@ def test_envoy_would_serve_it(wanted: Routes, tmp_path: Path) -> None:
 def test_every_route_names_a_cluster_that_exists_and_pins_only_the_pinnable(wanted: Routes) -> None:
     snapshot = build_snapshot(wanted)
     config = json.loads(snapshot.routes)
-    assert len(config["virtual_hosts"]) == 1 + len(wanted.rings)
     for host in config["virtual_hosts"]:
         for route in host["routes"]:
             action = route.get("route", {})

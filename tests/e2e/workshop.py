@@ -1,0 +1,75 @@
+"""Short ways to what a test needs before it begins: releases and deployments, made in this process through the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.tiny_agent import write_agent
+from tests.live import LiveInstance, wait_until
+from turnout.cli.building import build, build_store, push
+from turnout.domain.phases import TERMINAL
+from turnout.manifest import load_manifest
+
+SETTLED = {"active", *(phase.value for phase in TERMINAL)}
+PATIENCE = 30.0
+
+
+def push_agent(instance: LiveInstance, folder: Path, tag: str | None = None) -> str:
+    """Build the agent in a folder and push it. Returns the digest."""
+    with build_store(folder, throw_away=True) as store:
+        return push(instance.client(), store, build(folder, load_manifest(folder), store), tag, None)["digest"]
+
+
+def push_tiny(instance: LiveInstance, folder: Path, note: str, **settings: Any) -> str:
+    """Push a release of the small agent; settings as in `write_agent`."""
+    return push_agent(instance, write_agent(folder, note, **settings))
+
+
+def deploy(instance: LiveInstance, agent: str, digest: str, ring: str = "dev", **wish: Any) -> Any:
+    """Deploy a pushed release and wait until it is active."""
+    started = instance.client().deploy(agent, ring, {"release": digest, **wish})
+    done = await_state(instance, started["id"], SETTLED)
+    assert done["state"] == "active", done
+    return done
+
+
+def await_state(instance: LiveInstance, deployment: str, states: set[str], timeout: float = PATIENCE) -> Any:
+    """Wait until a deployment is in one of the states."""
+    return await_deployment(instance, deployment, lambda view: view["state"] in states, timeout)
+
+
+def await_condition(instance: LiveInstance, deployment: str, condition: str, timeout: float = PATIENCE) -> Any:
+    """Wait until a deployment waits for something of this type."""
+    return await_deployment(
+        instance, deployment, lambda view: (view["condition"] or {}).get("type") == condition, timeout
+    )
+
+
+def await_deployment(
+    instance: LiveInstance, deployment: str, met: Callable[[Any], bool], timeout: float = PATIENCE
+) -> Any:
+    """Wait until what the API shows of a deployment is as wished, and return it."""
+    client = instance.client()
+    seen: list[Any] = [None]
+
+    def look() -> bool:
+        seen[0] = client.deployment(deployment)
+        return met(seen[0])
+
+    wait_until(look, timeout, lambda: str(seen[0]))
+    return seen[0]
+
+
+def await_ring(instance: LiveInstance, agent: str, ring: str, met: Callable[[Any], bool]) -> Any:
+    """Wait until what the API shows of a ring is as wished, and return it."""
+    client = instance.client()
+    seen: list[Any] = [None]
+
+    def look() -> bool:
+        seen[0] = next(item for item in client.agent(agent)["rings"] if item["ring"] == ring)
+        return met(seen[0])
+
+    wait_until(look, PATIENCE, lambda: str(seen[0]))
+    return seen[0]
