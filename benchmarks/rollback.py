@@ -150,7 +150,7 @@ def measure_others(folder: Path, flips: int) -> list[flip.Result]:
 def polling(instance: LiveInstance) -> Iterator[Poller]:
     """The caller, while the block runs."""
     command = [sys.executable, "-m", "benchmarks.poller", "--port", str(instance.traffic_port)]
-    command += ["--path", f"/{AGENT}/{RING}/ping"]
+    command += ["--path", f"/{AGENT}/{RING}/ping", "--pause", "0.0005"]
     poller = Poller()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

@@ -30,11 +30,23 @@ class Answer:
         return json.loads(self.text)
 
 
+def ask(instance: LiveInstance, path: str, headers: Mapping[str, str] | None = None, body: object = None) -> Answer:
+    """One request on a connection of its own; see `Caller.ask`."""
+    with Caller(instance) as caller:
+        return caller.ask(path, headers, body)
+
+
 class Caller:
-    """A caller with a connection of its own."""
+    """A caller that keeps its connection."""
 
     def __init__(self, instance: LiveInstance, timeout: float = 30.0) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", instance.traffic_port, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def ask(self, path: str, headers: Mapping[str, str] | None = None, body: object = None) -> Answer:
         """GET, or POST when there is a body (sent as JSON)."""

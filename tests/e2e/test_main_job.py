@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.callers import Caller
+from tests.e2e.callers import ask
 from tests.e2e.workshop import await_condition, await_deployment, await_ring
 from tests.live import LiveInstance, change_agent, copy_agent
 
@@ -71,7 +71,7 @@ def second(instance: LiveInstance, approver: str, folder: Path, first: str) -> I
 
 def test_the_same_digest_is_stable_in_every_ring(instance: LiveInstance, first: str) -> None:
     for ring in ("dev", "staging", "production"):
-        answer = Caller(instance).ask(f"/{AGENT}/{ring}/invocations", body=QUESTION)
+        answer = ask(instance, f"/{AGENT}/{ring}/invocations", body=QUESTION)
         assert (answer.status, answer.release) == (200, first)
         assert "formatstrings" in answer.text
 
@@ -84,33 +84,29 @@ def test_the_canary_ends_with_the_new_release_stable_and_the_old_one_warm(
     assert {replica["digest"]: replica["state"] for replica in ring["replicas"]} == {first: "ready", second: "ready"}
 
 
-def test_answers_name_their_release_and_task_and_keep_the_callers_own_task(
-    instance: LiveInstance, second: str
-) -> None:
-    caller = Caller(instance)
-    named = caller.ask(f"/{AGENT}/production/ping", {"x-turnout-task": "order-17"})
+def test_answers_name_their_release_and_task_and_keep_the_callers_own_task(instance: LiveInstance, second: str) -> None:
+    named = ask(instance, f"/{AGENT}/production/ping", {"x-turnout-task": "order-17"})
     assert (named.release, named.task) == (second, "order-17")
-    unnamed = [caller.ask(f"/{AGENT}/production/ping").task for _ in range(2)]
+    unnamed = [ask(instance, f"/{AGENT}/production/ping").task for _ in range(2)]
     assert all(unnamed)
     assert unnamed[0] != unnamed[1]
 
 
 def test_a_warm_release_can_be_pinned_and_a_cold_one_cannot(instance: LiveInstance, first: str, second: str) -> None:
-    caller = Caller(instance)
     for digest in (first, second):
-        pinned = caller.ask(f"/{AGENT}/production/invocations", {"x-turnout-release": digest}, QUESTION)
+        pinned = ask(instance, f"/{AGENT}/production/invocations", {"x-turnout-release": digest}, QUESTION)
         assert (pinned.status, pinned.release) == (200, digest)
         assert pinned.fields["release"]["digest"] == digest
-    refused = caller.ask(f"/{AGENT}/production/ping", {"x-turnout-release": "sha256:" + "0" * 64})
+    refused = ask(instance, f"/{AGENT}/production/ping", {"x-turnout-release": "sha256:" + "0" * 64})
     assert refused.status == 409
     assert "not warm" in refused.text
 
 
 def test_a_ring_answers_under_its_host_name(instance: LiveInstance, second: str) -> None:
     host = f"production.{AGENT}.localhost:{instance.traffic_port}"
-    answer = Caller(instance).ask("/invocations", {"host": host}, QUESTION)
+    answer = ask(instance, "/invocations", {"host": host}, QUESTION)
     assert (answer.status, answer.release) == (200, second)
-    assert Caller(instance).ask("/nobody/nowhere/", {}).status == 404
+    assert ask(instance, "/nobody/nowhere/", {}).status == 404
 
 
 def test_a_rollback_flips_to_last_good_and_quarantine_asks_for_an_override(
@@ -118,7 +114,7 @@ def test_a_rollback_flips_to_last_good_and_quarantine_asks_for_an_override(
 ) -> None:
     flipped = instance.json("rollback", AGENT, "--ring", "production", "--reason", "wrong sources")
     assert (flipped["state"], flipped["kind"], flipped["digest"]) == ("active", "rollback", first)
-    assert Caller(instance).ask(f"/{AGENT}/production/ping").release == first
+    assert ask(instance, f"/{AGENT}/production/ping").release == first
 
     refused = instance.run("promote", AGENT, "--to", "production", check=False)
     assert refused.returncode == 5
@@ -126,9 +122,7 @@ def test_a_rollback_flips_to_last_good_and_quarantine_asks_for_an_override(
     assert "wrong sources" in refused.stderr
     assert "--override" in refused.stderr
     operator = instance.json("tokens", "create", "olga", "--role", "operator")["token"]
-    forbidden = instance.run(
-        "promote", AGENT, "--to", "production", "--override", "fixed", check=False, token=operator
-    )
+    forbidden = instance.run("promote", AGENT, "--to", "production", "--override", "fixed", check=False, token=operator)
     assert forbidden.returncode == 6
 
     started = instance.json("promote", AGENT, "--to", "production", "--override", "the sources are right after all")
@@ -153,10 +147,9 @@ def _bring_to_staging(instance: LiveInstance, folder: Path) -> str:
 
 def _pass_first_step(instance: LiveInstance, deployment: str, stable: str, candidate: str) -> None:
     """Ask until the candidate had its tasks; then the second step, which only a person ends, begins."""
-    caller = Caller(instance)
     answered = set()
     for number in range(200):
-        answered.add(caller.ask(f"/{AGENT}/production/ping", {"x-turnout-task": f"task-{number}"}).release)
+        answered.add(ask(instance, f"/{AGENT}/production/ping", {"x-turnout-task": f"task-{number}"}).release)
         if number > 40 and instance.ring(AGENT, "production")["weight"] == 60:
             break
     assert answered == {stable, candidate}

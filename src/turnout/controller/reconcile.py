@@ -10,7 +10,7 @@ from functools import partial
 from turnout.controller.jobs import Jobs
 from turnout.controller.ledger import Ledger
 from turnout.controller.publish import Publisher
-from turnout.domain.errors import RuntimeUnavailable
+from turnout.domain.errors import RouterUnavailable, RuntimeUnavailable
 from turnout.domain.models import Deployment, Digest, Kind, Release, ReplicaStatus, RingSettings
 from turnout.domain.phases import Phase
 from turnout.domain.plan import (
@@ -132,7 +132,14 @@ class Reconciler:
 
     def _count_active(self, observed: tuple[ReplicaStatus, ...], warm: set[Digest]) -> dict[Digest, int]:
         leaving = {(item.agent, item.ring, item.digest) for item in observed if item.digest not in warm}
-        return {digest: self._parts.router.active_requests(agent, ring, digest) for agent, ring, digest in leaving}
+        return {digest: self._ask_active(agent, ring, digest) for agent, ring, digest in leaving}
+
+    def _ask_active(self, agent: str, ring: str, digest: Digest) -> int:
+        """A proxy that does not answer just now must hold up nothing; until it does, the backend counts as busy."""
+        try:
+            return self._parts.router.active_requests(agent, ring, digest)
+        except RouterUnavailable:
+            return 1
 
     def _drains(self, observed: tuple[ReplicaStatus, ...], wanted: tuple[Digest, ...]) -> dict[str, float]:
         """Since when the replicas that nobody wants are drained; one that is wanted again begins anew another time."""

@@ -12,6 +12,7 @@ STAT_PREFIX = "turnout"
 REQUEST_HEADER = "x-turnout-request"
 LONGEST_TASK_ID = 256
 STREAM_IDLE_SECONDS = 900
+MOST_CALLERS = 100_000  # connections
 
 _TYPE = "type.googleapis.com/envoy."
 
@@ -66,6 +67,7 @@ def build_bootstrap(settings: EnvoySettings) -> dict[str, Any]:
     return {
         "node": {"id": "turnout", "cluster": "turnout"},
         "admin": {"address": {"pipe": {"path": settings.admin_path, "mode": 0o600}}},
+        "overload_manager": {"resource_monitors": [_CONNECTION_LIMIT]},
         "dynamic_resources": {"cds_config": _from_file(settings.clusters_path)},
         "static_resources": {
             "listeners": [
@@ -131,6 +133,14 @@ def _build_http(settings: EnvoySettings) -> dict[str, Any]:
 def _from_file(path: str) -> dict[str, Any]:
     return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
 
+
+_CONNECTION_LIMIT = {
+    "name": "envoy.resource_monitors.global_downstream_max_connections",
+    "typed_config": {
+        "@type": _TYPE + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        "max_active_downstream_connections": MOST_CALLERS,
+    },
+}
 
 _REQUEST_ID = {
     "name": "envoy.http.early_header_mutation.header_mutation",

@@ -32,7 +32,7 @@ class EnvoyRouter:
     """A `Router`. Call `start()` first; then either `close()` (Envoy serves on) or `shutdown()` (it ends)."""
 
     def __init__(self, folder: Path, traffic_host: str, traffic_port: int, *, concurrency: int = 2) -> None:
-        self._folder = folder.absolute()
+        self._folder = folder.resolve()
         self._host = listening_address(traffic_host)
         self._port = traffic_port
         self._concurrency = concurrency

@@ -4,8 +4,9 @@ Resources are JSON text, one fragment a ring, so that a change in one ring rende
 is the hash of what it holds.
 
 A ring is reached by `/{agent}/{ring}/` and everything below it; the prefix is taken off. (The listener turns the host name
-`{ring}.{agent}.localhost` into that path: see `bootstrap.py`.) Within a ring, in this order: a pin (`x-turnout-release`) to a warm release; any other pin is
-answered 409; then the weights, sticky by `x-turnout-task`; a ring that has no stable release yet is answered 503.
+`{ring}.{agent}.localhost` into that path: see `bootstrap.py`.) Within a ring, in this order: a pin (`x-turnout-release`) to a
+warm release; any other pin is answered 409; then the weights, sticky by `x-turnout-task`; a ring that has no stable release
+yet is answered 503.
 """
 
 from __future__ import annotations

@@ -109,7 +109,9 @@ class Connection(asyncio.Protocol):
 
     def _send(self, status: int, content: dict[str, object]) -> None:
         body = json.dumps(content).encode()
-        head = f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        head = (
+            f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        )
         self._transport.write(head.encode() + (b"connection: close\r\n\r\n" if self.stopping else b"\r\n") + body)
 
 

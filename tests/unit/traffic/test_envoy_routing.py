@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 
 import pytest
 
-from tests.unit.traffic.support import CANDIDATE, OTHER, STABLE, Upstream, ask, releases_of, ring_route, routes, until
+from tests.unit.traffic.support import (
+    CANDIDATE,
+    HOST,
+    OTHER,
+    STABLE,
+    Upstream,
+    ask,
+    releases_of,
+    ring_route,
+    routes,
+    until,
+)
 from turnout.domain.models import FULL_WEIGHT
 from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
 from turnout.traffic.envoy import EnvoyRouter
@@ -83,6 +95,13 @@ def test_the_agent_is_told_the_truth_whatever_the_caller_claims(port: int) -> No
     assert headers["x-turnout-ring"] == "production"
     assert headers["x-turnout-task"] == "t-1"
     assert UUID.fullmatch(headers["x-turnout-request"])
+
+
+def test_callers_may_speak_http_2_from_the_start(port: int) -> None:
+    settings = b"\0\0\0\x04\0\0\0\0\0"
+    with socket.create_connection((HOST, port), timeout=5) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+        assert connection.recv(9)[3] == settings[3]
 
 
 def test_a_pin_reaches_a_warm_release(port: int) -> None:
