@@ -3,10 +3,10 @@
 Resources are JSON text, one fragment a ring, so that a change in one ring renders that ring alone and a document's version
 is the hash of what it holds.
 
-A ring is reached by `/{agent}/{ring}/` and everything below it; the prefix is taken off. (The listener turns the host name
-`{ring}.{agent}.localhost` into that path: see `bootstrap.py`.) Within a ring, in this order: a pin (`x-turnout-release`) to a
-warm release; any other pin is answered 409; then the weights, sticky by `x-turnout-task`; a ring that has no stable release
-yet is answered 503.
+A ring is reached by `/{agent}/{ring}/` and everything below it; the prefix is taken off. (The listener turns the host
+name `{ring}.{agent}.localhost` into that path: see `bootstrap.py`.) Within a ring, in this order: a pin
+(`x-turnout-release`) to a warm release; any other pin is answered 409; then the weights, sticky by `x-turnout-task`; a ring
+that has no stable release yet is answered 503.
 """
 
 from __future__ import annotations
