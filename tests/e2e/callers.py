@@ -70,6 +70,7 @@ class SteadyCaller:
     def __init__(self, instance: LiveInstance, path: str, pause: float = 0.02) -> None:
         self.failures: list[str] = []
         self.releases: Counter[str] = Counter()
+        self.answers: list[Answer] = []  # the newest few
         self._caller = Caller(instance, timeout=10.0)
         self._path = path
         self._pause = pause
@@ -105,5 +106,6 @@ class SteadyCaller:
                 continue
             if answer.status == 200 and answer.release:
                 self.releases[answer.release] += 1
+                self.answers = [*self.answers[-9:], answer]
             else:
                 self.failures.append(f"{time.time():.3f} {answer.status} {answer.text[:200]}")

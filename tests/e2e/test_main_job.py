@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,7 @@ def first(instance: LiveInstance, approver: str, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def second(instance: LiveInstance, approver: str, folder: Path, first: str) -> Iterator[str]:
+def second(instance: LiveInstance, approver: str, folder: Path, first: str) -> str:
     """The digest of v2: promoted through the canary, while callers ask."""
     change_agent(folder, "Answer in one sentence.")
     digest = _bring_to_staging(instance, folder)
@@ -66,7 +65,7 @@ def second(instance: LiveInstance, approver: str, folder: Path, first: str) -> I
     assert advanced["id"] == started["id"]
     done = await_deployment(instance, started["id"], lambda view: view["state"] == "active")
     assert done["transitions"][-1]["reason"] == "all canary steps passed"
-    yield digest
+    return digest
 
 
 def test_the_same_digest_is_stable_in_every_ring(instance: LiveInstance, first: str) -> None:

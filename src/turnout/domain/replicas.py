@@ -40,7 +40,7 @@ def next_attempt(status: ReplicaStatus) -> tuple[int, float]:
     ended = status.exited_at if status.exited_at is not None else status.started_at
     if ended - status.started_at >= STEADY_SECONDS:
         return 1, ended
-    return status.attempt + 1, ended + min(LONGEST_BACKOFF, 0.5 * 2 ** (status.attempt - 1))
+    return status.attempt + 1, ended + min(LONGEST_BACKOFF, 0.5 * 2 ** min(status.attempt - 1, 10))
 
 
 def in_crash_loop(status: ReplicaStatus) -> bool:

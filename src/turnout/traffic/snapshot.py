@@ -5,8 +5,8 @@ is the hash of what it holds.
 
 A ring is reached by `/{agent}/{ring}/` and everything below it; the prefix is taken off. (The listener turns the host
 name `{ring}.{agent}.localhost` into that path: see `bootstrap.py`.) Within a ring, in this order: a pin
-(`x-turnout-release`) to a warm release; any other pin is answered 409; then the weights, sticky by `x-turnout-task`; a ring
-that has no stable release yet is answered 503.
+(`x-turnout-release`) to a warm release; any other pin is answered 409; then the weights, sticky by `x-turnout-task`. A
+ring that has no stable release yet is answered 503.
 """
 
 from __future__ import annotations

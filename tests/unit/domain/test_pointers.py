@@ -156,11 +156,11 @@ def test_what_leaves_the_traffic_stays_warm_until_it_is_forgotten_or_crowded_out
     sequence: list[tuple[str, Digest, int]],
 ) -> None:
     pointer = EMPTY
-    for now, (kind, digest, weight) in enumerate(sequence):
-        if kind in ("shift", "activate"):  # one deployment at a time: the candidate of a canary is its own
-            digest = pointer.candidate or digest
+    for now, (kind, wished, weight) in enumerate(sequence):
+        # One deployment at a time: the candidate of a canary is its own.
+        digest = (pointer.candidate or wished) if kind in ("shift", "activate") else wished
         if kind == "shift" and digest == pointer.stable:
             continue
         before, pointer = pointer, changed(pointer, (kind, digest, weight), float(now))
-        routed = {digest for digest, _ in ring_weights(before)}
+        routed = {name for name, _ in ring_weights(before)}
         assert len(pointer.retired) == MOST_RETIRED or routed <= set(warm_digests(pointer))
