@@ -45,7 +45,7 @@ class Ledger:
                 case Move():
                     self._move(transaction, action, now)
                 case Activate():
-                    _activate(transaction, transaction.pointer(agent, ring), action, now)
+                    self._activate(transaction, transaction.pointer(agent, ring), action, now)
                 case Retreat():
                     _retreat(transaction, transaction.pointer(agent, ring), action, now)
                 case EnterStep():
@@ -65,25 +65,27 @@ class Ledger:
             return  # another ring was quicker; planned again when a slot is free
         transaction.move(deployment, action.target, at=now, actor=ACTOR, reason=action.reason)
 
-
-def _activate(transaction: Transaction, pointer: Pointer, action: Activate, now: float) -> None:
-    """Exactly one active deployment at every commit: the old one leaves and the new one comes in one transaction."""
-    deployment = _fetch(transaction, action.deployment)
-    former = transaction.deployment(pointer.active_deployment) if pointer.active_deployment else None
-    rollback = deployment.kind is Kind.ROLLBACK
-    if former is not None:
-        target = Phase.ROLLING_BACK if rollback else Phase.SUPERSEDED
-        reason = action.reason if rollback else f"deployment {deployment.id} is active"
-        transaction.move(former, target, at=now, actor=deployment.actor if rollback else ACTOR, reason=reason)
-    if rollback and deployment.quarantine and pointer.stable is not None and pointer.stable != deployment.digest:
-        reason = f"rolled back in {deployment.ring}: {action.reason}"
-        transaction.add_quarantine(Quarantine(deployment.agent, pointer.stable, reason, deployment.actor, now))
-    for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
-        deployment = transaction.move(deployment, phase, at=now, actor=ACTOR, reason=action.reason)
-    change = roll_back if rollback else activate
-    transaction.save_pointer(
-        change(pointer, deployment.digest, deployment.id, now), actor=deployment.actor, reason=action.reason
-    )
+    def _activate(self, transaction: Transaction, pointer: Pointer, action: Activate, now: float) -> None:
+        """Exactly one active deployment at every commit: the old one leaves and the new one comes in one transaction."""
+        deployment = _fetch(transaction, action.deployment)
+        former = transaction.deployment(pointer.active_deployment) if pointer.active_deployment else None
+        rollback = deployment.kind is Kind.ROLLBACK
+        if former is not None:
+            target = Phase.ROLLING_BACK if rollback else Phase.SUPERSEDED
+            reason = action.reason if rollback else f"deployment {deployment.id} is active"
+            transaction.move(former, target, at=now, actor=deployment.actor if rollback else ACTOR, reason=reason)
+        if rollback and deployment.quarantine and pointer.stable is not None and pointer.stable != deployment.digest:
+            reason = f"rolled back in {deployment.ring}: {action.reason}"
+            transaction.add_quarantine(Quarantine(deployment.agent, pointer.stable, reason, deployment.actor, now))
+        for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
+            deployment = transaction.move(deployment, phase, at=now, actor=ACTOR, reason=action.reason)
+        change = roll_back if rollback else activate
+        # Last, and with a time of its own: from here to the commit there is nothing more to do.
+        transaction.save_pointer(
+            change(pointer, deployment.digest, deployment.id, self._clock.now()),
+            actor=deployment.actor,
+            reason=action.reason,
+        )
 
 
 def _retreat(transaction: Transaction, pointer: Pointer, action: Retreat, now: float) -> None:

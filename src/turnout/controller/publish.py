@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from turnout.domain.errors import RouterUnavailable
+from turnout.domain.errors import InvalidRequest, RouterUnavailable
 from turnout.domain.models import Routes
 from turnout.domain.routes import build_routes
 from turnout.ports import Router, Runtime, Store
@@ -33,8 +33,8 @@ class Publisher:
                 return True
             try:
                 self._router.apply(routes)
-            except RouterUnavailable as error:
-                log.warning("the proxy did not take the routes: %s", error.message)
+            except (RouterUnavailable, InvalidRequest) as error:
+                log.error("the proxy did not take the routes: %s", error.message)
                 self._published = None
                 return False
             self._published = routes

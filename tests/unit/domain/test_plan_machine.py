@@ -1,0 +1,147 @@
+"""Anything happens to a ring in any order, with crashes between any two actions: the plan keeps the invariants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.unit.domain.ring_world import RingWorld
+from tests.unit.domain.values import CANARY, RING, make_release
+from turnout.domain.models import Digest, Kind, ReplicaState, RingSettings, SmokeTask
+from turnout.domain.phases import Phase
+from turnout.domain.plan import Activate, plan
+from turnout.domain.routes import warm_digests
+
+SMOKE = (SmokeTask("greet", "/greet"),)
+RELEASES = (
+    make_release("plain", rings=(RingSettings(RING, warm=100.0),)),
+    make_release("two-replicas", rings=(RingSettings(RING, replicas=2, warm=100.0),)),
+    make_release("careful", rings=(RingSettings(RING, canary=CANARY, warm=100.0, drain=50.0),), smoke=SMOKE),
+    make_release("asked", rings=(RingSettings(RING, approvals=1, canary=CANARY[:1]),)),
+    make_release("smoked", rings=(RingSettings(RING, warm=0.0, drain=0.0),), smoke=SMOKE),
+    make_release("bare", rings=(RingSettings(RING, canary=CANARY),)),
+)
+STATES = (ReplicaState.READY, ReplicaState.UNREADY, ReplicaState.EXITED)
+
+
+class RingMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = RingWorld({release.digest: release for release in RELEASES})
+
+    @initialize(starts_empty=st.booleans())
+    def begin(self, starts_empty: bool) -> None:
+        """Most rings have a history of two releases when something interesting happens to them."""
+        if not starts_empty:
+            for release in RELEASES[:2]:
+                self.world.ask_deploy(release)
+                self.world.settle()
+
+    # --- people
+
+    @precondition(lambda self: not self.world.in_progress())
+    @rule(release=st.sampled_from(RELEASES))
+    def deploy(self, release: Any) -> None:
+        self.world.ask_deploy(release)
+
+    @precondition(lambda self: self.world.pointer.stable and not self._rolls_back())
+    @rule(data=st.data(), named=st.booleans(), quarantine=st.booleans())
+    def roll_back(self, data: Any, named: bool, quarantine: bool) -> None:
+        targets = sorted(self.world.once_active - {self.world.pointer.stable})
+        target: Digest | None = data.draw(st.sampled_from(targets)) if named and targets else None
+        rollback = self.world.ask_rollback(target, quarantine=quarantine)
+        if rollback is None:
+            return
+        left = self.world.pointer.stable
+        if rollback.digest in warm_digests(self.world.pointer) and self.world.ready(rollback.digest):
+            actions = self.world.run_round()
+            assert isinstance(actions[0], Activate), "a rollback comes before everything else"
+            assert self.world.pointer.stable == rollback.digest, "a warm rollback takes one round"
+            assert self.world.pointer.last_good is None
+            assert self.world.pointer.candidate is None
+            assert left not in (self.world.pointer.stable, self.world.pointer.last_good)
+            assert not quarantine or left in self.world.quarantined
+
+    @rule(quarantine=st.booleans())
+    def abort(self, quarantine: bool) -> None:
+        self.world.ask_abort(quarantine=quarantine)
+
+    @rule()
+    def advance(self) -> None:
+        self.world.ask_advance()
+
+    @rule(approver=st.sampled_from(["ann", "bob", "cid"]), approved=st.integers(0, 3).map(bool))
+    def decide(self, approver: str, approved: bool) -> None:
+        self.world.ask_approval(approver, approved=approved)
+
+    # --- the world
+
+    @precondition(lambda self: self.world.replicas)
+    @rule(data=st.data(), state=st.sampled_from(STATES))
+    def replica_changes(self, data: Any, state: ReplicaState) -> None:
+        self.world.set_state(data.draw(st.sampled_from(sorted(self.world.replicas))), state)
+
+    @rule()
+    def all_become_ready(self) -> None:
+        for name in list(self.world.replicas):
+            self.world.set_state(name, ReplicaState.READY)
+
+    @rule(error=st.sampled_from([None, None, "it broke"]))
+    def jobs_end(self, error: str | None) -> None:
+        self.world.finish_jobs(error)
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 61.0, 150.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.now += seconds
+
+    @rule(tasks=st.integers(1, 3))
+    def tasks_come(self, tasks: int) -> None:
+        self.world.tasks += tasks
+
+    @rule(routed=st.booleans(), slot_free=st.booleans())
+    def surroundings_change(self, routed: bool, slot_free: bool) -> None:
+        self.world.routed, self.world.slot_free = routed, slot_free
+
+    @rule(release=st.sampled_from(RELEASES), count=st.integers(0, 1))
+    def requests_are_under_way(self, release: Any, count: int) -> None:
+        self.world.active_requests[release.digest] = count
+
+    # --- the controller
+
+    @rule()
+    def reconcile(self) -> None:
+        self.world.reconcile()
+        assert plan(self.world.view(), self.world.now) == ()
+        for item in self.world.in_progress():
+            assert item.abort is None, "an abort ends what is in progress in one go"
+
+    @rule(most=st.integers(0, 3))
+    def reconcile_and_crash(self, most: int) -> None:
+        self.world.run_round(most)
+        self.world.crash()
+
+    @rule()
+    def everything_goes_well(self) -> None:
+        """From wherever it is, a ring comes to rest."""
+        self.world.settle()
+        assert self.world.in_progress() == []
+        wanted = set(warm_digests(self.world.pointer))
+        assert {item.digest for item in self.world.replicas.values()} == wanted
+
+    @invariant()
+    def holds(self) -> None:
+        self.world.check()
+
+    def _rolls_back(self) -> bool:
+        return any(item.kind is Kind.ROLLBACK for item in self.world.in_progress())
+
+    def teardown(self) -> None:
+        self.world.settle()
+        assert all(item.phase is not Phase.ROLLING_BACK for item in self.world.deployments.values())
+
+
+TestRingMachine = RingMachine.TestCase
+TestRingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
