@@ -23,6 +23,7 @@ from turnout.schemas import (
     DiffView,
     EventList,
     InstanceView,
+    MissingBlobs,
     PreviewView,
     ReleaseList,
     ReleaseView,
@@ -141,12 +142,10 @@ class Client:
         """Forget a token."""
         self._call("DELETE", f"/v1/tokens/{quote(name, '')}")
 
-    def has_blob(self, agent: str, digest: str) -> bool:
-        """Whether the server has a blob."""
-        response = self._send("HEAD", f"/v1/agents/{quote(agent, '')}/blobs/{digest}")
-        if response.status not in (204, 404):
-            raise Problem({}, response.status)
-        return response.status == 204
+    def missing_blobs(self, agent: str, digests: list[str]) -> list[str]:
+        """Which of these blobs the server does not have."""
+        answer = self._call("POST", f"/v1/agents/{quote(agent, '')}/blobs/missing", {"digests": digests})
+        return cast(MissingBlobs, answer)["missing"]
 
     def put_blob(self, agent: str, digest: str, chunks: Iterable[bytes]) -> None:
         """Upload a blob. Not sent again by itself: the chunks can be read once."""

@@ -71,9 +71,17 @@ class RingView(TypedDict):
     candidate_version: str | None
     last_good_version: str | None
     in_progress: DeploymentView | None
-    retired: list[str]
+    retired: list[RetiredView]
     replicas: list[ReplicaView]
     requests: dict[str, RequestCounts]
+
+
+class RetiredView(TypedDict):
+    """A release that left the traffic and still runs."""
+
+    digest: str
+    version: str | None
+    quarantine: str | None
 
 
 class RequestCounts(TypedDict):
@@ -116,6 +124,12 @@ class ReleaseView(TypedDict):
     created_at: str
     git_sha: str | None
     quarantine: str | None
+
+
+class MissingBlobs(TypedDict):
+    """Blobs that have to be uploaded."""
+
+    missing: list[str]
 
 
 class ReleaseList(TypedDict):

@@ -70,7 +70,7 @@ class SteadyCaller:
     def __init__(self, instance: LiveInstance, path: str, pause: float = 0.02) -> None:
         self.failures: list[str] = []
         self.releases: Counter[str] = Counter()
-        self.answers: list[Answer] = []  # the newest few
+        self.between = threading.Lock()  # hold it to do something while no request is under way
         self._caller = Caller(instance, timeout=10.0)
         self._path = path
         self._pause = pause
@@ -99,13 +99,13 @@ class SteadyCaller:
     def _go_on(self) -> None:
         while not self._stopping.wait(self._pause):
             try:
-                answer = self._caller.ask(self._path, {"x-turnout-task": uuid.uuid4().hex})
+                with self.between:
+                    answer = self._caller.ask(self._path, {"x-turnout-task": uuid.uuid4().hex})
             except (OSError, http.client.HTTPException) as error:
                 self._caller.close()
                 self.failures.append(f"{time.time():.3f} {error!r}")
                 continue
             if answer.status == 200 and answer.release:
                 self.releases[answer.release] += 1
-                self.answers = [*self.answers[-9:], answer]
             else:
                 self.failures.append(f"{time.time():.3f} {answer.status} {answer.text[:200]}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.tiny_agent import PLAIN_RINGS, write_agent
 from tests.e2e.workshop import deploy, push_tiny
@@ -155,7 +156,7 @@ def test_the_digest_does_not_depend_on_folder_umask_times_or_file_order(instance
     assert len(digests) == 1
 
 
-def _everything(instance: LiveInstance, folder: Path) -> tuple[list[object], list[str]]:
+def _everything(instance: LiveInstance, folder: Path) -> tuple[list[list[Any]], list[str]]:
     """All that a deployment writes: rows, and the files of the store, of the releases and beside the manifest."""
     with closing(sqlite3.connect(f"file:{instance.state}/turnout.db?mode=ro", uri=True)) as database:
         rows = [database.execute(f"SELECT * FROM {table}").fetchall() for table in WRITTEN]

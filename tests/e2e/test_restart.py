@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.e2e.callers import SteadyCaller, ask
+from tests.e2e.processes import proxy_pid
 from tests.e2e.workshop import await_ring, deploy, push_tiny
 from tests.live import LiveInstance, live_instance
 
@@ -43,17 +44,17 @@ def test_a_restart_of_the_server_leaves_agents_and_proxy_as_they_are(
 ) -> None:
     agent = f"lasting-{end.__name__.strip('_')}"
     digest = deploy(other, agent, push_tiny(other, tmp_path, "one", agent=agent))["digest"]
-    proxy, replica = _proxy_pid(other), ask(other, f"/{agent}/dev/").fields["pid"]
+    proxy, replica = proxy_pid(other), ask(other, f"/{agent}/dev/").fields["pid"]
     with SteadyCaller(other, f"/{agent}/dev/") as caller:
         end(other)
-        refused = other.run("status", agent, check=False)
+        unreached = other.run("status", agent, check=False)
         other.start()
         after = deploy(other, agent, push_tiny(other, tmp_path, "two", agent=agent))["digest"]
         caller.check()
-    assert refused.returncode == 7
-    assert "turnout up" in refused.stderr
+    assert unreached.returncode == 7
+    assert "turnout up" in unreached.stderr
     assert caller.releases.keys() == {digest, after}
-    assert _proxy_pid(other) == proxy
+    assert proxy_pid(other) == proxy
     assert ask(other, f"/{agent}/dev/", {"x-turnout-release": digest}).fields["pid"] == replica
     served = 2 + caller.served
     await_ring(
@@ -67,25 +68,18 @@ def test_a_restart_of_the_server_leaves_agents_and_proxy_as_they_are(
 def test_a_stream_goes_on_across_promotions_until_its_end(instance: LiveInstance, tmp_path: Path) -> None:
     settings = {"agent": "streamed", "rings": '[rings.dev]\nwarm = "0s"\ndrain = "30s"\n'}
     first = deploy(instance, "streamed", push_tiny(instance, tmp_path, "one", **settings))["digest"]
-    with SteadyCaller(instance, "/streamed/dev/stream?events=60&pause=0.05", pause=0.0) as listener:
+    end = tmp_path / "end"
+    with ThreadPoolExecutor(1) as pool:
+        listening = pool.submit(ask, instance, f"/streamed/dev/stream?until={end}")
         for note in ("two", "three"):
             newest = deploy(instance, "streamed", push_tiny(instance, tmp_path, note, **settings))["digest"]
         assert ask(instance, "/streamed/dev/").release == newest
         leaving = await_ring(instance, "streamed", "dev", lambda ring: not ring["retired"])
         assert first in {replica["digest"] for replica in leaving["replicas"]}  # it still answers the stream
-        assert listener.served == 0
-        await_ring(instance, "streamed", "dev", lambda ring: len(ring["replicas"]) == 2)
-    assert listener.failures == []
-    assert listener.answers[0].text.count("data: ") == 60
-    assert listener.answers[0].release == first
-
-
-def _proxy_pid(instance: LiveInstance) -> int:
-    (pid,) = (
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if "-c" in (line := process.info["cmdline"] or [])
-        and line[line.index("-c") + 1 :][:1]
-        and line[line.index("-c") + 1].startswith(str(instance.state / "envoy"))
-    )
-    return pid
+        assert not listening.done()
+        end.touch()
+        heard = listening.result(20)
+    numbers = [int(line.removeprefix("data: ")) for line in heard.text.splitlines() if line]
+    assert heard.release == first
+    assert numbers == list(range(len(numbers)))
+    await_ring(instance, "streamed", "dev", lambda ring: len(ring["replicas"]) == 2)

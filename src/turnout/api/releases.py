@@ -18,7 +18,7 @@ from turnout.api.auth import Authenticated, Uploading
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import Digest
 from turnout.domain.policy import Verb
-from turnout.schemas import DiffView, ReleaseList, ReleaseView
+from turnout.schemas import DiffView, MissingBlobs, ReleaseList, ReleaseView
 from turnout.services import releases as services
 from turnout.services.office import Office
 
@@ -35,6 +35,14 @@ class ReleaseBody(BaseModel):
     manifest: str = Field(description="the OCI image manifest, as text", max_length=1 << 20)
     tag: str | None = None
     git_sha: str | None = Field(default=None, max_length=64)
+
+
+class BlobsBody(BaseModel):
+    """Blobs by digest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    digests: list[str] = Field(max_length=10_000)
 
 
 @router.get("/releases")
@@ -64,11 +72,12 @@ def diff(agent: str, a: Annotated[str, Query()], b: Annotated[str, Query()], cal
     return services.diff_releases(call.office, call.actor, agent, a, b)
 
 
-@router.head("/blobs/{digest}")
-def has_blob(agent: str, digest: str, call: Authenticated) -> Response:  # noqa: ARG001
-    """204 when a blob is stored already, else 404."""
+@router.post("/blobs/missing")
+def list_missing(agent: str, body: BlobsBody, call: Authenticated) -> MissingBlobs:  # noqa: ARG001
+    """Which of these blobs have to be uploaded: those that are not stored yet."""
     call.actor.check(Verb.BUILD)
-    return Response(status_code=204 if call.office.artifacts.has(_check_digest(digest)) else 404)
+    wanted = [_check_digest(digest) for digest in body.digests]
+    return {"missing": [digest for digest in wanted if not call.office.artifacts.has(digest)]}
 
 
 @router.put("/blobs/{digest}", status_code=204)

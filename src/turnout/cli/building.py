@@ -57,7 +57,8 @@ def push(
     missing = missing_blobs(client, built)
     total = sum(store.size(digest) for digest in missing)
     if missing:
-        with click.progressbar(length=total, label="push    ", file=sys.stderr) as bar:
+        note(f"push     {len(missing)} blobs, {total:,} bytes")
+        with click.progressbar(length=total, label="        ", file=sys.stderr) as bar:
             for digest in missing:
                 client.put_blob(agent, digest, _counted(store.read(digest), bar))
     else:
@@ -69,7 +70,7 @@ def push(
 def missing_blobs(client: Client, built: BuiltRelease) -> list[Digest]:
     """The blobs of a release that the server does not have."""
     blobs = [*(ref.digest for ref in built.components.values()), built.digest]
-    return [digest for digest in dict.fromkeys(blobs) if not client.has_blob(built.spec.agent, digest)]
+    return [Digest(digest) for digest in client.missing_blobs(built.spec.agent, list(dict.fromkeys(blobs)))]
 
 
 @contextmanager

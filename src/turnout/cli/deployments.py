@@ -6,9 +6,8 @@ import click
 
 from turnout.cli.connection import connected, print_json
 from turnout.cli.follow import describe, next_steps
-from turnout.cli.tables import local_time, show_table
+from turnout.cli.tables import local_time, release_label, show_table
 from turnout.client import Client
-from turnout.domain.models import short_digest
 
 
 @click.group()
@@ -16,7 +15,7 @@ def deployments() -> None:
     """List deployments, or show one with its transitions."""
 
 
-@deployments.command("list")
+@deployments.command("list", short_help="List deployments, newest first.")
 @click.argument("agent", required=False)
 @click.option("--ring", help="Only of this ring.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
@@ -34,7 +33,7 @@ def list_(client: Client, agent: str | None, ring: str | None, limit: int, as_js
                 item["id"],
                 item["agent"],
                 item["ring"],
-                f"{item['version']} ({short_digest(item['digest'])[:7]})",
+                release_label(item["version"], item["digest"]),
                 item["kind"],
                 item["state"],
                 item["actor"],
@@ -45,7 +44,7 @@ def list_(client: Client, agent: str | None, ring: str | None, limit: int, as_js
     )
 
 
-@deployments.command()
+@deployments.command(short_help="Show a deployment and every transition it made.")
 @click.argument("deployment")
 @connected
 def status(client: Client, deployment: str, as_json: bool) -> None:

@@ -21,27 +21,31 @@ def init(folder: Path, force: bool, dry_run: bool, as_json: bool) -> None:
 
     detected = detect_project(folder)
     text = render_manifest(detected)
-    if dry_run:
-        click.echo(text, nl=False)
-        return
     path = folder / MANIFEST_NAME
-    if path.exists() and not force:
-        raise Conflict(f"{path} is there already", hint="--force overwrites it, --dry-run prints what would be written")
-    path.write_text(text, encoding="utf-8")
-    load_manifest(folder)
     found = {
-        "start": list(detected.start) or None,
-        "asgi": detected.asgi,
+        "start": list(detected.start) or detected.asgi,
         "lock": detected.lock,
         "prompts": list(detected.prompts) or None,
         "tools": detected.tools,
         "data": detected.data,
         "health": detected.health,
     }
+    if not dry_run:
+        if path.exists() and not force:
+            hint = "--force overwrites it, --dry-run prints what would be written"
+            raise Conflict(f"{path} is there already", hint=hint)
+        path.write_text(text, encoding="utf-8")
+        load_manifest(folder)
     if as_json:
-        print_json({"path": str(path), "agent": detected.agent, "found": found})
-        return
-    click.echo(f"wrote {path} for agent {detected.agent}")
-    for name, value in found.items():
-        note(f"  {name}: {value if value else 'not found; see the comments in the file'}")
-    note(f"next: turnout deploy {folder if str(folder) != '.' else ''}".rstrip())
+        print_json({"path": str(path), "agent": detected.agent, "found": found, "text": text, "dry_run": dry_run})
+    elif dry_run:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"wrote {path} for agent {detected.agent}")
+        for name, value in found.items():
+            note(f"  {name:<8} {_show(value) if value else 'none found; see the comments in the file'}")
+        note(f"next: turnout deploy{'' if str(folder) == '.' else f' {folder}'}")
+
+
+def _show(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 
 import click
@@ -95,7 +96,20 @@ def main() -> None:
 
 
 def show_error(error: TurnoutError) -> None:
-    """What is wrong, each problem on its line, and what to do about it; on standard error."""
+    """What is wrong, each problem on its line, and what to do about it; on standard error.
+
+    With --json also as the problem object that the API would answer, on standard output.
+    """
+    if "--json" in sys.argv:
+        problem = {
+            "type": f"urn:turnout:problem:{error.code}",
+            "title": error.code.replace("_", " "),
+            "status": error.status,
+            "detail": error.message,
+            "hint": error.hint,
+            "problems": list(getattr(error, "problems", ())),
+        }
+        click.echo(json.dumps({name: value for name, value in problem.items() if value}, indent=2))
     click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
     for problem in getattr(error, "problems", ()):
         click.echo(f"  - {problem}", err=True)

@@ -14,7 +14,7 @@ def rollout() -> None:
     """Steer the canary of a ring."""
 
 
-@rollout.command()
+@rollout.command(short_help="Leave the present canary step without waiting.")
 @click.argument("agent")
 @click.option("--ring", required=True, help="Ring whose canary goes on.")
 @connected
@@ -31,7 +31,7 @@ def advance(client: Client, agent: str, ring: str, as_json: bool) -> None:
         click.echo(describe(view))
 
 
-@rollout.command()
+@rollout.command(short_help="End the deployment in progress in a ring.")
 @click.argument("agent")
 @click.option("--ring", required=True, help="Ring whose deployment in progress ends.")
 @click.option("--reason", default="", help="Why, for the history.")

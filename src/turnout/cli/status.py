@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from turnout.cli.connection import connected, print_json
-from turnout.cli.tables import show_table
+from turnout.cli.tables import release_label, show_table
 from turnout.client import Client
-from turnout.domain.models import short_digest
 from turnout.schemas import AgentView, RingView
 
 
@@ -28,7 +27,9 @@ def status(client: Client, agent: str | None, as_json: bool) -> None:
         print_json(listed)
     elif not listed["agents"]:
         click.echo("no agent has been released yet: `turnout deploy` in an agent's folder")
-    for view in [] if as_json else listed["agents"]:
+    for number, view in enumerate([] if as_json else listed["agents"]):
+        if number:
+            click.echo()
         _show(view)
 
 
@@ -39,9 +40,9 @@ def _show(view: AgentView) -> None:
         [
             (
                 ring["ring"],
-                _name(ring["stable_version"], ring["stable"]),
+                release_label(ring["stable_version"], ring["stable"]),
                 _candidate(ring),
-                _name(ring["last_good_version"], ring["last_good"]),
+                release_label(ring["last_good_version"], ring["last_good"]),
                 _replicas(ring),
                 _requests(ring),
                 ring["url"],
@@ -59,15 +60,14 @@ def _show(view: AgentView) -> None:
         if running["step"]:
             line += f"; {running['tasks']} tasks so far"
         click.echo(f"{line}  [{running['id']}]")
-    click.echo()
-
-
-def _name(version: str | None, digest: str | None) -> str:
-    return f"{version} ({short_digest(digest)[:7]})" if digest and version else "-"
+    for ring in view["rings"]:
+        for retired in ring["retired"]:
+            line = f"  {ring['ring']}: {release_label(retired['version'], retired['digest'])} is still warm"
+            click.echo(line + (f", in quarantine: {retired['quarantine']}" if retired["quarantine"] else ""))
 
 
 def _candidate(ring: RingView) -> str:
-    name = _name(ring["candidate_version"], ring["candidate"])
+    name = release_label(ring["candidate_version"], ring["candidate"])
     return f"{name} {ring['weight']:g} %" if ring["candidate"] else name
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from turnout.domain.models import short_digest
+
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Aligned columns; colour is left to the cells."""
@@ -15,6 +17,11 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         cells = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(line, widths, strict=True)]
         text = "  ".join(cells).rstrip()
         click.echo(click.style(text, bold=True) if number == 0 else text)
+
+
+def release_label(version: str | None, digest: str | None) -> str:
+    """`v2 (32d6744)`; `-` for none."""
+    return f"{version or '?'} ({short_digest(digest)[:7]})" if digest else "-"
 
 
 def local_time(iso: str) -> str:

@@ -14,7 +14,7 @@ def tokens() -> None:
     """Create, list and revoke tokens. A token is a person or a program; approvals count by token."""
 
 
-@tokens.command()
+@tokens.command(short_help="Make a token and print it.")
 @click.argument("name")
 @click.option(
     "--role",
@@ -45,7 +45,7 @@ def list_(client: Client, as_json: bool) -> None:
         show_table(("NAME", "ROLE", "CREATED"), rows)
 
 
-@tokens.command()
+@tokens.command(short_help="Forget a token; it is refused from now on.")
 @click.argument("name")
 @connected
 def revoke(client: Client, name: str, as_json: bool) -> None:

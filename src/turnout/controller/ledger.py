@@ -76,9 +76,12 @@ class Ledger:
             transaction.move(former, target, at=now, actor=deployment.actor if rollback else ACTOR, reason=reason)
         if rollback and deployment.quarantine and pointer.stable is not None and pointer.stable != deployment.digest:
             reason = f"rolled back in {deployment.ring}: {action.reason}"
-            transaction.add_quarantine(Quarantine(deployment.agent, pointer.stable, reason, deployment.actor, now))
+            transaction.add_quarantine(
+                Quarantine(deployment.agent, pointer.stable, deployment.ring, reason, deployment.actor, now)
+            )
         for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
-            deployment = transaction.move(deployment, phase, at=now, actor=ACTOR, reason=action.reason)
+            reason = action.reason if phase is Phase.ACTIVE else "nothing to do: the release is warm"
+            deployment = transaction.move(deployment, phase, at=now, actor=ACTOR, reason=reason)
         change = roll_back if rollback else activate
         # Last, and with a time of its own: from here to the commit there is nothing more to do.
         transaction.save_pointer(
@@ -96,7 +99,7 @@ def _retreat(transaction: Transaction, pointer: Pointer, action: Retreat, now: f
         transaction.save_pointer(withdraw_candidate(pointer, now), actor=actor, reason=action.reason)
     if action.quarantine:
         reason = f"taken out of the canary in {deployment.ring}: {action.reason}"
-        transaction.add_quarantine(Quarantine(deployment.agent, deployment.digest, reason, actor, now))
+        transaction.add_quarantine(Quarantine(deployment.agent, deployment.digest, deployment.ring, reason, actor, now))
 
 
 def _enter_step(transaction: Transaction, pointer: Pointer, action: EnterStep, now: float) -> None:

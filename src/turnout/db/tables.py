@@ -152,6 +152,7 @@ quarantines = Table(
     metadata,
     Column("agent", _NAME, primary_key=True),
     Column("digest", _DIGEST, ForeignKey("releases.digest"), primary_key=True),
+    Column("ring", _NAME, nullable=False),
     Column("reason", Text, nullable=False),
     Column("actor", String(128), nullable=False),
     Column("at", Float, nullable=False),

@@ -148,9 +148,9 @@ class SqlTransaction(SqlSnapshot):
         values = {name: getattr(quarantine, name) for name in Quarantine.__dataclass_fields__}
         if self._insert_new(quarantines, [values]):
             data = {"digest": quarantine.digest, "reason": quarantine.reason}
-            self.emit(
-                Event(EventType.RELEASE_QUARANTINED, quarantine.at, quarantine.actor, quarantine.agent, data=data)
-            )
+            type_ = EventType.RELEASE_QUARANTINED
+            where = (quarantine.agent, quarantine.ring)
+            self.emit(Event(type_, quarantine.at, quarantine.actor, *where, data=data))
 
     def save_replicas(self, agent: str, ring: str, statuses: Iterable[ReplicaStatus]) -> None:
         """Replace what is known of the replicas of a ring."""

@@ -296,10 +296,11 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A release that was rolled back for a fault; deploying it again needs an override."""
+    """A release that was taken back for a fault in a ring; deploying it again, in any ring, needs an override."""
 
     agent: str
     digest: Digest
+    ring: str
     reason: str
     actor: str
     at: float

@@ -290,7 +290,7 @@ def _plan_deploying(view: RingView, deployment: Deployment, now: float) -> Itera
     elif now - deployment.phase_at > limit:
         yield Move(deployment.id, Phase.FAILED, f"not ready within {limit:g} s: {_describe_unready(replicas)}")
     else:
-        message = f"waiting for {settings.replicas} ready replicas"
+        message = f"waiting until {settings.replicas} replicas are ready"
         yield from _wait(deployment, "starting", message, now)
 
 
@@ -329,7 +329,8 @@ def _plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator
     elif at + 1 < len(steps):
         yield EnterStep(deployment.id, at + 1, steps[at + 1].weight)
     else:
-        yield Activate(deployment.id, "all canary steps passed" if steps else "health and smoke tasks passed")
+        passed = "smoke tasks passed" if view.releases[deployment.digest].spec.smoke else "replicas are healthy"
+        yield Activate(deployment.id, "all canary steps passed" if steps else passed)
 
 
 # --- replicas --------------------------------------------------------------------------------------------------------

@@ -125,11 +125,11 @@ def check_deploy(facts: RingFacts, override: str | None) -> tuple[str, ...]:
     _check_ring(facts)
     _check_idle(facts)
     broken = list(_quarantine_problems(facts))
+    mend = "deploy a mended release"
     if rings.index(facts.ring) > 0:
         broken.append(f"{facts.ring} is not the first ring; releases come to it by promotion from {_before(facts)}")
-    return _overridden(
-        broken, override, hint=f"deploy to {rings[0]} and promote, or give --override REASON as an admin"
-    )
+        mend = f"deploy to {rings[0]} and promote"
+    return _overridden(broken, override, hint=f"{mend}; or give --override REASON as an admin")
 
 
 def check_promotion(facts: RingFacts, source_ring: str, override: str | None) -> tuple[str, ...]:
@@ -145,7 +145,9 @@ def check_promotion(facts: RingFacts, source_ring: str, override: str | None) ->
         broken.append(f"{facts.release.version} is not the active release of {source_ring}")
     elif not _healthy(facts, source_ring):
         broken.append(f"{facts.release.version} is not healthy in {source_ring}: none of its replicas is ready")
-    return _overridden(broken, override, hint="mend the source ring first, or give --override REASON as an admin")
+    only_quarantine = facts.quarantine is not None and len(broken) == 1
+    mend = "deploy a mended release" if only_quarantine else "promote it ring by ring, once it is healthy"
+    return _overridden(broken, override, hint=f"{mend}; or give --override REASON as an admin")
 
 
 def _check_ring(facts: RingFacts) -> None:

@@ -19,11 +19,14 @@ def step_is_over(rollout: Rollout, step: CanaryStep, tasks: int, now: float) -> 
 
 def describe_step(index: int, steps: tuple[CanaryStep, ...]) -> str:
     """Such as `step 1 of 3: 10 % until 60 s and 50 tasks`."""
-    step = steps[index]
-    return (
-        f"step {index + 1} of {len(steps)}: {format_weight(step.weight)} until {step.duration:g} s "
-        f"and {step.tasks} tasks"
-    )
+    return f"step {index + 1} of {len(steps)}: {describe_target(steps[index])}"
+
+
+def describe_target(step: CanaryStep) -> str:
+    """Such as `10 % until 60 s and 50 tasks`."""
+    limits = [f"{step.duration:g} s"] if step.duration else []
+    limits += [f"{step.tasks} tasks"] if step.tasks else []
+    return f"{format_weight(step.weight)} until {' and '.join(limits)}" if limits else format_weight(step.weight)
 
 
 def format_weight(weight: int) -> str:

@@ -10,7 +10,7 @@ from turnout.domain.events import Event, EventType
 from turnout.domain.models import ComponentRef, Deployment, Digest, Kind, Release, ReleaseSpec
 from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import RingFacts, Verb, approvals_needed, check_deploy, check_promotion
-from turnout.domain.rollout import format_weight
+from turnout.domain.rollout import describe_target
 from turnout.ports import Snapshot, Transaction
 from turnout.schemas import DeploymentList, DeploymentView, PreviewView
 from turnout.services.office import Actor, Office, check_agent, check_ring, find_release
@@ -45,11 +45,9 @@ def deploy(office: Office, actor: Actor, wish: Wish) -> DeploymentView:
         if repeated is not None:
             return view_deployment(transaction, repeated)
         release = _find_wished(transaction, wish)
-        pointer = transaction.pointer(wish.agent, wish.ring)
-        if pointer.stable == release.digest and pointer.active_deployment and not wish.force:
-            active = transaction.deployment(pointer.active_deployment)
-            if active is not None and not _in_progress(transaction, wish):
-                return view_deployment(transaction, active)
+        active = _already_active(transaction, wish, release)
+        if active is not None:
+            return view_deployment(transaction, active)
         overridden = _check(transaction, wish, release)
         deployment = Deployment(
             id=deployment_id,
@@ -83,8 +81,10 @@ def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None =
     """
     actor.check(Verb.DEPLOY, wish.ring)
     with office.store.snapshot() as snapshot:
-        release = unpushed or _find_wished(snapshot, wish)
-        overridden = _check(snapshot, wish, release)
+        known = snapshot.release(unpushed.digest) if unpushed else None
+        release = known or unpushed or _find_wished(snapshot, wish)
+        active = _already_active(snapshot, wish, release)
+        overridden = () if active else _check(snapshot, wish, release)
         pointer = snapshot.pointer(wish.agent, wish.ring)
         stable = snapshot.release(pointer.stable) if pointer.stable else None
     return {
@@ -93,7 +93,7 @@ def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None =
         "digest": release.digest,
         "version": release.version,
         "kind": (Kind.PROMOTE if wish.source else Kind.DEPLOY).value,
-        "steps": describe_steps(release, stable, wish.ring),
+        "steps": ["nothing: the ring runs it already"] if active else describe_steps(release, stable, wish.ring),
         "overrides": list(overridden),
         "changed": changed_components(stable, release),
         "config": list(diff_settings(release.spec, wish.source, wish.ring)),
@@ -118,10 +118,7 @@ def describe_steps(release: Release, stable: Release | None, ring: str) -> list[
     if spec.smoke:
         steps.append(f"smoke: {', '.join(task.name for task in spec.smoke)}")
     if stable is not None and stable.digest != release.digest:
-        steps.extend(
-            f"canary: {format_weight(step.weight)} until {step.duration:g} s and {step.tasks} tasks"
-            for step in settings.canary
-        )
+        steps.extend(f"canary: {describe_target(step)}" for step in settings.canary)
         steps.append(f"active: {stable.version} becomes last-good and stays warm")
     else:
         steps.append("active")
@@ -199,6 +196,14 @@ def _check(snapshot: Snapshot | Transaction, wish: Wish, release: Release) -> tu
     if wish.source is None:
         return check_deploy(facts, wish.override)
     return check_promotion(facts, wish.source, wish.override)
+
+
+def _already_active(snapshot: Snapshot, wish: Wish, release: Release) -> Deployment | None:
+    """The active deployment of the ring, if it is of this release, nothing else is under way, and nobody insists."""
+    pointer = snapshot.pointer(wish.agent, wish.ring)
+    if wish.force or pointer.stable != release.digest or pointer.active_deployment is None:
+        return None
+    return None if _in_progress(snapshot, wish) else snapshot.deployment(pointer.active_deployment)
 
 
 def _in_progress(snapshot: Snapshot, wish: Wish) -> Deployment | None:

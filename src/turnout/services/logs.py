@@ -22,27 +22,36 @@ class LogTail:
     agent: str
     ring: str
     lines: int
-    _offsets: dict[tuple[Path, int], int] = field(default_factory=dict)
+    _offsets: dict[tuple[int, int], int] = field(default_factory=dict)  # by device and inode: rotation renames files
+    _begun: bool = False
 
     def read(self) -> Iterator[LogLine]:
         """New complete lines since the last call; the first call gives the last `lines` of each file."""
+        seen: set[tuple[int, int]] = set()
         for path in self.office.runtime.log_files(self.agent, self.ring):
             try:
                 with path.open("rb") as file:
-                    yield from self._read_file(path, file.fileno())
+                    status = os.fstat(file.fileno())
+                    key = (status.st_dev, status.st_ino)
+                    seen.add(key)
+                    yield from self._read_file(path, file.fileno(), key, status.st_size)
             except FileNotFoundError:
                 continue  # rotated away meanwhile
+        self._begun = True
+        self._offsets = {key: offset for key, offset in self._offsets.items() if key in seen}  # inodes are used again
 
-    def _read_file(self, path: Path, descriptor: int) -> Iterator[LogLine]:
-        status = os.fstat(descriptor)
-        key = (path, status.st_ino)
-        first = key not in self._offsets
-        start = max(0, status.st_size - _BLOCK) if first else self._offsets[key]
+    def _read_file(self, path: Path, descriptor: int, key: tuple[int, int], size: int) -> Iterator[LogLine]:
+        """Of a file that was there at the first call its last lines, of one that came later everything."""
+        start = self._offsets.get(key, 0 if self._begun else max(0, size - _BLOCK))
         content = os.pread(descriptor, _BLOCK, start)
         complete = content[: content.rfind(b"\n") + 1]
+        if not complete and len(content) == _BLOCK:
+            complete = content  # one endless line must not hold up the rest
         self._offsets[key] = start + len(complete)
         lines = complete.decode(errors="replace").splitlines()
-        for line in lines[-self.lines :] if first and self.lines else ([] if first else lines):
+        if not self._begun:
+            lines = lines[-self.lines :] if self.lines else []
+        for line in lines:
             yield {"replica": path.parent.name, "line": line}
 
 

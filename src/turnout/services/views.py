@@ -15,6 +15,7 @@ from turnout.schemas import (
     EventView,
     ReleaseView,
     ReplicaView,
+    RetiredView,
     RingView,
     TransitionView,
 )
@@ -127,7 +128,7 @@ def view_agent(snapshot: Snapshot, agent: str, traffic_url: str) -> AgentView:
                 "candidate_version": _version(snapshot, pointer.candidate),
                 "last_good_version": _version(snapshot, pointer.last_good),
                 "in_progress": view_deployment(snapshot, running[0]) if running else None,
-                "retired": [item.digest for item in pointer.retired],
+                "retired": [_view_retired(snapshot, agent, item.digest) for item in pointer.retired],
                 "replicas": [view_replica(item) for item in replicas if item.ring == ring],
                 "requests": {
                     digest: {"total": total, "failed": failed}
@@ -137,6 +138,15 @@ def view_agent(snapshot: Snapshot, agent: str, traffic_url: str) -> AgentView:
             }
         )
     return {"agent": agent, "rings": rings}
+
+
+def _view_retired(snapshot: Snapshot, agent: str, digest: Digest) -> RetiredView:
+    quarantine = snapshot.quarantine(agent, digest)
+    return {
+        "digest": digest,
+        "version": _version(snapshot, digest),
+        "quarantine": quarantine.reason if quarantine else None,
+    }
 
 
 def view_replica(replica: ReplicaStatus) -> ReplicaView:

@@ -1,16 +1,18 @@
 """A small agent that starts quickly: answers with its note, streams, takes its time, and misbehaves when it is told to.
 
 BEHAVIOUR in the environment: `sick` (never healthy), `exit` (ends at once), `hang` (never answers), `wrong` (answers 500),
-`flood` (prints forty megabytes). Standard library only. SIGTERM lets requests under way finish.
+`flood` (prints forty megabytes), `late` (listens after two seconds). Standard library only. SIGTERM lets requests under way finish.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import sys
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -76,7 +78,7 @@ class Connection(asyncio.Protocol):
 
     async def _take_time(self, path: str, query: dict[str, str]) -> None:
         if path == "/stream":
-            await self._stream(int(query["events"]), float(query["pause"]))
+            await self._stream(Path(query["until"]))
         else:
             await asyncio.sleep(float(query.get("seconds", "3600")))
             self._send(200, {**FACTS, "path": path})
@@ -86,13 +88,16 @@ class Connection(asyncio.Protocol):
         else:
             self._next()
 
-    async def _stream(self, events: int, pause: float) -> None:
+    async def _stream(self, end: Path) -> None:
+        """Numbered events until the file `end` is there."""
         head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         self._transport.write(head.encode())
-        for number in range(events):
-            event = f"data: {json.dumps({**FACTS, 'number': number})}\n\n".encode()
+        for number in itertools.count():
+            event = f"data: {number}\n\n".encode()
             self._transport.write(b"%x\r\n%b\r\n" % (len(event), event))
-            await asyncio.sleep(pause)
+            if end.exists():
+                break
+            await asyncio.sleep(0.02)
         self._transport.write(b"0\r\n\r\n")
 
     def _answer(self, path: str, headers: dict[str, str]) -> None:
@@ -135,6 +140,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    if BEHAVIOUR == "late":
+        time.sleep(2)
     if BEHAVIOUR == "exit":
         sys.exit("the index of this agent is missing")
     asyncio.run(main())

@@ -16,7 +16,7 @@ from turnout.domain.plan import Activate, plan
 from turnout.domain.routes import warm_digests
 
 SMOKE = (SmokeTask("greet", "/greet"),)
-RELEASES = (
+_ALL = (
     make_release("plain", rings=(RingSettings(RING, warm=100.0),)),
     make_release("two-replicas", rings=(RingSettings(RING, replicas=2, warm=100.0),)),
     make_release("careful", rings=(RingSettings(RING, canary=CANARY, warm=100.0, drain=50.0),), smoke=SMOKE),
@@ -24,28 +24,31 @@ RELEASES = (
     make_release("smoked", rings=(RingSettings(RING, warm=0.0, drain=0.0),), smoke=SMOKE),
     make_release("bare", rings=(RingSettings(RING, canary=CANARY),)),
 )
+RELEASES = {release.version: release for release in _ALL}
+LOOK = st.sampled_from([True, True, False])  # whether the controller comes by before the next thing happens
 STATES = (ReplicaState.READY, ReplicaState.UNREADY, ReplicaState.EXITED)
 
 
 class RingMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = RingWorld({release.digest: release for release in RELEASES})
+        self.world = RingWorld({release.digest: release for release in _ALL})
 
     @initialize(starts_empty=st.booleans())
     def begin(self, starts_empty: bool) -> None:
         """Most rings have a history of two releases when something interesting happens to them."""
         if not starts_empty:
-            for release in RELEASES[:2]:
+            for release in _ALL[:2]:
                 self.world.ask_deploy(release)
                 self.world.settle()
 
     # --- people
 
     @precondition(lambda self: not self.world.in_progress())
-    @rule(release=st.sampled_from(RELEASES))
-    def deploy(self, release: Any) -> None:
-        self.world.ask_deploy(release)
+    @rule(version=st.sampled_from(sorted(RELEASES)), rounds=st.integers(0, 4))
+    def deploy(self, version: str, rounds: int) -> None:
+        self.world.ask_deploy(RELEASES[version])
+        self._go_on(rounds)
 
     @precondition(lambda self: self.world.pointer.stable and not self._rolls_back())
     @rule(data=st.data(), named=st.booleans(), quarantine=st.booleans())
@@ -65,58 +68,52 @@ class RingMachine(RuleBasedStateMachine):
             assert left not in (self.world.pointer.stable, self.world.pointer.last_good)
             assert not quarantine or left in self.world.quarantined
 
-    @rule(quarantine=st.booleans())
-    def abort(self, quarantine: bool) -> None:
+    @rule(quarantine=st.booleans(), look=LOOK)
+    def abort(self, quarantine: bool, look: bool) -> None:
         self.world.ask_abort(quarantine=quarantine)
+        self._look(look)
 
-    @rule()
-    def advance(self) -> None:
+    @rule(look=LOOK)
+    def advance(self, look: bool) -> None:
         self.world.ask_advance()
+        self._look(look)
 
-    @rule(approver=st.sampled_from(["ann", "bob", "cid"]), approved=st.integers(0, 3).map(bool))
-    def decide(self, approver: str, approved: bool) -> None:
+    @rule(approver=st.sampled_from(["ann", "bob", "cid"]), approved=st.sampled_from([True, True, False]), look=LOOK)
+    def decide(self, approver: str, approved: bool, look: bool) -> None:
         self.world.ask_approval(approver, approved=approved)
+        self._look(look)
 
     # --- the world
 
     @precondition(lambda self: self.world.replicas)
-    @rule(data=st.data(), state=st.sampled_from(STATES))
-    def replica_changes(self, data: Any, state: ReplicaState) -> None:
-        self.world.set_state(data.draw(st.sampled_from(sorted(self.world.replicas))), state)
+    @rule(data=st.data(), state=st.sampled_from(STATES), look=LOOK)
+    def replica_changes(self, data: Any, state: ReplicaState, look: bool) -> None:
+        tried = {item.digest for item in self.world.in_progress()}
+        names = sorted(self.world.replicas, key=lambda name: self.world.replicas[name].digest not in tried)
+        self.world.set_state(data.draw(st.sampled_from(names)), state)
+        self._look(look)
 
-    @rule()
-    def all_become_ready(self) -> None:
-        for name in list(self.world.replicas):
-            self.world.set_state(name, ReplicaState.READY)
-
-    @rule(error=st.sampled_from([None, None, "it broke"]))
-    def jobs_end(self, error: str | None) -> None:
+    @rule(error=st.sampled_from([None, "it broke"]), look=LOOK)
+    def jobs_end(self, error: str | None, look: bool) -> None:
         self.world.finish_jobs(error)
+        self._look(look)
 
-    @rule(seconds=st.sampled_from([0.1, 5.0, 61.0, 150.0]))
-    def time_passes(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([0.6, 10.0, 61.0, 150.0]), tasks=st.integers(0, 3), look=LOOK)
+    def time_passes(self, seconds: float, tasks: int, look: bool) -> None:
         self.world.now += seconds
-
-    @rule(tasks=st.integers(1, 3))
-    def tasks_come(self, tasks: int) -> None:
         self.world.tasks += tasks
+        self._look(look)
 
-    @rule(routed=st.booleans(), slot_free=st.booleans())
-    def surroundings_change(self, routed: bool, slot_free: bool) -> None:
+    @rule(routed=st.booleans(), slot_free=st.booleans(), busy=st.sets(st.sampled_from(sorted(RELEASES)), max_size=3))
+    def surroundings_change(self, routed: bool, slot_free: bool, busy: set[str]) -> None:
         self.world.routed, self.world.slot_free = routed, slot_free
-
-    @rule(release=st.sampled_from(RELEASES), count=st.integers(0, 1))
-    def requests_are_under_way(self, release: Any, count: int) -> None:
-        self.world.active_requests[release.digest] = count
+        self.world.active_requests = {RELEASES[version].digest: 1 for version in busy}
 
     # --- the controller
 
-    @rule()
-    def reconcile(self) -> None:
-        self.world.reconcile()
-        assert plan(self.world.view(), self.world.now) == ()
-        for item in self.world.in_progress():
-            assert item.abort is None, "an abort ends what is in progress in one go"
+    @rule(rounds=st.integers(0, 3))
+    def things_go_on(self, rounds: int) -> None:
+        self._go_on(rounds)
 
     @rule(most=st.integers(0, 3))
     def reconcile_and_crash(self, most: int) -> None:
@@ -134,6 +131,23 @@ class RingMachine(RuleBasedStateMachine):
     @invariant()
     def holds(self) -> None:
         self.world.check()
+
+    def _look(self, look: bool) -> None:
+        """The controller comes by: afterwards nothing is left to do."""
+        if not look:
+            return
+        self.world.reconcile()
+        assert plan(self.world.view(), self.world.now) == ()
+        for item in self.world.in_progress():
+            assert item.abort is None, "an abort ends what is in progress in one go"
+
+    def _go_on(self, rounds: int) -> None:
+        """The usual course, so that the unusual meets deployments that have come far; it ends before a look."""
+        for _ in range(rounds):
+            self._look(True)
+            self.world.finish_jobs(None)
+            for name in list(self.world.replicas):
+                self.world.set_state(name, ReplicaState.READY)
 
     def _rolls_back(self) -> bool:
         return any(item.kind is Kind.ROLLBACK for item in self.world.in_progress())

@@ -194,6 +194,7 @@ def upgrade() -> None:
         "quarantines",
         sa.Column("agent", sa.String(length=64), nullable=False),
         sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("ring", sa.String(length=64), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("actor", sa.String(length=128), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),

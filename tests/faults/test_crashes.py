@@ -1,0 +1,182 @@
+"""kill -9 of the server at every effect of a promotion and of a rollback: it goes on without help, and no caller notices."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.callers import SteadyCaller
+from tests.e2e.processes import agent_pids
+from tests.e2e.workshop import SETTLED, deploy, push_tiny
+from tests.faults.crashing_server import CRASH_AT, CRASHES
+from tests.faults.witness import Witness, find_faults, replay_moves
+from tests.live import LiveInstance, live_instance, wait_until
+from turnout.domain.errors import ServerUnreachable
+
+AGENT = "tiny"
+RING = "production"
+RINGS = """[rings.dev]
+
+[rings.production]
+approvals = 1
+canary = [{ weight = 10 }, { weight = 50 }]
+warm = "0s"
+drain = "2s"
+stop_grace = "2s"
+"""
+PROMOTION_EFFECTS = {
+    *(
+        "Move",
+        "Prepare",
+        "Wait",
+        "MarkPrepared",
+        "StartReplica",
+        "RunSmoke",
+        "MarkSmokePassed",
+        "EnterStep",
+        "Activate",
+    ),
+    *("ForgetRetired", "BeginDrain", "StopReplica", "proxy files", "launch", "answer"),
+}
+ROLLBACK_EFFECTS = {"Activate", "Move", "ForgetRetired", "BeginDrain", "StopReplica", "proxy files", "answer"}
+
+
+@pytest.fixture(scope="module")
+def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveInstance]:
+    """An instance whose server kills itself where a test says, and is started again."""
+    server = (sys.executable, "-m", "tests.faults.crashing_server", "up")
+    with live_instance(tmp_path_factory.mktemp("crashing"), server=server) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def digests(crashing: LiveInstance, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three releases that were active in the ring one after the other, approved for all that is to come."""
+    client, folder = crashing.client(), tmp_path_factory.mktemp("agent")
+    pushed = [push_tiny(crashing, folder, note, rings=RINGS, smoke=True) for note in ("one", "two", "three")]
+    approver = client.create_token("bob", "approver")["token"]
+    for digest in pushed:
+        crashing.run("approve", AGENT, "--ring", RING, "--release", digest, token=approver)
+        deploy(crashing, AGENT, digest, RING, override="the first ones")
+    return pushed
+
+
+@pytest.fixture
+def watched(crashing: LiveInstance, digests: list[str]) -> Iterator[SteadyCaller]:
+    """Callers and a witness; what they saw is checked at the end."""
+    with SteadyCaller(crashing, f"/{AGENT}/{RING}/") as caller, Witness(crashing.state) as witness:
+        yield caller
+    caller.check()
+    assert witness.faults == set()
+    assert witness.looks > 0
+    assert replay_moves(crashing.state / "turnout.db") > 0
+
+
+def test_a_crash_at_any_effect_of_a_promotion_or_rollback_is_made_good(
+    crashing: LiveInstance, digests: list[str], watched: SteadyCaller
+) -> None:
+    promoted, rolled_back = set[str](), set[str]()
+    number, promotions, rollbacks = 0, True, True
+    while promotions:
+        number += 1
+        effect = _crash(crashing, str(number), lambda: _promote(crashing, _cold(crashing, digests)))
+        promotions = effect is not None
+        promoted.add(effect or "")
+        if rollbacks:
+            effect = _crash(crashing, str(number), lambda: _roll_back(crashing, None))
+            rollbacks = effect is not None
+            rolled_back.add(effect or "")
+    print(
+        f"{number - 1} crashes in promotions, {len(watched.releases)} releases, {watched.served} requests, none failed"
+    )
+    assert promoted - {""} == {f"{when} {effect}" for when in ("before", "after") for effect in PROMOTION_EFFECTS}
+    assert rolled_back - {""} >= {f"{when} {effect}" for when in ("before", "after") for effect in ROLLBACK_EFFECTS}
+
+
+@pytest.mark.parametrize("verb", ["promotion", "rollback to a cold release"])
+def test_a_server_that_lives_for_one_effect_at_a_time_still_gets_there(
+    crashing: LiveInstance, digests: list[str], watched: SteadyCaller, verb: str
+) -> None:
+    target = _cold(crashing, digests)
+    lives = len(_crashes(crashing))
+    if verb == "promotion":
+        _crash(crashing, "*3", lambda: _promote(crashing, target))
+    else:
+        _crash(crashing, "*3", lambda: _roll_back(crashing, target))
+    lives = len(_crashes(crashing)) - lives
+    print(f"{verb}: {lives} lives")
+    assert lives > 10
+    assert crashing.ring(AGENT, RING)["stable"] == target
+
+
+def _crash(instance: LiveInstance, order: str, begin: Callable[[], Any]) -> str | None:
+    """Begin something with a crash ordered, and wait until it is over and the ring is at rest.
+
+    Returns the effect that the (last) crash came at; None when all was over before the crash came.
+    """
+    before = len(_crashes(instance))
+    (instance.state / CRASH_AT).write_text(order)
+    newest = _newest(instance)
+    try:
+        started = begin()["id"]
+    except ServerUnreachable:
+        wait_until(lambda: _newest(instance) not in (newest, None), 20)
+        started = _newest(instance)
+    seen: list[Any] = [None]
+
+    def at_rest() -> bool:
+        with suppress(ServerUnreachable):
+            seen[0] = (instance.client().deployment(started), instance.ring(AGENT, RING))
+            return seen[0][0]["state"] in SETTLED and _is_at_rest(instance, seen[0][1])
+        return False
+
+    wait_until(at_rest, 40, lambda: f"{seen[0]}, crashes {_crashes(instance)[before:]}")
+    (instance.state / CRASH_AT).unlink(missing_ok=True)
+    deployment, ring = seen[0]
+    assert deployment["state"] == "active", deployment
+    assert (ring["stable"], ring["active_deployment"]) == (deployment["digest"], started)
+    assert find_faults(instance.state / "turnout.db") == []
+    crashes = _crashes(instance)[before:]
+    return crashes[-1] if crashes else None
+
+
+def _is_at_rest(instance: LiveInstance, ring: Any) -> bool:
+    """Only what the pointer names runs: nothing is retired, and there is a process for each replica and no other."""
+    named = {digest for digest in (ring["stable"], ring["last_good"]) if digest}
+    running = [(replica["digest"], replica["state"]) for replica in ring["replicas"]]
+    return (
+        not ring["retired"]
+        and sorted(running) == sorted((digest, "ready") for digest in named)
+        and len(agent_pids(instance)) == len(running)
+    )
+
+
+def _promote(instance: LiveInstance, digest: str) -> Any:
+    wish = {"source": "dev", "release": digest, "override": "dev has no part in this"}
+    return instance.client().promote(AGENT, RING, wish)
+
+
+def _roll_back(instance: LiveInstance, version: str | None) -> Any:
+    return instance.client().roll_back(AGENT, RING, {"version": version, "quarantine": False})
+
+
+def _cold(instance: LiveInstance, digests: list[str]) -> str:
+    """A release that does not run in the ring now."""
+    ring = instance.ring(AGENT, RING)
+    return next(digest for digest in digests if digest not in (ring["stable"], ring["last_good"]))
+
+
+def _newest(instance: LiveInstance) -> str | None:
+    with suppress(ServerUnreachable):
+        return str(instance.client().deployments(AGENT, RING, 1)["deployments"][0]["id"])
+    return None
+
+
+def _crashes(instance: LiveInstance) -> list[str]:
+    path = instance.state / CRASHES
+    return path.read_text().splitlines() if path.exists() else []
