@@ -58,7 +58,7 @@ def push(
     total = sum(store.size(digest) for digest in missing)
     if missing:
         note(f"push     {len(missing)} blobs, {total:,} bytes")
-        with click.progressbar(length=total, label="        ", file=sys.stderr) as bar:
+        with click.progressbar(length=total, label="        ", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             for digest in missing:
                 client.put_blob(agent, digest, _counted(store.read(digest), bar))
     else:

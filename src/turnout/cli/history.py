@@ -95,6 +95,8 @@ def _describe(event: EventView, names: Mapping[str, str]) -> str:
             return f"stable {names.get(data['stable'], '-')}{share}: {data['reason']}"
         case "release.quarantined":
             return f"{names.get(data['digest'], '?')}: {data['reason']}"
+        case "release.pushed":
+            return names.get(data["digest"], "?") + (f" of commit {data['git_sha'][:12]}" if data["git_sha"] else "")
         case "deployment.waiting":
             return str(data["message"])
         case "rollout.stepped":
