@@ -204,6 +204,9 @@ class Snapshot(Protocol):
     def unfinished(self, agent: str, ring: str) -> tuple[Deployment, ...]:
         """Those of a ring that are in progress or rolling back, oldest first."""
 
+    def activations(self, agent: str, ring: str) -> tuple[Digest, ...]:
+        """The releases that became active in a ring, newest first, at most a thousand."""
+
     def unprepared(self) -> int:
         """How many deployments are in `building` and occupy a build slot."""
 

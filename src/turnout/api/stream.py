@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import chain, repeat
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -17,7 +18,7 @@ from turnout.services import agents, deployments
 from turnout.services.logs import LogTail
 from turnout.services.office import Actor, Office
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = (0.01, 0.02, 0.04)  # soon at first, for what is over in a moment; the last again and again
 _LOOK_LOGS_SECONDS = 0.25
 
 
@@ -36,6 +37,7 @@ async def follow_deployment(
 ) -> AsyncIterator[tuple[str, object]]:
     """Every event of a deployment; when it is in progress no more, `settled` with the deployment, and the end."""
     after = 0
+    pauses = chain(_LOOK_SECONDS, repeat(_LOOK_SECONDS[-1]))
     while not await request.is_disconnected():
         shown = await run_in_threadpool(deployments.show_deployment, office, actor, deployment_id)
         found = await run_in_threadpool(
@@ -47,7 +49,7 @@ async def follow_deployment(
         if shown["state"] not in IN_PROGRESS and shown["state"] != "rolling_back":
             yield "settled", shown
             return
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(next(pauses))
 
 
 async def follow_lines(tail: LogTail, request: Request, *, follow: bool) -> AsyncIterator[LogLine]:

@@ -17,11 +17,11 @@ from turnout.cli.building import (
     push,
     remember_build,
 )
-from turnout.cli.connection import connected, note, print_json
+from turnout.cli.connection import connected, note
 from turnout.cli.follow import follow
+from turnout.cli.preview import show_preview
 from turnout.client import Client
 from turnout.domain.models import short_digest
-from turnout.schemas import PreviewView
 
 
 @click.command()
@@ -98,22 +98,3 @@ def _preview(
         pushes = [f"push: {len(missing)} blobs, {sum(store.size(digest) for digest in missing):,} bytes"]
     body = {"unpushed": unpushed, **wish}
     show_preview(client.preview(manifest.agent, ring, "deployments", body), pushes, as_json=as_json)
-
-
-def show_preview(preview: PreviewView, pushes: list[str], *, as_json: bool) -> None:
-    """What would happen, step by step."""
-    if as_json:
-        print_json({**preview, "steps": [*pushes, *preview["steps"]], "dry_run": True})
-        return
-    click.echo(
-        f"dry run: {preview['kind']} of {preview['agent']} {preview['version']} to {preview['ring']}; nothing was changed"
-    )
-    click.echo(f"  digest   {preview['digest']}")
-    if preview["changed"]:
-        click.echo(f"  changes  {', '.join(preview['changed'])}")
-    for text in preview["config"]:
-        click.echo(f"  config   {text}")
-    for text in preview["overrides"]:
-        click.echo(f"  overrides {text}")
-    for number, step in enumerate([*pushes, *preview["steps"]], 1):
-        click.echo(f"  {number}. {step}")

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from turnout.cli.connection import connected, note
-from turnout.cli.deploy import show_preview
 from turnout.cli.follow import follow
+from turnout.cli.preview import show_preview
 from turnout.client import Client
 from turnout.domain.errors import NotFound
 

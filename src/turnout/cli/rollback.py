@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from turnout.cli.connection import connected
-from turnout.cli.deploy import show_preview
 from turnout.cli.follow import follow
+from turnout.cli.preview import show_preview
 from turnout.client import Client
 
 

@@ -86,6 +86,7 @@ def deployment_to_row(deployment: Deployment) -> dict[str, Any]:
         "rollout": asdict(deployment.rollout),
         "prepared": deployment.prepared,
         "smoke_passed": deployment.smoke_passed,
+        "active_at": deployment.active_at,
         "abort": asdict(deployment.abort) if deployment.abort else None,
     }
 

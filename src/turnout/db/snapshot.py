@@ -95,6 +95,16 @@ class SqlSnapshot:
         )
         return tuple(rows.deployment_from_row(row) for row in self._all(query))
 
+    def activations(self, agent: str, ring: str) -> tuple[Digest, ...]:
+        """The releases that became active in a ring, newest first, at most a thousand."""
+        query = (
+            select(deployments.c.digest)
+            .where(deployments.c.agent == agent, deployments.c.ring == ring, deployments.c.active_at.is_not(None))
+            .order_by(deployments.c.active_at.desc())
+            .limit(1_000)
+        )
+        return tuple(self._connection.scalars(query))
+
     def unprepared(self) -> int:
         """How many deployments occupy a build slot."""
         query = select(func.count()).where(

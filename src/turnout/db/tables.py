@@ -83,6 +83,7 @@ deployments = Table(
     Column("rollout", JSON, nullable=False),
     Column("prepared", Boolean, nullable=False),
     Column("smoke_passed", Boolean, nullable=False),
+    Column("active_at", Float),
     Column("abort", JSON),
     Index(None, "agent", "ring", "created_at"),
     Index(

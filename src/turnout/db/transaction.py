@@ -90,10 +90,11 @@ class SqlTransaction(SqlSnapshot):
     def move(self, deployment: Deployment, target: Phase, *, at: float, actor: str, reason: str) -> Deployment:
         """The one door for state changes: checks the table, writes state and event."""
         check_transition(deployment.phase, target)
+        active_at = at if target is Phase.ACTIVE else deployment.active_at
         changed = self._connection.execute(
             update(deployments)
             .where(deployments.c.id == deployment.id, deployments.c.phase == deployment.phase.value)
-            .values(phase=target.value, phase_at=at, condition=None)
+            .values(phase=target.value, phase_at=at, condition=None, active_at=active_at)
         )
         if changed.rowcount != 1:
             raise LeaseLost(f"deployment {deployment.id} is no longer in {deployment.phase}")
@@ -106,7 +107,7 @@ class SqlTransaction(SqlSnapshot):
                 **{"from": deployment.phase.value, "to": target.value, "reason": reason},
             )
         )
-        return replace(deployment, phase=target, phase_at=at, condition=None)
+        return replace(deployment, phase=target, phase_at=at, condition=None, active_at=active_at)
 
     def save_pointer(self, pointer: Pointer, *, actor: str, reason: str) -> None:
         """Write a pointer and its event."""

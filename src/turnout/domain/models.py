@@ -253,6 +253,7 @@ class Deployment:
     rollout: Rollout = field(default_factory=Rollout)
     prepared: bool = False
     smoke_passed: bool = False
+    active_at: float | None = None  # when it became active, if it ever did
     abort: Abort | None = None
 
 

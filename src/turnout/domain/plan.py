@@ -302,8 +302,25 @@ def _plan_validating(view: RingView, deployment: Deployment, now: float) -> Iter
         yield Retreat(deployment.id, reason, quarantine=deployment.rollout.step >= 0)
     elif not deployment.smoke_passed:
         yield from _plan_smoke(view, deployment, replicas, now)
+    elif not any(replica.state is ReplicaState.READY for replica in replicas):
+        yield from _plan_unready(view, deployment, replicas, now)
+    elif not view.routed:
+        yield from _wait(deployment, "proxy", "waiting until the proxy takes the routes", now)
     else:
         yield from _plan_canary(view, deployment, now)
+
+
+def _plan_unready(
+    view: RingView, deployment: Deployment, replicas: list[ReplicaStatus], now: float
+) -> Iterator[Action]:
+    """A candidate that answers no more goes no further; when it stays so, it goes back."""
+    condition = deployment.condition
+    limit = view.releases[deployment.digest].spec.health.start_timeout
+    if condition is not None and condition.type == "unready" and now - condition.since > limit:
+        reason = f"no replica is ready: {_describe_unready(replicas)}"
+        yield Retreat(deployment.id, reason, quarantine=deployment.rollout.step >= 0)
+    else:
+        yield from _wait(deployment, "unready", "no replica of the candidate is ready", now)
 
 
 def _plan_smoke(view: RingView, deployment: Deployment, replicas: list[ReplicaStatus], now: float) -> Iterator[Action]:

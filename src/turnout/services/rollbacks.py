@@ -144,7 +144,7 @@ def _find_target(snapshot: Snapshot, pointer: Pointer, version: str | None) -> R
         named = find_release(snapshot, pointer.agent, version)
         if named.digest == stable:
             raise Conflict(f"{named.version} is already the stable release of {pointer.ring}")
-        if not _was_active(snapshot, pointer, named.digest):
+        if named.digest not in snapshot.activations(pointer.agent, pointer.ring):
             raise Conflict(
                 f"{named.version} was never active in {pointer.ring}",
                 hint="a rollback returns to what was active; promote a new release instead",
@@ -162,30 +162,12 @@ def _find_target(snapshot: Snapshot, pointer: Pointer, version: str | None) -> R
 
 def _former(snapshot: Snapshot, pointer: Pointer, stable: Digest) -> Digest | None:
     """The stable release that was active before the present one was, newest first, leaving out what is in quarantine."""
-    history = [item.digest for item in _once_active(snapshot, pointer)]
+    history = snapshot.activations(pointer.agent, pointer.ring)
     first = len(history) - 1 - history[::-1].index(stable) if stable in history else -1
-    for digest in history[first + 1 :]:
+    for digest in dict.fromkeys(history[first + 1 :]):
         if digest != stable and snapshot.quarantine(pointer.agent, digest) is None:
             return digest
     return None
-
-
-def _was_active(snapshot: Snapshot, pointer: Pointer, digest: Digest) -> bool:
-    return any(item.digest == digest for item in _once_active(snapshot, pointer))
-
-
-def _once_active(snapshot: Snapshot, pointer: Pointer) -> list[Deployment]:
-    """Deployments of the ring that were active once, newest first."""
-    found = snapshot.deployments(pointer.agent, pointer.ring, limit=1_000)
-    reached = {Phase.ACTIVE, Phase.SUPERSEDED}
-    return [item for item in found if item.phase in reached or _passed_validation(snapshot, item)]
-
-
-def _passed_validation(snapshot: Snapshot, deployment: Deployment) -> bool:
-    if deployment.phase not in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
-        return False
-    events = snapshot.events(deployment=deployment.id, limit=1_000)
-    return any(stored.event.data.get("to") == Phase.ACTIVE.value for stored in events)
 
 
 def _new_rollback(

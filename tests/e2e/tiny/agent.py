@@ -1,7 +1,7 @@
 """A small agent that starts quickly: answers with its note, streams, takes its time, and misbehaves when it is told to.
 
 BEHAVIOUR in the environment: `sick` (never healthy), `exit` (ends at once), `hang` (never answers), `wrong` (answers 500),
-`flood` (prints forty megabytes), `late` (listens after two seconds). Standard library only. SIGTERM lets requests under way finish.
+`flood` (prints forty megabytes), `late` (listens after two seconds). Standard library only. SIGTERM lets requests finish.
 """
 
 from __future__ import annotations

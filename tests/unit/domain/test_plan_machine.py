@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.unit.domain.ring_world import RingWorld
 from tests.unit.domain.values import CANARY, RING, make_release
@@ -127,10 +127,6 @@ class RingMachine(RuleBasedStateMachine):
         assert self.world.in_progress() == []
         wanted = set(warm_digests(self.world.pointer))
         assert {item.digest for item in self.world.replicas.values()} == wanted
-
-    @invariant()
-    def holds(self) -> None:
-        self.world.check()
 
     def _look(self, look: bool) -> None:
         """The controller comes by: afterwards nothing is left to do."""

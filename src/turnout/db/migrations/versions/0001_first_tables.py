@@ -148,6 +148,7 @@ def upgrade() -> None:
         sa.Column("rollout", sa.JSON(), nullable=False),
         sa.Column("prepared", sa.Boolean(), nullable=False),
         sa.Column("smoke_passed", sa.Boolean(), nullable=False),
+        sa.Column("active_at", sa.Float(), nullable=True),
         sa.Column("abort", sa.JSON(), nullable=True),
         sa.ForeignKeyConstraint(["agent"], ["agents.name"], name=op.f("fk_deployments_agent")),
         sa.ForeignKeyConstraint(["digest"], ["releases.digest"], name=op.f("fk_deployments_digest")),
