@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from turnout import __version__
 from turnout.api import agents, deployments, instance, releases, rollouts, tokens
+from turnout.api.limits import BodyLimit
 from turnout.domain.errors import ManifestError, TurnoutError
 from turnout.services.office import Office
 
@@ -26,9 +27,10 @@ def create_app(office: Office) -> FastAPI:
         description="Release platform for AI agents. Every endpoint but /healthz needs a bearer token.",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,  # served by `instance.py`, to those who have a token
     )
     app.state.office = office
+    app.add_middleware(BodyLimit)
     for room in (instance, agents, releases, deployments, rollouts, tokens):
         app.include_router(room.router)
     app.add_exception_handler(TurnoutError, _show_error)

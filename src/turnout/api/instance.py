@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any
+
+from fastapi import APIRouter, Request
 
 from turnout import __version__
 from turnout.api.auth import Authenticated
@@ -15,6 +17,13 @@ router = APIRouter(tags=["instance"])
 def healthz() -> dict[str, str]:
     """Whether the server answers. Needs no token and tells nothing else."""
     return {"status": "ok"}
+
+
+@router.get("/v1/openapi.json")
+def show_openapi(call: Authenticated, request: Request) -> dict[str, Any]:  # noqa: ARG001
+    """This API as an OpenAPI document."""
+    document: dict[str, Any] = request.app.openapi()
+    return document
 
 
 @router.get("/v1/instance")

@@ -194,6 +194,11 @@ class Reconciler:
             self._parts.runtime.start(build_replica_spec(release, settings, action.index, action.attempt))
         except RuntimeUnavailable as error:
             log.warning("replica %d of %s could not be started: %s", action.index, release.version, error.message)
+            # What was unpacked may be gone, with a wiped folder or a new machine; it is tried again after each attempt.
+            self._jobs.forget("restore", release.digest)
+            self._jobs.start(
+                "restore", release.digest, partial(self._parts.runtime.prepare, release), self._waker(view)
+            )
 
     def _waker(self, view: RingView) -> Callable[[], None]:
         return partial(self._wake, view.pointer.agent, view.pointer.ring)

@@ -17,9 +17,9 @@ from turnout.domain.routes import warm_digests
 
 SMOKE = (SmokeTask("greet", "/greet"),)
 _ALL = (
-    make_release("plain", rings=(RingSettings(RING, warm=100.0),)),
-    make_release("two-replicas", rings=(RingSettings(RING, replicas=2, warm=100.0),)),
-    make_release("careful", rings=(RingSettings(RING, canary=CANARY, warm=100.0, drain=50.0),), smoke=SMOKE),
+    make_release("plain", rings=(RingSettings(RING, warm=60.0),)),
+    make_release("two-replicas", rings=(RingSettings(RING, replicas=2, warm=60.0),)),
+    make_release("careful", rings=(RingSettings(RING, canary=CANARY, warm=60.0, drain=50.0),), smoke=SMOKE),
     make_release("asked", rings=(RingSettings(RING, approvals=1, canary=CANARY[:1]),)),
     make_release("smoked", rings=(RingSettings(RING, warm=0.0, drain=0.0),), smoke=SMOKE),
     make_release("bare", rings=(RingSettings(RING, canary=CANARY),)),
@@ -154,4 +154,4 @@ class RingMachine(RuleBasedStateMachine):
 
 
 TestRingMachine = RingMachine.TestCase
-TestRingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRingMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

@@ -1,0 +1,388 @@
+"""What is done next for one ring, situation by situation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.domain.ring_world import RingWorld
+from tests.unit.domain.values import AGENT, CANARY, RING, make_approval, make_deployment, make_release, make_replica
+from turnout.domain.models import (
+    Abort,
+    Condition,
+    Deployment,
+    HealthCheck,
+    Kind,
+    Pointer,
+    Release,
+    ReplicaState,
+    Retired,
+    RingSettings,
+    Rollout,
+    SmokeTask,
+)
+from turnout.domain.phases import Phase
+from turnout.domain.plan import (
+    Activate,
+    BeginDrain,
+    EnterStep,
+    ForgetRetired,
+    Job,
+    MarkPrepared,
+    MarkSmokePassed,
+    Move,
+    Prepare,
+    Retreat,
+    RingView,
+    RunSmoke,
+    StartReplica,
+    StopReplica,
+    Wait,
+    plan,
+)
+from turnout.domain.replicas import CRASH_LOOP_ATTEMPTS
+
+NOW = 1_000.0
+OLD = make_release("v1")
+NEW = make_release("v2", health=HealthCheck(start_timeout=60.0))
+CAREFUL = make_release("v3", rings=(RingSettings(RING, canary=CANARY),))
+SMOKED = make_release("v4", smoke=(SmokeTask("greet", "/greet"),))
+ASKED = make_release("v5", rings=(RingSettings(RING, approvals=1),))
+ALL = {release.digest: release for release in (OLD, NEW, CAREFUL, SMOKED, ASKED)}
+ON_OLD = Pointer(AGENT, RING, stable=OLD.digest, active_deployment="dep_0")
+EXITED, READY, UNREADY, STARTING, STOPPING = (
+    ReplicaState.EXITED,
+    ReplicaState.READY,
+    ReplicaState.UNREADY,
+    ReplicaState.STARTING,
+    ReplicaState.STOPPING,
+)
+
+
+def look(deployment: Deployment | None = None, **fields: Any) -> RingView:
+    """The ring serves v1, whose replica is ready; other replicas are given beside it."""
+    others = fields.pop("others", ())
+    given: dict[str, Any] = {"pointer": ON_OLD, "replicas": (make_replica(OLD), *others)}
+    return RingView(releases=ALL, deployment=deployment, **{**given, **fields})
+
+
+def validating(release: Release, **fields: Any) -> Deployment:
+    """A deployment whose replicas were ready and whose smoke tasks passed."""
+    given: dict[str, Any] = {"prepared": True, "smoke_passed": True, "phase_at": NOW}
+    return make_deployment(release, phase=Phase.VALIDATING, **{**given, **fields})
+
+
+def deploying(release: Release, **fields: Any) -> Deployment:
+    """A deployment whose replicas are started."""
+    return make_deployment(release, phase=Phase.DEPLOYING, prepared=True, **{"phase_at": NOW, **fields})
+
+
+# --- rest ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_ring_plans_nothing() -> None:
+    assert plan(RingView(Pointer(AGENT, RING), {}), NOW) == ()
+
+
+def test_a_ring_at_rest_plans_nothing() -> None:
+    assert plan(look(), NOW) == ()
+
+
+def test_a_condition_that_says_nothing_new_is_not_written_again() -> None:
+    waiting = Condition("build_slot", "waiting for a build slot", NOW - 5)
+    assert plan(look(make_deployment(NEW), slot_free=False), NOW) == (Wait("dep_1", replace(waiting, since=NOW)),)
+    assert plan(look(make_deployment(NEW, condition=waiting), slot_free=False), NOW) == ()
+
+
+# --- build and approval ----------------------------------------------------------------------------------------------
+
+
+def test_preparation_is_started_once_and_waited_for() -> None:
+    building = make_deployment(NEW, phase=Phase.BUILDING)
+    assert plan(look(building), NOW)[0] == Prepare("dep_1", NEW.digest)
+    assert not any(isinstance(item, Prepare) for item in plan(look(building, preparations={"dep_1": Job()}), NOW))
+
+
+def test_a_preparation_that_went_well_is_noted() -> None:
+    building = make_deployment(NEW, phase=Phase.BUILDING)
+    assert plan(look(building, preparations={"dep_1": Job(over=True)}), NOW) == (MarkPrepared("dep_1"),)
+
+
+def test_a_preparation_that_failed_fails_the_deployment_for_its_reason() -> None:
+    building = make_deployment(NEW, phase=Phase.BUILDING)
+    view = look(building, preparations={"dep_1": Job(over=True, error="no such package")})
+    assert plan(view, NOW) == (Move("dep_1", Phase.FAILED, "no such package"),)
+
+
+def test_an_approval_is_waited_for_and_then_named() -> None:
+    built = make_deployment(ASKED, phase=Phase.BUILDING, prepared=True)
+    (waits,) = plan(look(built), NOW)
+    assert isinstance(waits, Wait)
+    assert waits.condition.type == "awaiting_approval"
+    approved = make_approval(ASKED, "bob", at=NOW)
+    assert plan(look(built, approvals=(approved,)), NOW) == (Move("dep_1", Phase.DEPLOYING, "approved by bob"),)
+
+
+def test_a_rejection_fails_the_deployment() -> None:
+    built = make_deployment(ASKED, phase=Phase.BUILDING, prepared=True)
+    rejected = make_approval(ASKED, "bob", approved=False, at=NOW)
+    assert plan(look(built, approvals=(rejected,)), NOW) == (Move("dep_1", Phase.FAILED, "rejected by bob"),)
+
+
+def test_the_stable_release_sets_the_bar_for_a_laxer_one() -> None:
+    built = make_deployment(NEW, phase=Phase.BUILDING, prepared=True)
+    strict = replace(ON_OLD, stable=ASKED.digest)
+    (waits,) = plan(look(built, pointer=strict, replicas=(make_replica(ASKED),)), NOW)
+    assert isinstance(waits, Wait)
+
+
+# --- start -----------------------------------------------------------------------------------------------------------
+
+
+def test_replicas_are_started_beside_the_stable_ones() -> None:
+    assert StartReplica(NEW.digest, 0, 1) in plan(look(deploying(NEW)), NOW)
+
+
+def test_a_release_is_validated_only_when_all_of_its_replicas_are_ready() -> None:
+    pair = make_release("pair", rings=(RingSettings(RING, replicas=2),))
+    releases = {**ALL, pair.digest: pair}
+    view = replace(
+        look(deploying(pair), others=(make_replica(pair), make_replica(pair, STARTING, 1))), releases=releases
+    )
+    assert not any(isinstance(item, Move) for item in plan(view, NOW))
+    view = replace(view, replicas=(make_replica(OLD), make_replica(pair), make_replica(pair, READY, 1)))
+    assert plan(view, NOW)[0] == Move("dep_1", Phase.VALIDATING, "2 of 2 replicas are ready")
+
+
+def test_a_release_that_never_gets_ready_fails_when_its_time_is_over() -> None:
+    view = look(deploying(NEW), others=(make_replica(NEW, STARTING, message="GET /ping answered 503"),))
+    assert not any(isinstance(item, Move) for item in plan(view, NOW + 60.0))
+    (failed,) = plan(view, NOW + 60.1)
+    assert failed == Move("dep_1", Phase.FAILED, "not ready within 60 s: replica 0: GET /ping answered 503")
+
+
+def test_a_new_release_that_keeps_ending_is_given_up() -> None:
+    ended = make_replica(NEW, EXITED, attempt=CRASH_LOOP_ATTEMPTS, exited_at=NOW, exit_code=-9)
+    first, *_ = plan(look(deploying(NEW), others=(ended,)), NOW)
+    assert first == Move("dep_1", Phase.FAILED, "replica 0 keeps ending: ended by signal 9 after 4 starts")
+
+
+def test_a_stable_release_that_keeps_ending_is_started_for_ever() -> None:
+    ended = make_replica(OLD, EXITED, attempt=5_000, exited_at=NOW)
+    assert plan(look(replicas=(ended,)), NOW) == ()
+    assert plan(look(replicas=(ended,)), NOW + 30.0) == (StartReplica(OLD.digest, 0, 5_001),)
+
+
+# --- validation ------------------------------------------------------------------------------------------------------
+
+
+def test_smoke_tasks_run_against_a_ready_replica() -> None:
+    tried = validating(SMOKED, smoke_passed=False)
+    first, *_ = plan(look(tried, others=(make_replica(SMOKED, STARTING), make_replica(SMOKED, READY, 1))), NOW)
+    assert first == RunSmoke("dep_1", SMOKED.digest, "v4-1:1")
+
+
+def test_smoke_tasks_that_passed_are_noted_and_those_that_failed_take_the_candidate_back() -> None:
+    tried = validating(SMOKED, smoke_passed=False)
+    view = look(tried, others=(make_replica(SMOKED),))
+    assert plan(replace(view, smoke={"dep_1": Job(over=True)}), NOW) == (MarkSmokePassed("dep_1"),)
+    broken = plan(replace(view, smoke={"dep_1": Job(over=True, error="greet answered 500")}), NOW)
+    assert broken == (Retreat("dep_1", "greet answered 500", quarantine=False),)
+
+
+def test_smoke_tasks_without_a_replica_to_ask_are_given_up_when_the_time_is_over() -> None:
+    tried = validating(SMOKED, smoke_passed=False)
+    view = look(tried, others=(make_replica(SMOKED, UNREADY),))
+    assert plan(view, NOW + 60.0) == ()
+    assert isinstance(plan(view, NOW + 60.1)[0], Retreat)
+
+
+def test_a_release_without_canary_becomes_active_at_once() -> None:
+    view = look(validating(NEW), others=(make_replica(NEW),))
+    assert plan(view, NOW) == (Activate("dep_1", "health and smoke tasks passed"),)
+
+
+@pytest.mark.parametrize("state", [STARTING, UNREADY, EXITED])
+def test_a_release_that_is_not_ready_any_more_does_not_replace_one_that_is(state: ReplicaState) -> None:
+    view = look(validating(NEW), others=(make_replica(NEW, state, exited_at=NOW),))
+    assert not any(isinstance(item, Activate) for item in plan(view, NOW))
+
+
+@pytest.mark.parametrize("state", [STARTING, UNREADY, EXITED])
+def test_a_candidate_that_is_not_ready_any_more_gets_no_further_step(state: ReplicaState) -> None:
+    view = look(validating(CAREFUL), others=(make_replica(CAREFUL, state, exited_at=NOW),))
+    assert not any(isinstance(item, EnterStep) for item in plan(view, NOW))
+
+
+# --- canary ----------------------------------------------------------------------------------------------------------
+
+
+def in_canary(step: int, **fields: Any) -> RingView:
+    """A canary that entered a step now."""
+    tried = validating(CAREFUL, rollout=Rollout(step, NOW, advance=bool(fields.pop("advance", False))))
+    pointer = replace(ON_OLD, candidate=CAREFUL.digest, weight=CANARY[step].weight)
+    return look(tried, **{"pointer": pointer, "others": (make_replica(CAREFUL),), **fields})
+
+
+def test_a_canary_begins_with_its_first_step() -> None:
+    view = look(validating(CAREFUL), others=(make_replica(CAREFUL),))
+    assert plan(view, NOW) == (EnterStep("dep_1", 0, 1_000),)
+
+
+def test_a_step_waits_for_its_time_and_its_tasks() -> None:
+    for view, now in ((in_canary(0, tasks=2), NOW + 59.0), (in_canary(0, tasks=1), NOW + 60.0)):
+        (waits,) = plan(view, now)
+        assert isinstance(waits, Wait)
+        assert waits.condition.message == "step 1 of 2: 10 % until 60 s and 2 tasks"
+
+
+def test_a_step_that_is_over_is_followed_by_the_next() -> None:
+    assert plan(in_canary(0, tasks=2), NOW + 60.0) == (EnterStep("dep_1", 1, 5_000),)
+    assert plan(in_canary(0, advance=True), NOW) == (EnterStep("dep_1", 1, 5_000),)
+
+
+def test_after_the_last_step_the_candidate_becomes_active() -> None:
+    assert plan(in_canary(1), NOW + 60.0) == (Activate("dep_1", "all canary steps passed"),)
+
+
+def test_a_crash_loop_in_a_canary_takes_the_candidate_back_into_quarantine() -> None:
+    ended = make_replica(CAREFUL, EXITED, attempt=CRASH_LOOP_ATTEMPTS, exited_at=NOW, exit_code=1)
+    first, *_ = plan(in_canary(0, others=(ended,)), NOW)
+    assert first == Retreat("dep_1", "replica 0 keeps ending: exit code 1 after 4 starts", quarantine=True)
+
+
+# --- abort and rollback ----------------------------------------------------------------------------------------------
+
+ABORT = Abort("bob", "it is wrong", quarantine=True)
+
+
+@pytest.mark.parametrize(
+    ("phase", "action"),
+    [
+        (Phase.QUEUED, Move("dep_1", Phase.BUILDING, "aborted by bob: it is wrong")),
+        (Phase.BUILDING, Move("dep_1", Phase.FAILED, "aborted by bob: it is wrong")),
+        (Phase.DEPLOYING, Move("dep_1", Phase.FAILED, "aborted by bob: it is wrong")),
+        (Phase.VALIDATING, Retreat("dep_1", "aborted by bob: it is wrong", quarantine=False)),
+    ],
+)
+def test_every_state_has_its_own_way_out(phase: Phase, action: object) -> None:
+    aborted = make_deployment(NEW, phase=phase, phase_at=NOW, abort=ABORT)
+    assert plan(look(aborted, slot_free=False), NOW) == (action,)
+
+
+def test_an_abort_quarantines_only_what_callers_had_reached() -> None:
+    view = in_canary(0)
+    assert view.deployment is not None
+    aborted = replace(view, deployment=replace(view.deployment, abort=ABORT))
+    assert plan(aborted, NOW)[0] == Retreat("dep_1", "aborted by bob: it is wrong", quarantine=True)
+
+
+def back_to(release: Release, **fields: Any) -> Deployment:
+    return make_deployment(release, "dep_r", kind=Kind.ROLLBACK, reason="it lies", **fields)
+
+
+WARM = replace(ON_OLD, stable=NEW.digest, last_good=OLD.digest)
+
+
+@pytest.mark.parametrize("others", [(), (Phase.QUEUED,), (Phase.BUILDING,), (Phase.VALIDATING,)])
+def test_a_rollback_to_a_warm_release_comes_first_whatever_else_goes_on(others: tuple[Phase, ...]) -> None:
+    running = make_deployment(ASKED, phase=others[0], abort=ABORT) if others else None
+    view = look(running, pointer=WARM, rollback=back_to(OLD), others=(make_replica(NEW),), slot_free=False)
+    assert plan(view, NOW)[0] == Activate("dep_r", "it lies")
+
+
+def test_a_retired_release_is_warm_too() -> None:
+    pointer = replace(ON_OLD, stable=NEW.digest, retired=(Retired(OLD.digest, NOW),))
+    assert plan(look(pointer=pointer, rollback=back_to(OLD), others=(make_replica(NEW),)), NOW)[0] == Activate(
+        "dep_r", "it lies"
+    )
+
+
+def test_a_rollback_to_a_release_that_is_not_ready_goes_through_the_states_without_approval_and_canary() -> None:
+    strict = make_release("strict", rings=(RingSettings(RING, approvals=3, canary=CANARY),))
+    world = RingWorld({**ALL, strict.digest: strict})
+    world.ask_deploy(NEW)
+    world.settle()
+    world.ask_rollback(strict.digest)
+    seen = []
+    for _ in range(4):
+        world.reconcile()
+        seen.append(world.deployments["dep_2"].phase)
+        assert world.pointer.candidate is None
+        world.finish_jobs(None)
+        for name in list(world.replicas):
+            world.set_state(name, READY)
+    assert seen == [Phase.BUILDING, Phase.DEPLOYING, Phase.ACTIVE, Phase.ACTIVE]
+    assert world.deployments["dep_1"].phase is Phase.ROLLED_BACK
+
+
+def test_what_serves_goes_on_serving_while_a_cold_rollback_is_prepared() -> None:
+    view = look(pointer=replace(ON_OLD, stable=NEW.digest), rollback=back_to(OLD), replicas=(make_replica(NEW),))
+    assert plan(view, NOW) == (Move("dep_r", Phase.BUILDING, "a build slot is free"),)
+
+
+def test_a_deployment_is_rolled_back_when_the_proxy_has_confirmed_it() -> None:
+    leaving = make_deployment(NEW, phase=Phase.ROLLING_BACK)
+    assert plan(look(rolling_back=(leaving,), routed=False), NOW) == ()
+    assert plan(look(rolling_back=(leaving,)), NOW) == (Move("dep_1", Phase.ROLLED_BACK, "v1 serves production"),)
+
+
+# --- stops -----------------------------------------------------------------------------------------------------------
+
+
+def leaving(**fields: Any) -> RingView:
+    """v2 runs and nobody wants it."""
+    return look(others=(make_replica(NEW),), **fields)
+
+
+NAME = make_replica(NEW).id
+
+
+def test_a_replica_that_nobody_wants_is_drained_before_it_is_stopped() -> None:
+    assert plan(leaving(), NOW) == (BeginDrain(NAME),)
+    busy = {"draining_since": {NAME: NOW}, "active_requests": {NEW.digest: 1}}
+    assert plan(leaving(**busy), NOW + 29.9) == ()
+    assert plan(leaving(**busy), NOW + 30.0) == (StopReplica(NAME, 10.0),)
+
+
+def test_a_replica_without_requests_is_stopped_at_once() -> None:
+    assert plan(leaving(draining_since={NAME: NOW}), NOW) == (StopReplica(NAME, 10.0),)
+
+
+def test_nothing_is_stopped_while_the_proxy_may_still_route_to_it() -> None:
+    assert plan(leaving(routed=False), NOW) == ()
+    assert plan(leaving(routed=False, draining_since={NAME: NOW}), NOW + 99.0) == ()
+
+
+def test_a_replica_that_is_being_stopped_is_not_stopped_again() -> None:
+    assert plan(look(others=(make_replica(NEW, STOPPING),)), NOW) == ()
+
+
+def test_a_replica_that_ended_unwanted_is_cleared_away() -> None:
+    assert plan(look(others=(make_replica(NEW, EXITED),)), NOW) == (StopReplica(NAME, 10.0),)
+
+
+def test_a_replica_of_a_release_that_nobody_knows_is_stopped_like_any_other() -> None:
+    unknown = make_replica(make_release("unknown"))
+    view = look(others=(unknown,), draining_since={unknown.id: NOW})
+    assert plan(view, NOW) == (StopReplica(unknown.id, 10.0),)
+
+
+def test_a_retired_release_is_kept_for_its_warm_time() -> None:
+    pointer = replace(ON_OLD, retired=(Retired(NEW.digest, NOW),))
+    view = look(pointer=pointer, others=(make_replica(NEW),))
+    assert plan(view, NOW + 599.9) == ()
+    assert plan(view, NOW + 600.0) == (ForgetRetired(NEW.digest),)
+
+
+def test_last_good_is_kept_for_ever() -> None:
+    pointer = replace(ON_OLD, last_good=NEW.digest)
+    assert plan(look(pointer=pointer, others=(make_replica(NEW),)), NOW + 1e9) == ()
+
+
+def test_a_retired_release_that_is_deployed_again_is_not_forgotten_meanwhile() -> None:
+    pointer = replace(ON_OLD, retired=(Retired(NEW.digest, 0.0),))
+    queued = make_deployment(NEW, condition=Condition("build_slot", "waiting for a build slot", 0.0))
+    assert plan(look(queued, pointer=pointer, others=(make_replica(NEW),), slot_free=False), NOW) == ()
