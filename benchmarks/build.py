@@ -4,7 +4,7 @@
 
 The sample agent with a data folder of random bytes is built into an empty store: read, packed, hashed, written, flushed to
 the disk. Beside it, in the same run: `sha256sum` of the same files, and writing as many bytes to one file with a flush. The
-second folder is made in another order, with other times, permissions of the group and umask.
+second folder is made in another order, under another umask, with other times.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from benchmarks.report import Figure, judge, show_machine, show_table
 from tests.live import copy_agent
+
+from benchmarks.report import Figure, judge, on_this_machine, show_table
 from turnout.artifacts.build import build_release
 from turnout.artifacts.layout import OciLayoutStore
 from turnout.manifest import load_manifest
@@ -37,14 +39,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="cold builds")
     parser.add_argument("--megabytes", type=int, default=64, help="size of the data folder (default 64)")
     size = parser.parse_args().megabytes * MEGABYTE
-    show_machine()
-    with tempfile.TemporaryDirectory(prefix="build-") as name:
+    with on_this_machine(), tempfile.TemporaryDirectory(prefix="build-") as name:
         folder = Path(name)
         first = make_agent(folder / "first", size)
         second = make_agent(folder / "second", size, reverse=True)
         digests = [build(first, folder / "warm-up"), build(second, folder / "other")]
         took = {
-            "cold build": [clock(lambda: build(first, folder / f"store-{run}")) for run in range(RUNS)],
+            "cold build": [clock(partial(build, first, folder / f"store-{run}")) for run in range(RUNS)],
             "sha256sum": [clock(lambda: hash_files(first)) for _ in range(RUNS)],
             "write and flush": [clock(lambda: write(folder / "bytes", size)) for _ in range(RUNS)],
         }

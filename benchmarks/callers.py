@@ -31,7 +31,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. Times are seconds since the epoch; `release` is "" when no answer named one; `failure` "" if it is good."""
+    """One request. Times are seconds since the epoch; `release` is "" if no answer named one, `failure` if all is well."""
 
     ring: str
     streamed: bool

@@ -19,8 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import Figure, judge, show_machine, show_table
 from tests.live import copy_agent, live_instance
+
+from benchmarks.report import Figure, judge, on_this_machine, show_table
 
 RINGS = """
 [rings.dev]
@@ -44,8 +45,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="processor time of the command line")
     parser.add_argument("--runs", type=int, default=11, help="runs of each command, of which the median counts")
     runs = parser.parse_args().runs
-    show_machine()
-    with tempfile.TemporaryDirectory(prefix="cli-") as name, live_instance(Path(name) / "state") as instance:
+    with (
+        on_this_machine(),
+        tempfile.TemporaryDirectory(prefix="cli-") as name,
+        live_instance(Path(name) / "state") as instance,
+    ):
         instance.run("deploy", str(copy_agent(Path(name) / "agent", rings=RINGS)))
         env = {**os.environ, "TURNOUT_STATE": str(instance.state)}
         commands = {

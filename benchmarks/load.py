@@ -24,11 +24,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.callers import Call
-from benchmarks.report import Figure, judge, percentile, show_machine, show_table
 from tests.live import LiveInstance, change_agent, copy_agent, live_instance, wait_until
+
+from benchmarks.callers import Call
+from benchmarks.report import Figure, judge, on_this_machine, percentile, show_table
 from turnout.domain.models import FULL_WEIGHT
 
 AGENT = "docs-assistant"
@@ -98,8 +100,11 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=220.0, help="requests a second (default 220)")
     parser.add_argument("--requests", type=int, default=LEAST_REQUESTS, help="requests at least (default 20,000)")
     arguments = parser.parse_args()
-    show_machine()
-    with tempfile.TemporaryDirectory(prefix="load-") as name, live_instance(Path(name) / "state") as instance:
+    with (
+        on_this_machine(),
+        tempfile.TemporaryDirectory(prefix="load-") as name,
+        live_instance(Path(name) / "state") as instance,
+    ):
         folder = prepare(instance, Path(name))
         walk: list[tuple[str, float, float]] = []
         record = Path(name) / "calls.jsonl"
@@ -153,8 +158,9 @@ def plan_walk(instance: LiveInstance, folder: Path) -> Iterator[tuple[str, Calla
     second = instance.ring(AGENT, RING)["stable"]
     yield f"{ROLLBACKS // 2} rollbacks, and forward again", lambda: flip(instance, second, ROLLBACKS // 2)
     yield "kill -9 of the server, restart", lambda: crash(instance)
-    yield f"{ROLLBACKS - ROLLBACKS // 2} rollbacks, and forward again", lambda: flip(
-        instance, second, ROLLBACKS - ROLLBACKS // 2
+    yield (
+        f"{ROLLBACKS - ROLLBACKS // 2} rollbacks, and forward again",
+        lambda: flip(instance, second, ROLLBACKS - ROLLBACKS // 2),
     )
 
 
@@ -224,7 +230,7 @@ def lateness(call: Call, history: list[Routed]) -> float:
     """How long before the request began its release had left the traffic, in seconds; infinite if it never had any."""
     left = [
         later.since
-        for item, later in zip(history, history[1:], strict=False)
+        for item, later in pairwise(history)
         if call.release in item.releases - later.releases and later.since <= call.began
     ]
     return call.began - max(left) if left else float("inf")

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+PRESSURE = Path("/proc/pressure/cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,16 @@ class Figure:
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
-def show_machine() -> None:
-    """What the numbers were measured on."""
-    load = os.getloadavg()[0]
+@contextmanager
+def on_this_machine() -> Iterator[None]:
+    """Say what the numbers are measured on, and how long processes waited for a processor: a busy machine is slow."""
     kind = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    print(f"machine: {kind}; load average at the start {load:.1f}\n", flush=True)
+    print(f"machine: {kind}; load average at the start {os.getloadavg()[0]:.1f}", flush=True)
+    began, waited = time.monotonic(), _waited()
+    yield
+    took = time.monotonic() - began
+    share = f"{(_waited() - waited) / took:.0%}" if PRESSURE.exists() else "an unknown part"
+    print(f"measured for {took:.0f} s, of which some process waited for a processor for {share}\n", flush=True)
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -69,3 +79,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 def _format(value: float, unit: str) -> str:
     number = f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
     return f"{number} {unit}".strip()
+
+
+def _waited() -> float:
+    """Seconds since the start of the machine in which a process was ready to run and had no processor."""
+    if not PRESSURE.exists():
+        return 0.0
+    first = PRESSURE.read_text().splitlines()[0]
+    return int(first.rpartition("total=")[2]) / 1e6

@@ -310,8 +310,8 @@ class Transaction(Snapshot, Protocol):
     def remove_token(self, name: str) -> None:
         """Forget a token. Raises `NotFound`."""
 
-    def add_response(self, actor: str, key: str, response: StoredResponse, at: float) -> None:
-        """Record what a write answered, for a day."""
+    def save_response(self, actor: str, key: str, response: StoredResponse, at: float) -> None:
+        """Record what a write answered, for a day; status 0 while it is not known yet."""
 
 
 class Store(Protocol):

@@ -66,6 +66,7 @@ class Instance:
     office: Office
     controller: Controller
     runtime: ProcessRuntime
+    prober: HttpProber
     router: EnvoyRouter
 
 
@@ -78,6 +79,7 @@ def serve(
     `on_effect` is called around every side effect of the controller; tests of crashes use it.
     """
     _set_up_logging()
+    os.umask(0o077)  # what an instance writes is for its user alone
     # uvicorn raises the signal that ended it once more: it must not cut short the clean end below.
     signal.signal(signal.SIGTERM, _end)
     with locked(settings.state), _listening(settings) as listener:
@@ -93,6 +95,7 @@ def serve(
         finally:
             instance.controller.stop()
             instance.runtime.close()
+            instance.prober.close()
             instance.router.close()
 
 
@@ -128,7 +131,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         diff=partial(diff_releases, artifacts),
         traffic_url=settings.traffic_url,
     )
-    return Instance(settings, office, controller, runtime, router)
+    return Instance(settings, office, controller, runtime, prober, router)
 
 
 def build_runtime(
@@ -166,6 +169,7 @@ def locked(state: Path) -> Iterator[None]:
     """Hold the state folder. Raises `SetupFailed` when another server does."""
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state.chmod(0o700)
     except OSError as error:
         raise SetupFailed(
             f"the state folder {state} cannot be made: {error.strerror}", hint="name another with --state"

@@ -22,7 +22,7 @@ def push_agent(instance: LiveInstance, folder: Path, tag: str | None = None) -> 
         return push(instance.client(), store, build(folder, load_manifest(folder), store), tag, None)["digest"]
 
 
-def push_tiny(instance: LiveInstance, folder: Path, note: str, **settings: Any) -> str:
+def push_tiny(instance: LiveInstance, folder: Path, note: str = "one", **settings: Any) -> str:
     """Push a release of the small agent; settings as in `write_agent`."""
     return push_agent(instance, write_agent(folder, note, **settings))
 

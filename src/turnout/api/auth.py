@@ -11,10 +11,12 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
-from turnout.domain.errors import InvalidRequest, Unauthenticated
+from turnout.api.claims import AlreadyClaimed, ClaimingStore
+from turnout.domain.errors import Conflict, InvalidRequest, Unauthenticated
 from turnout.ports import StoredResponse
 from turnout.services.office import Actor, Office
 from turnout.services.tokens import authenticate
+from turnout.services.views import view_deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +31,35 @@ class Call:
     def once(self, work: Callable[[Office], Mapping[str, Any]], status: int = 200) -> Response:
         """Do a write; under a key that was used before, give the recorded answer instead.
 
-        Deployments get an id derived from the key: a crash between the write and its record does not make a second one.
+        The key is claimed in the transaction of the write itself, so that nothing is done twice, whenever the server is
+        killed. Where only the answer was lost, it is the deployment that the write made: its id is derived from the key.
         """
         if self.key is None:
             return JSONResponse(work(self.office), status)
-        with self.office.store.snapshot() as snapshot:
-            recorded = snapshot.response(self.actor.name, self.key)
-        if recorded is not None:
-            if recorded.fingerprint != self.fingerprint:
-                raise InvalidRequest("this Idempotency-Key was used for another request", hint="use a new key")
-            return Response(recorded.body, recorded.status, media_type="application/json")
-        derived = hashlib.sha256(f"{self.actor.name}\n{self.key}\n{self.fingerprint}".encode()).hexdigest()[:20]
-        answer = JSONResponse(work(replace(self.office, new_id=lambda prefix: f"{prefix}_{derived}")), status)
+        text = f"{self.actor.name}\n{self.key}\n{self.fingerprint}"
+        derived = hashlib.sha256(text.encode()).hexdigest()[:20]
+        claim = StoredResponse(self.fingerprint, 0, "")
+        store = ClaimingStore(self.office.store, self.actor.name, self.key, claim, self.office.clock.now())
+        try:
+            result = work(replace(self.office, store=store, new_id=lambda prefix: f"{prefix}_{derived}"))
+        except AlreadyClaimed as claimed:
+            return self._recorded(claimed.response, f"dep_{derived}", status)
+        answer = JSONResponse(result, status)
         with self.office.store.transaction() as transaction:
-            body = StoredResponse(self.fingerprint, status, bytes(answer.body).decode())
-            transaction.add_response(self.actor.name, self.key, body, self.office.clock.now())
+            response = StoredResponse(self.fingerprint, status, bytes(answer.body).decode())
+            transaction.save_response(self.actor.name, self.key, response, self.office.clock.now())
         return answer
+
+    def _recorded(self, recorded: StoredResponse, deployment: str, status: int) -> Response:
+        if recorded.fingerprint != self.fingerprint:
+            raise InvalidRequest("this Idempotency-Key was used for another request", hint="use a new key")
+        if recorded.status:
+            return Response(recorded.body, recorded.status, media_type="application/json")
+        with self.office.store.snapshot() as snapshot:
+            made = snapshot.deployment(deployment)
+            if made is not None:
+                return JSONResponse(view_deployment(snapshot, made), status)
+        raise Conflict("this was done before, and its answer was lost", hint="see `turnout status` for what it came to")
 
 
 async def _identify(request: Request) -> Actor:

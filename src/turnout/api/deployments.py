@@ -18,6 +18,7 @@ from turnout.schemas import DeploymentList, DeploymentView, PreviewView
 from turnout.services import deployments as services
 from turnout.services import rollbacks
 from turnout.services.deployments import Wish
+from turnout.services.rollbacks import RollbackWish
 
 router = APIRouter(prefix="/v1", tags=["deployments"])
 
@@ -65,6 +66,8 @@ class RollbackBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: str | None = None
+    leaving: str | None = Field(default=None, description="digest that must still be in the traffic, or 409")
+    override: str | None = Field(default=None, min_length=1, max_length=1000)
     reason: str = Field(default="", max_length=1000)
     quarantine: bool = True
     dry_run: bool = False
@@ -116,20 +119,12 @@ def promote(agent: str, ring: str, body: PromoteBody, call: Authenticated) -> Re
 @router.post("/agents/{agent}/rings/{ring}/rollbacks", status_code=202, response_model=DeploymentView | PreviewView)
 def roll_back(agent: str, ring: str, body: RollbackBody, call: Authenticated) -> Response | PreviewView:
     """Undo the last change of a ring."""
-    if body.dry_run:
-        return rollbacks.preview_rollback(call.office, call.actor, agent, ring, body.version)
-    return call.once(
-        lambda office: rollbacks.roll_back(
-            office,
-            call.actor,
-            agent,
-            ring,
-            version=body.version,
-            reason=body.reason,
-            quarantine=body.quarantine,
-        ),
-        202,
+    wish = RollbackWish(
+        agent, ring, body.version, body.leaving, body.override, reason=body.reason, quarantine=body.quarantine
     )
+    if body.dry_run:
+        return rollbacks.preview_rollback(call.office, call.actor, wish)
+    return call.once(lambda office: rollbacks.roll_back(office, call.actor, wish), 202)
 
 
 def _unpushed(agent: str, body: UnpushedBody, call: Authenticated) -> Release:

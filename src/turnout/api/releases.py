@@ -6,10 +6,11 @@ import asyncio
 import queue
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
@@ -23,7 +24,8 @@ from turnout.services import releases as services
 from turnout.services.office import Office
 
 router = APIRouter(prefix="/v1/agents/{agent}", tags=["releases"])
-_STALLED_SECONDS = 120.0
+_STALLED_SECONDS = 60.0
+_UPLOADS = anyio.CapacityLimiter(8)
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
@@ -112,7 +114,9 @@ async def _write(office: Office, digest: Digest, request: Request) -> None:
             else:
                 return
 
-    writing = asyncio.ensure_future(run_in_threadpool(lambda: office.artifacts.write(taken(), digest)))
+    # Threads of their own: slow uploads must not take the ones that answer a rollback. Who waits here reads nothing.
+    work = partial(office.artifacts.write, taken(), digest)
+    writing = asyncio.ensure_future(anyio.to_thread.run_sync(work, limiter=_UPLOADS))
     try:
         async for chunk in request.stream():
             await put(chunk)

@@ -36,13 +36,15 @@ def connected(command: Callable[..., R]) -> Callable[..., R]:
 def connect(server: str | None, state: Path | None) -> Client:
     """A client for the named instance. The token is TURNOUT_TOKEN, else the one in the state folder; never an argument."""
     folder = state or default_state()
+    recorded = _recorded_url(folder)
     named = server or (None if state else os.environ.get("TURNOUT_SERVER"))
-    url = named or _recorded_url(folder) or f"http://127.0.0.1:{API_PORT}"
-    token = (
-        (None if state else os.environ.get("TURNOUT_TOKEN")) or _read_token(folder) or os.environ.get("TURNOUT_TOKEN")
-    )
+    url = (named or recorded or f"http://127.0.0.1:{API_PORT}").rstrip("/")
+    # The folder's token is for the folder's own instance, and goes nowhere else.
+    own = _read_token(folder) if url == recorded else None
+    given = os.environ.get("TURNOUT_TOKEN")
+    token = (own or given) if state else (given or own)
     if token is None:
-        if named is None and _recorded_url(folder) is None:
+        if named is None and recorded is None:
             raise ServerUnreachable(
                 f"no instance is known in {folder}",
                 hint="start one with `turnout up`, or name it with --state, or with TURNOUT_SERVER and TURNOUT_TOKEN",

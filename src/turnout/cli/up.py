@@ -55,6 +55,7 @@ def up(state: Path | None, detach: bool, as_json: bool, **listen: object) -> Non
 
 def _start_detached(settings: Settings) -> None:
     """Start `turnout up` in a session of its own, and wait until it says that it is ready."""
+    os.umask(0o077)
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [sys.executable, "-m", "turnout.cli.main", "up", "--json", "--state", str(settings.state)]
     for name in ("host", "port", "traffic_host", "traffic_port", "build_slots"):

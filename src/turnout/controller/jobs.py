@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from turnout.domain.errors import TurnoutError
 from turnout.domain.plan import Job
@@ -16,22 +16,30 @@ log = logging.getLogger(__name__)
 class Jobs:
     """Runs callables by name. A job that returns None went well; one that returns text or raises failed for that reason.
 
-    Jobs do not survive a restart: the plan starts them again, and each is idempotent.
+    Each has a thread of its own, which ends with the process: neither a hanging build nor a slow smoke task holds up
+    another, or the end of the server. Jobs do not survive a restart: the plan starts them again, and each is idempotent.
     """
 
-    def __init__(self, workers: int = 8) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="job")
+    def __init__(self) -> None:
         self._futures: dict[tuple[str, str], Future[str | None]] = {}
         self._lock = threading.Lock()
 
     def start(self, kind: str, name: str, work: Callable[[], str | None], on_end: Callable[[], None]) -> None:
         """Start unless a job of this kind and name is known. `on_end` is called once it is over."""
+        future: Future[str | None] = Future()
         with self._lock:
             if (kind, name) in self._futures:
                 return
-            future = self._pool.submit(work)
             self._futures[kind, name] = future
-        future.add_done_callback(lambda _: on_end())
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001  (whatever it is, it is the job's result)
+                future.set_exception(error)
+            on_end()
+
+        threading.Thread(target=run, name=f"{kind} {name}", daemon=True).start()
 
     def look(self, kind: str, name: str) -> Job | None:
         """How a job stands; None if none was started."""
@@ -55,7 +63,3 @@ class Jobs:
             future = self._futures.get((kind, name))
             if future is not None and future.done():
                 del self._futures[kind, name]
-
-    def close(self) -> None:
-        """Start nothing more; what runs is left to end with the process."""
-        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -60,14 +60,22 @@ class Ledger:
 
     def _move(self, transaction: Transaction, action: Move, now: float) -> None:
         deployment = _fetch(transaction, action.deployment)
-        slots_taken = deployment.abort is None and transaction.unprepared() >= self._build_slots
-        if action.target is Phase.BUILDING and slots_taken:
+        if action.target is Phase.BUILDING and self._has_to_wait(transaction, deployment):
             return  # another ring was quicker; planned again when a slot is free
+        if deployment.abort is not None and action.target in (Phase.DEPLOYING, Phase.VALIDATING):
+            return  # taken back while this was decided; planned again
         transaction.move(deployment, action.target, at=now, actor=ACTOR, reason=action.reason)
+
+    def _has_to_wait(self, transaction: Transaction, deployment: Deployment) -> bool:
+        """For a build slot. A rollback never waits for one, and neither does what is on its way out."""
+        pressing = deployment.abort is not None or deployment.kind is Kind.ROLLBACK
+        return not pressing and transaction.unprepared() >= self._build_slots
 
     def _activate(self, transaction: Transaction, pointer: Pointer, action: Activate, now: float) -> None:
         """Exactly one active deployment at every commit: the old one leaves and the new one comes in one transaction."""
         deployment = _fetch(transaction, action.deployment)
+        if deployment.abort is not None:
+            return  # taken back while this was decided; planned again
         former = transaction.deployment(pointer.active_deployment) if pointer.active_deployment else None
         rollback = deployment.kind is Kind.ROLLBACK
         if former is not None:
@@ -75,7 +83,7 @@ class Ledger:
             reason = action.reason if rollback else f"deployment {deployment.id} is active"
             transaction.move(former, target, at=now, actor=deployment.actor if rollback else ACTOR, reason=reason)
         if rollback and deployment.quarantine and pointer.stable is not None and pointer.stable != deployment.digest:
-            reason = f"rolled back in {deployment.ring}: {action.reason}"
+            reason = f"rolled back in {deployment.ring}: {deployment.reason}"
             transaction.add_quarantine(
                 Quarantine(deployment.agent, pointer.stable, deployment.ring, reason, deployment.actor, now)
             )
@@ -104,6 +112,8 @@ def _retreat(transaction: Transaction, pointer: Pointer, action: Retreat, now: f
 
 def _enter_step(transaction: Transaction, pointer: Pointer, action: EnterStep, now: float) -> None:
     deployment = _fetch(transaction, action.deployment)
+    if deployment.abort is not None:
+        return  # taken back while this was decided; planned again
     _check_in_progress(deployment)
     transaction.save_deployment(replace(deployment, rollout=Rollout(action.step, now), condition=None))
     reason = f"canary step {action.step + 1}: {format_weight(action.weight)}"

@@ -49,8 +49,8 @@ class Controller:
         self._stopping.set()
         self._schedule.close()
         for thread in self._threads:
-            thread.join(timeout=10)
-        self._jobs.close()
+            if thread.ident is not None:  # it was started
+                thread.join(timeout=10)
 
     def _known_rings(self) -> set[Ring]:
         with self._parts.store.snapshot() as snapshot:

@@ -105,6 +105,7 @@ class Reconciler:
                 replicas=observed,
                 preparations=self._look("prepare", running),
                 smoke=self._look("smoke", running),
+                quarantine=_find_quarantine(snapshot, deployment),
                 slot_free=not running or snapshot.unprepared() < self._parts.build_slots,
                 tasks=_count_tasks(snapshot, deployment),
                 routed=routed,
@@ -218,6 +219,11 @@ class Reconciler:
             return None
         self._leases[name] = lease
         return lease
+
+
+def _find_quarantine(snapshot: Snapshot, deployment: Deployment | None) -> str | None:
+    found = snapshot.quarantine(deployment.agent, deployment.digest) if deployment is not None else None
+    return found.reason if found is not None else None
 
 
 def _count_tasks(snapshot: Snapshot, deployment: Deployment | None) -> int:

@@ -223,18 +223,13 @@ class SqlTransaction(SqlSnapshot):
         if self._connection.execute(delete(tokens).where(tokens.c.name == name)).rowcount == 0:
             raise NotFound(f"there is no token named {name}", hint="see `turnout tokens list`")
 
-    def add_response(self, actor: str, key: str, response: StoredResponse, at: float) -> None:
-        """Record what a write answered, for a day."""
+    def save_response(self, actor: str, key: str, response: StoredResponse, at: float) -> None:
+        """Record what a write answered, for a day; status 0 while it is not known yet."""
         self._connection.execute(delete(responses).where(responses.c.at < at - _KEEP_RESPONSES))
-        values = {
-            "actor": actor,
-            "key": key,
-            "fingerprint": response.fingerprint,
-            "status": response.status,
-            "body": response.body,
-            "at": at,
-        }
-        self._insert_new(responses, [values])
+        mine = (responses.c.actor == actor, responses.c.key == key)
+        values = {"fingerprint": response.fingerprint, "status": response.status, "body": response.body, "at": at}
+        if self._connection.execute(update(responses).where(*mine).values(values)).rowcount == 0:
+            self._connection.execute(insert(responses).values(actor=actor, key=key, **values))
 
     def _insert_new(self, table: Table, values: list[dict[str, Any]]) -> int:
         """Insert what is not there yet; returns how many rows were new."""

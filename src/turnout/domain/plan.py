@@ -51,6 +51,7 @@ class RingView:
     preparations: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     smoke: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     slot_free: bool = True
+    quarantine: str | None = None  # why the release of `deployment` is in quarantine, if it is
     tasks: int = 0  # tasks that came to the candidate since its step began
     routed: bool = True  # the proxy has confirmed the routes that follow from the pointer
     active_requests: Mapping[Digest, int] = field(default_factory=dict)
@@ -213,7 +214,12 @@ def _plan_rollback(view: RingView, rollback: Deployment, now: float) -> Iterator
 
 def _plan_deployment(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
     if deployment.abort is not None:
-        yield _plan_abort(deployment)
+        reason = f"aborted by {deployment.abort.actor}: {deployment.abort.reason}"
+        yield _plan_end(deployment, reason, quarantine=deployment.abort.quarantine)
+        return
+    if view.quarantine is not None and deployment.override is None and deployment.kind is not Kind.ROLLBACK:
+        # It was fine when it was asked for, and was taken back for a fault elsewhere since.
+        yield _plan_end(deployment, f"in quarantine: {view.quarantine}", quarantine=False)
         return
     by_phase = {
         Phase.QUEUED: _plan_queued,
@@ -224,20 +230,18 @@ def _plan_deployment(view: RingView, deployment: Deployment, now: float) -> Iter
     yield from by_phase[deployment.phase](view, deployment, now)
 
 
-def _plan_abort(deployment: Deployment) -> Action:
+def _plan_end(deployment: Deployment, reason: str, *, quarantine: bool) -> Action:
     """Each state has its own way out."""
-    assert deployment.abort is not None  # noqa: S101  (for the type checker)
-    reason = f"aborted by {deployment.abort.actor}: {deployment.abort.reason}"
     if deployment.phase is Phase.QUEUED:
         return Move(deployment.id, Phase.BUILDING, reason)
     if deployment.phase is Phase.VALIDATING:
         had_traffic = deployment.rollout.step >= 0
-        return Retreat(deployment.id, reason, quarantine=deployment.abort.quarantine and had_traffic)
+        return Retreat(deployment.id, reason, quarantine=quarantine and had_traffic)
     return Move(deployment.id, Phase.FAILED, reason)
 
 
 def _plan_queued(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
-    if view.slot_free:
+    if view.slot_free or deployment.kind is Kind.ROLLBACK:
         yield Move(deployment.id, Phase.BUILDING, "a build slot is free")
     else:
         yield from _wait(deployment, "build_slot", "waiting for a build slot", now)

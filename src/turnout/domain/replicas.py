@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from turnout.domain.models import Release, ReplicaSpec, ReplicaState, ReplicaStatus, RingSettings
 
-STEADY_SECONDS = 60.0  # a replica that ran this long starts again at once and with a fresh count
+STEADY_SECONDS = 60.0  # a replica that ran this long is started again at once
 LONGEST_BACKOFF = 30.0
 CRASH_LOOP_ATTEMPTS = 4  # a new release that needs more starts than this is given up
 
@@ -36,13 +36,18 @@ def build_replica_spec(release: Release, ring: RingSettings, index: int, attempt
 
 
 def next_attempt(status: ReplicaStatus) -> tuple[int, float]:
-    """For a replica that ended: the number of its next start, and the earliest time for it."""
+    """For a replica that ended: the number of its next start, and the earliest time for it. Numbers only grow."""
     ended = status.exited_at if status.exited_at is not None else status.started_at
-    if ended - status.started_at >= STEADY_SECONDS:
-        return 1, ended
+    if _was_steady(status):
+        return status.attempt + 1, ended
     return status.attempt + 1, ended + min(LONGEST_BACKOFF, 0.5 * 2 ** min(status.attempt - 1, 10))
 
 
 def in_crash_loop(status: ReplicaStatus) -> bool:
     """Whether a replica ended so often in a row that starting it once more tells nothing new."""
-    return status.state is ReplicaState.EXITED and status.attempt >= CRASH_LOOP_ATTEMPTS
+    ended = status.state is ReplicaState.EXITED
+    return ended and not _was_steady(status) and status.attempt >= CRASH_LOOP_ATTEMPTS
+
+
+def _was_steady(status: ReplicaStatus) -> bool:
+    return status.exited_at is not None and status.exited_at - status.started_at >= STEADY_SECONDS

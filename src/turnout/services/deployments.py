@@ -40,17 +40,13 @@ def deploy(office: Office, actor: Actor, wish: Wish) -> DeploymentView:
         actor.check(Verb.OVERRIDE, wish.ring)
     now = office.clock.now()
     with office.store.transaction() as transaction:
-        deployment_id = office.new_id("dep")
-        repeated = transaction.deployment(deployment_id)
-        if repeated is not None:
-            return view_deployment(transaction, repeated)
         release = _find_wished(transaction, wish)
         active = _already_active(transaction, wish, release)
         if active is not None:
             return view_deployment(transaction, active)
         overridden = _check(transaction, wish, release)
         deployment = Deployment(
-            id=deployment_id,
+            id=office.new_id("dep"),
             agent=wish.agent,
             ring=wish.ring,
             digest=release.digest,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from turnout.domain.errors import Conflict
+from turnout.domain.errors import Conflict, PolicyRefused
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Abort, Deployment, Digest, Kind, Pointer, Release
 from turnout.domain.phases import IN_PROGRESS, Phase
@@ -15,42 +15,56 @@ from turnout.services.office import Actor, Office, check_ring, find_release
 from turnout.services.views import view_deployment
 
 
-def roll_back(
-    office: Office, actor: Actor, agent: str, ring: str, *, version: str | None, reason: str, quarantine: bool
-) -> DeploymentView:
+@dataclass(frozen=True, slots=True)
+class RollbackWish:
+    """What somebody wants undone. `leaving`: the digest that they saw in the traffic and want out of it."""
+
+    agent: str
+    ring: str
+    version: str | None = None
+    leaving: str | None = None
+    override: str | None = None
+    reason: str = ""
+    quarantine: bool = True
+
+
+def roll_back(office: Office, actor: Actor, wish: RollbackWish) -> DeploymentView:
     """Undo the last change of a ring.
 
     While a canary runs, its candidate is taken out and stable gets everything: the deployment of the candidate is
-    returned. Otherwise the pointer goes back to last-good, or to `version`: at once if it is warm, else through deploy
-    and validation while what is stable goes on serving. Whatever else is in progress in the ring is aborted.
+    returned. Otherwise the pointer goes back to last-good, or to a version: at once if it is warm, else through deploy
+    and validation while what is stable goes on serving. Whatever else is in progress in the ring is ended.
+    Raises `Conflict` when what was to leave has left already, `PolicyRefused` for a version in quarantine.
     """
-    actor.check(Verb.ROLL_BACK, ring)
+    actor.check(Verb.ROLL_BACK, wish.ring)
+    if wish.override is not None:
+        actor.check(Verb.OVERRIDE, wish.ring)
     now = office.clock.now()
     with office.store.transaction() as transaction:
-        check_ring(transaction, agent, ring)
-        deployment_id = office.new_id("dep")
-        repeated = transaction.deployment(deployment_id)
-        if repeated is not None:
-            return view_deployment(transaction, repeated)
-        pointer = transaction.pointer(agent, ring)
-        running = _running(transaction, agent, ring)
+        check_ring(transaction, wish.agent, wish.ring)
+        pointer = transaction.pointer(wish.agent, wish.ring)
+        _check_leaving(transaction, pointer, wish.leaving)
+        running = _running(transaction, wish.agent, wish.ring)
+        candidate = next((item for item in running if item.digest == pointer.candidate), None)
+        target = None if candidate and wish.version is None else _find_target(transaction, pointer, wish)
         aborted = [
-            _abort(transaction, item, Abort(actor.name, reason or "rolled back", quarantine), now) for item in running
+            _end(transaction, item, Abort(actor.name, wish.reason or "rolled back", wish.quarantine), now)
+            for item in running
         ]
-        canary = next((item for item in aborted if item.digest == pointer.candidate), None)
-        if canary is not None and version is None:
-            view = view_deployment(transaction, canary)
+        if target is None:
+            taken_out = next(item for item in aborted if item.digest == pointer.candidate)
+            view = view_deployment(transaction, taken_out)
         else:
-            target = _find_target(transaction, pointer, version)
-            rollback = _new_rollback(deployment_id, actor, pointer, target, reason, now, quarantine=quarantine)
+            rollback = _new_rollback(office.new_id("dep"), actor, wish, target, now)
             transaction.add_deployment(rollback)
             view = view_deployment(transaction, rollback)
-    office.wake(agent, ring)
+    office.wake(wish.agent, wish.ring)
     return view
 
 
-def preview_rollback(office: Office, actor: Actor, agent: str, ring: str, version: str | None) -> PreviewView:
+def preview_rollback(office: Office, actor: Actor, wish: RollbackWish) -> PreviewView:
     """What `roll_back` would do. Changes nothing."""
+    agent, ring, version = wish.agent, wish.ring, wish.version
     actor.check(Verb.ROLL_BACK, ring)
     with office.store.snapshot() as snapshot:
         check_ring(snapshot, agent, ring)
@@ -60,7 +74,7 @@ def preview_rollback(office: Office, actor: Actor, agent: str, ring: str, versio
             target = snapshot.release(check_known_digest(pointer.stable, ring, agent))
             steps.append("take the candidate out of the traffic; stable gets everything")
         else:
-            target = _find_target(snapshot, pointer, version)
+            target = _find_target(snapshot, pointer, wish)
             warm = any(item.digest == target.digest and item.state == "ready" for item in snapshot.replicas(agent))
             steps.append("flip the pointer: it is warm" if warm else "deploy and validate it first: it is not warm")
     if target is None:
@@ -137,17 +151,52 @@ def _abort(transaction: Transaction, deployment: Deployment, wish: Abort, now: f
     return changed
 
 
-def _find_target(snapshot: Snapshot, pointer: Pointer, version: str | None) -> Release:
+def _check_leaving(snapshot: Snapshot, pointer: Pointer, leaving: str | None) -> None:
+    """Two people press at once, or a canary ended by itself: nobody may undo what they have not seen."""
+    now_leaving = pointer.candidate or pointer.stable
+    if leaving is not None and leaving != now_leaving:
+        there = snapshot.release(now_leaving) if now_leaving else None
+        raise Conflict(
+            f"{pointer.ring} of {pointer.agent} has changed meanwhile: a rollback would now take out "
+            f"{there.version if there else 'nothing'}",
+            hint=f"look at `turnout status {pointer.agent}`, and roll back again if that is what you want",
+        )
+
+
+def _end(transaction: Transaction, deployment: Deployment, wish: Abort, now: float) -> Deployment:
+    """A rollback in progress ends here and now, since only one can be in progress; others are ended by the controller."""
+    if deployment.kind is not Kind.ROLLBACK:
+        return _abort(transaction, deployment, wish, now)
+    ways = {
+        Phase.QUEUED: (Phase.BUILDING, Phase.FAILED),
+        Phase.BUILDING: (Phase.FAILED,),
+        Phase.DEPLOYING: (Phase.FAILED,),
+        Phase.VALIDATING: (Phase.ROLLING_BACK,),
+    }
+    for phase in ways[deployment.phase]:
+        deployment = transaction.move(
+            deployment, phase, at=now, actor=wish.actor, reason="another rollback was asked for"
+        )
+    return deployment
+
+
+def _find_target(snapshot: Snapshot, pointer: Pointer, wish: RollbackWish) -> Release:
     """The release to go back to: the named one, last-good, or the newest one before it in history that is not in doubt."""
     stable = check_known_digest(pointer.stable, pointer.ring, pointer.agent)
-    if version is not None:
-        named = find_release(snapshot, pointer.agent, version)
+    if wish.version is not None:
+        named = find_release(snapshot, pointer.agent, wish.version)
         if named.digest == stable:
             raise Conflict(f"{named.version} is already the stable release of {pointer.ring}")
         if named.digest not in snapshot.activations(pointer.agent, pointer.ring):
             raise Conflict(
                 f"{named.version} was never active in {pointer.ring}",
                 hint="a rollback returns to what was active; promote a new release instead",
+            )
+        quarantine = snapshot.quarantine(pointer.agent, named.digest)
+        if quarantine is not None and wish.override is None:
+            raise PolicyRefused(
+                f"{named.version} is in quarantine: {quarantine.reason} (by {quarantine.actor})",
+                hint="name another version, or give --override REASON as an admin",
             )
         return named
     digest = pointer.last_good or _former(snapshot, pointer, stable)
@@ -170,19 +219,18 @@ def _former(snapshot: Snapshot, pointer: Pointer, stable: Digest) -> Digest | No
     return None
 
 
-def _new_rollback(
-    deployment_id: str, actor: Actor, pointer: Pointer, target: Release, reason: str, now: float, *, quarantine: bool
-) -> Deployment:
+def _new_rollback(deployment_id: str, actor: Actor, wish: RollbackWish, target: Release, now: float) -> Deployment:
     return Deployment(
         id=deployment_id,
-        agent=pointer.agent,
-        ring=pointer.ring,
+        agent=wish.agent,
+        ring=wish.ring,
         digest=target.digest,
         kind=Kind.ROLLBACK,
         phase=Phase.QUEUED,
         actor=actor.name,
         created_at=now,
         phase_at=now,
-        reason=reason or f"rolled back by {actor.name}",
-        quarantine=quarantine,
+        reason=wish.reason or f"rolled back by {actor.name}",
+        quarantine=wish.quarantine,
+        override=wish.override,
     )

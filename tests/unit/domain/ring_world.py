@@ -6,7 +6,6 @@ the invariants of a ring after every single action: a crash may come after any o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tests.unit.domain.values import AGENT, RING, make_approval, make_replica
@@ -176,8 +175,9 @@ class RingWorld:
         assert self.ready(deployment.digest), "a release became active while none of its replicas was ready"
         if self.pointer.active_deployment:
             self._move(self.pointer.active_deployment, Phase.ROLLING_BACK if rollback else Phase.SUPERSEDED)
-        if rollback and deployment.quarantine and self.pointer.stable not in (None, deployment.digest):
-            self.quarantined.add(self.pointer.stable)  # type: ignore[arg-type]
+        left = self.pointer.stable
+        if rollback and deployment.quarantine and left is not None and left != deployment.digest:
+            self.quarantined.add(left)
         for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
             self._move(deployment.id, phase)
         change = roll_back if rollback else activate
@@ -205,6 +205,7 @@ class RingWorld:
         name = replica_id(AGENT, RING, action.digest, action.index)
         known = self.replicas.get(name)
         assert known is None or known.state is ReplicaState.EXITED, "a second start of a replica that runs"
+        assert known is None or action.attempt > known.attempt, "a runtime takes a start that it has seen for done"
         release = self.releases[action.digest]
         self.replicas[name] = make_replica(
             release, ReplicaState.STARTING, action.index, attempt=action.attempt, started_at=self.now
@@ -348,9 +349,3 @@ class RingWorld:
         if self.pointer.candidate is not None:
             trying = [item.phase for item in self.in_progress() if item.digest == self.pointer.candidate]
             assert Phase.VALIDATING in trying, "a candidate that no deployment tries"
-
-
-def any_state(allowed: Callable[[ReplicaState], bool] = lambda _: True) -> list[ReplicaState]:
-    """The states that a replica can come to by itself."""
-    own = (ReplicaState.READY, ReplicaState.UNREADY, ReplicaState.EXITED)
-    return [state for state in own if allowed(state)]

@@ -164,13 +164,13 @@ def test_a_release_that_never_gets_ready_fails_when_its_time_is_over() -> None:
 
 
 def test_a_new_release_that_keeps_ending_is_given_up() -> None:
-    ended = make_replica(NEW, EXITED, attempt=CRASH_LOOP_ATTEMPTS, exited_at=NOW, exit_code=-9)
+    ended = make_replica(NEW, EXITED, attempt=CRASH_LOOP_ATTEMPTS, started_at=NOW - 1, exited_at=NOW, exit_code=-9)
     first, *_ = plan(look(deploying(NEW), others=(ended,)), NOW)
     assert first == Move("dep_1", Phase.FAILED, "replica 0 keeps ending: ended by signal 9 after 4 starts")
 
 
 def test_a_stable_release_that_keeps_ending_is_started_for_ever() -> None:
-    ended = make_replica(OLD, EXITED, attempt=5_000, exited_at=NOW)
+    ended = make_replica(OLD, EXITED, attempt=5_000, started_at=NOW - 1, exited_at=NOW)
     assert plan(look(replicas=(ended,)), NOW) == ()
     assert plan(look(replicas=(ended,)), NOW + 30.0) == (StartReplica(OLD.digest, 0, 5_001),)
 
@@ -201,7 +201,7 @@ def test_smoke_tasks_without_a_replica_to_ask_are_given_up_when_the_time_is_over
 
 def test_a_release_without_canary_becomes_active_at_once() -> None:
     view = look(validating(NEW), others=(make_replica(NEW),))
-    assert plan(view, NOW) == (Activate("dep_1", "health and smoke tasks passed"),)
+    assert plan(view, NOW) == (Activate("dep_1", "replicas are healthy"),)
 
 
 @pytest.mark.parametrize("state", [STARTING, UNREADY, EXITED])
@@ -214,6 +214,22 @@ def test_a_release_that_is_not_ready_any_more_does_not_replace_one_that_is(state
 def test_a_candidate_that_is_not_ready_any_more_gets_no_further_step(state: ReplicaState) -> None:
     view = look(validating(CAREFUL), others=(make_replica(CAREFUL, state, exited_at=NOW),))
     assert not any(isinstance(item, EnterStep) for item in plan(view, NOW))
+
+
+def test_a_candidate_that_stays_unready_is_taken_back() -> None:
+    since = Condition("unready", "no replica of the candidate is ready", NOW)
+    view = look(validating(NEW, condition=since), others=(make_replica(NEW, UNREADY, message="answered 503"),))
+    assert plan(view, NOW + 60.0) == ()
+    assert plan(view, NOW + 60.1) == (
+        Retreat("dep_1", "no replica is ready: replica 0: answered 503", quarantine=False),
+    )
+
+
+def test_nothing_moves_on_while_the_proxy_has_not_taken_the_routes() -> None:
+    for view in (look(validating(NEW), others=(make_replica(NEW),)), in_canary(1)):
+        (waits,) = plan(replace(view, routed=False), NOW + 600.0)
+        assert isinstance(waits, Wait)
+        assert waits.condition.type == "proxy"
 
 
 # --- canary ----------------------------------------------------------------------------------------------------------
@@ -248,7 +264,7 @@ def test_after_the_last_step_the_candidate_becomes_active() -> None:
 
 
 def test_a_crash_loop_in_a_canary_takes_the_candidate_back_into_quarantine() -> None:
-    ended = make_replica(CAREFUL, EXITED, attempt=CRASH_LOOP_ATTEMPTS, exited_at=NOW, exit_code=1)
+    ended = make_replica(CAREFUL, EXITED, attempt=CRASH_LOOP_ATTEMPTS, started_at=NOW - 1, exited_at=NOW, exit_code=1)
     first, *_ = plan(in_canary(0, others=(ended,)), NOW)
     assert first == Retreat("dep_1", "replica 0 keeps ending: exit code 1 after 4 starts", quarantine=True)
 

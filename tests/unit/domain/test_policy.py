@@ -155,7 +155,7 @@ def facts(ring: str = "staging", **fields: object) -> RingFacts:
     return RingFacts(**{**values, **fields})  # type: ignore[arg-type]
 
 
-IN_DOUBT = Quarantine(AGENT, ONE.digest, "it lied", "bob", 1.0)
+IN_DOUBT = Quarantine(AGENT, ONE.digest, "production", "it lied", "bob", 1.0)
 
 
 def test_the_first_ring_takes_any_release() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,9 +40,11 @@ def test_every_start_of_a_replica_has_the_same_id() -> None:
     assert first.id == again.id
 
 
-def test_a_replica_that_ran_long_starts_again_at_once_with_a_fresh_count() -> None:
-    ended = make_replica(RELEASE, EXITED, attempt=3, started_at=10.0, exited_at=10.0 + STEADY_SECONDS)
-    assert next_attempt(ended) == (1, ended.exited_at)
+def test_a_replica_that_ran_long_starts_again_at_once() -> None:
+    ended = make_replica(RELEASE, EXITED, attempt=30, started_at=10.0, exited_at=10.0 + STEADY_SECONDS)
+    following, earliest = next_attempt(ended)
+    assert earliest == ended.exited_at
+    assert following > ended.attempt, "a runtime takes a start that it has seen for done"
 
 
 @given(st.integers(1, 100_000), st.floats(0, STEADY_SECONDS - 0.01))
@@ -62,6 +66,12 @@ def test_an_exit_without_a_time_counts_from_the_start() -> None:
 
 
 def test_only_a_replica_that_ended_often_enough_is_in_a_crash_loop() -> None:
-    assert in_crash_loop(make_replica(RELEASE, EXITED, attempt=CRASH_LOOP_ATTEMPTS))
-    assert not in_crash_loop(make_replica(RELEASE, EXITED, attempt=CRASH_LOOP_ATTEMPTS - 1))
+    quick: dict[str, Any] = {"started_at": 10.0, "exited_at": 11.0}
+    assert in_crash_loop(make_replica(RELEASE, EXITED, attempt=CRASH_LOOP_ATTEMPTS, **quick))
+    assert not in_crash_loop(make_replica(RELEASE, EXITED, attempt=CRASH_LOOP_ATTEMPTS - 1, **quick))
     assert not in_crash_loop(make_replica(RELEASE, ReplicaState.READY, attempt=CRASH_LOOP_ATTEMPTS))
+
+
+def test_a_replica_that_ran_long_is_in_no_crash_loop_however_often_it_was_started() -> None:
+    steady: dict[str, Any] = {"started_at": 10.0, "exited_at": 10.0 + STEADY_SECONDS}
+    assert not in_crash_loop(make_replica(RELEASE, EXITED, attempt=CRASH_LOOP_ATTEMPTS + 5, **steady))

@@ -1,0 +1,196 @@
+"""The schema: migrations make exactly the tables, and survive being stopped, repeated and met by other files."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, inspect
+
+from turnout.db.engine import migrate, open_engine
+from turnout.db.store import SqlStore
+from turnout.db.tables import metadata
+from turnout.domain.errors import Retryable, SetupFailed, StorageFull
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "turnout.db"
+
+
+@pytest.fixture
+def engine(path: Path) -> Iterator[Engine]:
+    engine = open_engine(f"sqlite:///{path}")
+    yield engine
+    engine.dispose()
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def test_the_migrations_make_exactly_the_tables(engine: Engine) -> None:
+    migrate(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert set(inspect(connection).get_table_names()) == {*metadata.tables, "alembic_version"}
+
+
+def test_the_migrations_make_the_conditions_of_every_partial_index(path: Path, engine: Engine, tmp_path: Path) -> None:
+    """The comparison above does not look at conditions, and these hold the invariants."""
+    migrate(engine)
+    other = open_engine(f"sqlite:///{tmp_path / 'direct.db'}")
+    metadata.create_all(other)
+    other.dispose()
+
+    def indexes(file: Path) -> dict[str, str]:
+        with closing(sqlite3.connect(file)) as connection:
+            found = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+            return {name: " ".join(sql.split()) for name, sql in found}
+
+    assert indexes(path) == indexes(tmp_path / "direct.db")
+    assert "WHERE phase = 'active'" in indexes(path)["uq_deployments_active"]
+
+
+def test_migrating_twice_changes_nothing(path: Path, engine: Engine) -> None:
+    migrate(engine)
+    with SqlStore(engine).transaction() as transaction:
+        transaction.add_agent("support", 1.0)
+    migrate(engine)
+    with SqlStore(engine).snapshot() as snapshot:
+        assert snapshot.agents() == ("support",)
+
+
+def test_a_commit_survives_a_power_cut(engine: Engine) -> None:
+    migrate(engine)
+    with engine.connect() as connection:
+        settings = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert settings == ["wal", 2, 1]
+
+
+def test_a_database_of_a_newer_version_is_refused_untouched(path: Path, engine: Engine) -> None:
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SetupFailed, match="newer turnout") as refused:
+        migrate(engine)
+    assert "newer version" in str(refused.value.hint)
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == "9999"
+
+
+def test_a_file_that_is_no_database_is_refused_untouched(path: Path, engine: Engine) -> None:
+    garbage = b"this is not a database, it is a letter to my aunt" * 100
+    path.write_bytes(garbage)
+    with pytest.raises(SetupFailed, match="cannot be read") as refused:
+        migrate(engine)
+    assert refused.value.hint
+    assert path.read_bytes() == garbage
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_a_hint(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'missing' / 'turnout.db'}")
+    with pytest.raises(SetupFailed) as refused:
+        migrate(engine)
+    assert refused.value.hint
+    engine.dispose()
+
+
+STOP_HALF_WAY = """
+import os, sys
+from alembic import op
+from turnout.db.engine import migrate, open_engine
+
+create, made = op.create_table, []
+
+def create_some(*arguments, **options):
+    made.append(create(*arguments, **options))
+    if len(made) == 5:
+        os._exit(9)
+    return made[-1]
+
+op.create_table = create_some
+migrate(open_engine("sqlite:///" + sys.argv[1]))
+"""
+
+
+def test_a_migration_that_is_killed_half_way_leaves_the_old_schema_and_the_next_start_completes_it(
+    path: Path, engine: Engine
+) -> None:
+    killed = subprocess.run([sys.executable, "-c", STOP_HALF_WAY, str(path)], check=False, timeout=60)
+    assert killed.returncode == 9
+    assert tables(path) - {"alembic_version"} == set()
+    migrate(engine)
+    assert tables(path) >= set(metadata.tables)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_migration_that_fails_leaves_the_old_schema(
+    path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alembic import op
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(op, "create_index", refuse)
+        with pytest.raises(RuntimeError, match="no more"):
+            migrate(engine)
+    assert tables(path) - {"alembic_version"} == set()
+    migrate(engine)
+    assert tables(path) >= set(metadata.tables)
+
+
+def test_two_starts_at_once_migrate_once(path: Path, engine: Engine) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from turnout.db.engine import migrate, open_engine; migrate(open_engine('sqlite:///' + sys.argv[1]))",
+        str(path),
+    ]
+    starts = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for start in starts:
+        _, errors = start.communicate(timeout=60)
+        assert start.returncode == 0, errors
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_full_disk_is_a_full_disk(engine: Engine) -> None:
+    migrate(engine)
+    store = SqlStore(engine)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")  # of this connection, which the pool gives out again
+
+    def fill() -> None:
+        with store.transaction() as transaction:
+            for number in range(10_000):
+                transaction.add_agent(f"agent-{number:060}", 1.0)
+
+    with pytest.raises(StorageFull, match="full") as refused:
+        fill()
+    assert refused.value.hint
+    with store.snapshot() as snapshot:
+        assert snapshot.agents() == ()
+
+
+def test_a_database_that_cannot_be_used_just_now_may_be_tried_again(path: Path, engine: Engine) -> None:
+    migrate(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE agents")
+    with pytest.raises(Retryable) as refused, SqlStore(engine).snapshot() as snapshot:
+        snapshot.agents()
+    assert refused.value.hint
