@@ -38,6 +38,7 @@ RING = "production"
 SHARES = {RING: 0.85, "dev": 0.15}  # of the requests
 STREAMED = 0.1
 ROLLBACKS = 20
+FORWARD = ("--no-quarantine", "--override", "the rollback was a measurement")
 SLACK = 0.05  # seconds
 LEAST_RATE, LEAST_REQUESTS = 200, 20_000
 RINGS = """
@@ -175,7 +176,7 @@ def flip(instance: LiveInstance, release: str, times: int) -> None:
     """Roll back, and forward again to the release."""
     for _ in range(times):
         instance.run("rollback", AGENT, "--ring", RING)
-        instance.run("rollback", AGENT, "--ring", RING, "--version", release, "--no-quarantine")
+        instance.run("rollback", AGENT, "--ring", RING, "--version", release, *FORWARD)
 
 
 def fetch_history(instance: LiveInstance, ring: str) -> list[Routed]:

@@ -42,6 +42,7 @@ RINGS = """
 [rings.production]
 warm = "1h"
 """
+FORWARD = ("--no-quarantine", "--override", "the rollback was a measurement")
 SHOWN_WITHIN = 10.0  # seconds
 MEDIAN_LIMIT, SLOWEST_LIMIT, COMMAND_LIMIT = 5.0, 50.0, 500.0  # milliseconds
 
@@ -111,9 +112,7 @@ def measure(folder: Path, flips: int) -> tuple[list[Flip], dict[str, int]]:
             timed = []
             for _ in range(flips):
                 timed.append(time_flip(instance, poller, releases[0], ()))
-                timed.append(
-                    time_flip(instance, poller, releases[1], ("--version", versions[releases[1]], "--no-quarantine"))
-                )
+                timed.append(time_flip(instance, poller, releases[1], ("--version", versions[releases[1]], *FORWARD)))
     return timed, poller.counts
 
 

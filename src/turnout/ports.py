@@ -240,8 +240,8 @@ class Snapshot(Protocol):
     def count_tasks(self, agent: str, ring: str, digest: Digest, since: float) -> int:
         """Distinct tasks that a release of a ring got since a time."""
 
-    def task_counts(self, agent: str) -> dict[tuple[str, Digest], tuple[int, int]]:
-        """(ring, digest) → requests served, and how many of them failed (status 5xx)."""
+    def task_counts(self, agent: str) -> dict[tuple[str, str], tuple[int, int]]:
+        """(ring, digest) → requests, and how many of them failed (status 5xx); digest "" where no replica was reached."""
 
     def access_cursor(self) -> str | None:
         """How far the access log has been read."""
@@ -264,6 +264,9 @@ class Transaction(Snapshot, Protocol):
 
     def add_release(self, release: Release, config: bytes) -> None:
         """Record a release with its config component; its version becomes a tag."""
+
+    def add_rings(self, agent: str, rings: Iterable[str]) -> None:
+        """Give each ring a pointer that names nothing yet; changes nothing if it has one."""
 
     def add_tag(self, agent: str, tag: str, digest: Digest) -> None:
         """Let a tag point at a release. Raises `Conflict` when it points at another."""

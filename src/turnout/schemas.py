@@ -71,6 +71,7 @@ class RingView(TypedDict):
     candidate_version: str | None
     last_good_version: str | None
     in_progress: DeploymentView | None
+    failed: DeploymentView | None
     retired: list[RetiredView]
     replicas: list[ReplicaView]
     requests: dict[str, RequestCounts]
@@ -85,7 +86,7 @@ class RetiredView(TypedDict):
 
 
 class RequestCounts(TypedDict):
-    """Requests that a release served in a ring since it is known."""
+    """Requests of a release in a ring since it is known; under `none` those that reached no replica."""
 
     total: int
     failed: int

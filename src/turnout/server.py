@@ -38,15 +38,12 @@ from turnout.runtimes.probe import HttpProber
 from turnout.runtimes.process import ProcessRuntime
 from turnout.services.office import Actor, Office, ReadRelease
 from turnout.services.tokens import create_token
-from turnout.settings import Settings
+from turnout.settings import INSTANCE_FILE, LOCK_FILE, TOKEN_FILE, Settings
 from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
 from turnout.traffic.envoy import EnvoyRouter
 
 log = logging.getLogger(__name__)
 
-INSTANCE_FILE = "instance.json"
-TOKEN_FILE = "admin.token"  # noqa: S105
-LOCK_FILE = "server.lock"
 HOLDER = "embedded"  # one server a state folder (its lock sees to that), so a restart takes its leases up again at once
 
 
@@ -104,6 +101,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     engine = open_engine(f"sqlite:///{settings.state / 'turnout.db'}")
     migrate(engine)
     store = SqlStore(engine)
+    _check_not_lost(store, settings.state)
     artifacts = OciLayoutStore(settings.state / "artifacts")
     router = EnvoyRouter(settings.state / "envoy", settings.traffic_host, settings.traffic_port)
     router.start()
@@ -134,6 +132,19 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     return Instance(settings, office, controller, runtime, prober, router)
 
 
+def _check_not_lost(store: SqlStore, state: Path) -> None:
+    """An empty database beside running agents is a lost one: going on would stop everything that serves."""
+    with store.snapshot() as snapshot:
+        known = bool(snapshot.agents())
+    replicas = state / "runtime" / "replicas"
+    running = sorted(path.name for path in replicas.iterdir()) if replicas.exists() else []
+    if running and not known:
+        raise SetupFailed(
+            f"the database in {state} is empty, yet {len(running)} replicas run here ({', '.join(running[:3])} …)",
+            hint="restore turnout.db with turnout.db-wal; or end them with `turnout down` to begin anew",
+        )
+
+
 def build_runtime(
     state: Path, artifacts: ArtifactStore, prober: HttpProber, on_change: Callable[[str, str], None] | None = None
 ) -> ProcessRuntime:
@@ -142,11 +153,13 @@ def build_runtime(
     return ProcessRuntime(state / "runtime", unpack, prober, Environments(state / "runtime" / "envs"), on_change)
 
 
-def shut_down(state: Path, grace: float) -> list[str]:
+def shut_down(state: Path, grace: float, *, server_only: bool = False) -> list[str]:
     """End everything of an instance: server, agents, proxy. Returns what was ended, for a person."""
     ended = []
     if _end_server(state, grace):
         ended.append("server")
+    if server_only:
+        return ended
     with locked(state):
         if (state / "runtime").exists():
             runtime = build_runtime(state, OciLayoutStore(state / "artifacts"), HttpProber())
@@ -181,7 +194,7 @@ def locked(state: Path) -> Iterator[None]:
             file.seek(0)
             raise SetupFailed(
                 f"a server (process {file.read().strip() or 'unknown'}) uses the state folder {state}",
-                hint="end it with `turnout down`, or give this one a folder of its own with --state",
+                hint="use it as it is, end it alone with `turnout down --server-only`, or give --state another folder",
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -202,8 +215,10 @@ def _end_server(state: Path, grace: float) -> bool:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not signalled:
-                    os.kill(int(file.read().strip()), signal.SIGTERM)
+                file.seek(0)
+                pid = file.read().strip()
+                if not signalled and pid:
+                    os.kill(int(pid), signal.SIGTERM)
                     signalled = True
                 if time.monotonic() > deadline:
                     raise SetupFailed("the server does not end", hint="see server.log in the state folder") from None
@@ -234,6 +249,8 @@ def _publish_instance(instance: Instance) -> None:
     known = {
         "api": settings.api_url,
         "traffic": settings.traffic_url,
+        "host": settings.host,
+        "port": settings.port,
         "traffic_host": settings.traffic_host,
         "traffic_port": settings.traffic_port,
     }

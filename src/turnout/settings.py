@@ -9,6 +9,11 @@ from pathlib import Path
 API_PORT = 7070
 TRAFFIC_PORT = 8080
 
+# Files of the state folder that the command line looks at.
+INSTANCE_FILE = "instance.json"
+TOKEN_FILE = "admin.token"  # noqa: S105
+LOCK_FILE = "server.lock"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

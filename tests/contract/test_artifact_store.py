@@ -1,4 +1,4 @@
-"""What every `ArtifactStore` keeps to, run on the one on disk and the one in memory."""
+"""What every `ArtifactStore` keeps to, run on the one on disk, the one in memory and the one in a registry."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.registry_server import RegistryServer, registry_server
 from tests.unit.artifacts.agents import COMPONENTS, build, write_agent
 from turnout.artifacts.build import BuiltRelease
 from turnout.artifacts.digest import sha256_digest
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.layout import OciLayoutStore
+from turnout.artifacts.registry import OciRegistryStore
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest, short_digest
 from turnout.ports import ArtifactStore
@@ -25,10 +27,15 @@ PARTS = ("manifest", "document", *COMPONENTS)
 
 @dataclass(frozen=True)
 class Harness:
-    """A store, and a way past it to its bytes. `overwrite(digest, None)` removes the blob."""
+    """A store, and a way past it to its bytes. `overwrite(digest, None)` removes the blob.
+
+    A registry keeps the bytes that it has under a digest, and has no list of its blobs.
+    """
 
     store: ArtifactStore
     overwrite: Callable[[Digest, bytes | None], None]
+    repairs: bool = True
+    lists_blobs: bool = True
 
     def content(self, digest: Digest) -> bytes:
         return self.store.read_all(digest, limit=64 << 20)
@@ -56,9 +63,24 @@ def memory_harness() -> Harness:
     return Harness(store, overwrite)
 
 
-@pytest.fixture(params=["layout", "memory"])
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
-    return layout_harness(tmp_path / "store") if request.param == "layout" else memory_harness()
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    with registry_server(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture(params=["layout", "memory", "registry"])
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
+    if request.param == "layout":
+        yield layout_harness(tmp_path / "store")
+    elif request.param == "memory":
+        yield memory_harness()
+    else:
+        server: RegistryServer = request.getfixturevalue("registry")
+        store = OciRegistryStore(server.location("contract"), spool=tmp_path / "spool")
+        yield Harness(store, server.overwrite, repairs=False, lists_blobs=False)
+        store.close()
+        server.clear()
 
 
 @pytest.fixture
@@ -164,11 +186,16 @@ def test_a_blob_of_another_length_is_damaged(harness: Harness, content: bytes) -
         list(harness.store.read(digest))
 
 
-def test_writing_a_damaged_blob_again_repairs_it(harness: Harness) -> None:
+def test_writing_a_damaged_blob_again_repairs_it_or_leaves_it_found(harness: Harness) -> None:
     digest = harness.store.write([b"content"])
     harness.overwrite(digest, b"cOntent")
     harness.store.write([b"content"])
-    assert harness.content(digest) == b"content"
+    if harness.repairs:
+        assert harness.content(digest) == b"content"
+    else:
+        with pytest.raises(DamagedContent) as caught:
+            harness.content(digest)
+        assert "restore this blob" in (caught.value.hint or "")
 
 
 def test_a_release_is_recorded_with_its_tags(store: ArtifactStore, built: BuiltRelease) -> None:
@@ -273,10 +300,14 @@ def test_a_blob_that_two_releases_share_is_named_for_both(
         assert f"component data of release {short_digest(release.digest)}" in damage[1]
 
 
-def test_a_damaged_blob_of_no_release_is_found_too(harness: Harness, built: BuiltRelease) -> None:
+def test_a_damaged_blob_of_no_release_is_found_too_where_blobs_are_listed(
+    harness: Harness, built: BuiltRelease
+) -> None:
     orphan = harness.store.write([b"nobody's"])
     harness.overwrite(orphan, b"nobody")
-    assert [digest for digest, _ in harness.store.damages()] == [orphan]
+    assert [digest for digest, _ in harness.store.damages()] == ([orphan] if harness.lists_blobs else [])
+    with pytest.raises(DamagedContent):
+        harness.content(orphan)
 
 
 def test_many_writers_at_once_lose_nothing(store: ArtifactStore, built: BuiltRelease) -> None:

@@ -27,7 +27,7 @@ from tests.contract.store_support import (
 from tests.unit.domain.values import AGENT, RING, make_deployment, make_digest, make_release
 from turnout.domain.errors import Conflict, IllegalTransition, LeaseLost
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Abort, Condition, Deployment, Kind, Pointer, Rollout
+from turnout.domain.models import Abort, Condition, Kind, Pointer, Rollout
 from turnout.domain.phases import Phase
 from turnout.ports import Store
 

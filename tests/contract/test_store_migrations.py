@@ -17,7 +17,7 @@ from sqlalchemy import Engine, inspect
 from turnout.db.engine import migrate, open_engine
 from turnout.db.store import SqlStore
 from turnout.db.tables import metadata
-from turnout.domain.errors import Retryable, SetupFailed, StorageFull
+from turnout.domain.errors import SetupFailed, StorageFull
 
 
 @pytest.fixture
@@ -185,12 +185,3 @@ def test_a_full_disk_is_a_full_disk(engine: Engine) -> None:
     assert refused.value.hint
     with store.snapshot() as snapshot:
         assert snapshot.agents() == ()
-
-
-def test_a_database_that_cannot_be_used_just_now_may_be_tried_again(path: Path, engine: Engine) -> None:
-    migrate(engine)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE agents")
-    with pytest.raises(Retryable) as refused, SqlStore(engine).snapshot() as snapshot:
-        snapshot.agents()
-    assert refused.value.hint

@@ -274,10 +274,10 @@ def test_a_name_has_one_token(store: Store) -> None:
 def test_an_answer_is_kept_for_a_day_by_actor_and_key(store: Store) -> None:
     answer = StoredResponse("f", 202, '{"id": 1}')
     with store.transaction() as transaction:
-        transaction.add_response("ann", "key-0001", answer, at=0.0)
-        transaction.add_response("ann", "key-0001", replace(answer, status=500), at=1.0)
+        transaction.save_response("ann", "key-0001", StoredResponse("f", 0, ""), at=0.0)
+        transaction.save_response("ann", "key-0001", answer, at=0.0)
         assert transaction.response("ann", "key-0001") == answer
         assert transaction.response("bob", "key-0001") is None
-        transaction.add_response("bob", "key-0002", answer, at=86_401.0)
+        transaction.save_response("bob", "key-0002", answer, at=86_401.0)
         assert transaction.response("ann", "key-0001") is None
         assert transaction.response("bob", "key-0002") == answer

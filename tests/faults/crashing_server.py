@@ -5,10 +5,11 @@ life of the server is a fork. Its state folder holds what decides over it:
 
     crash-at      written by a test: the number of effects from now on (counted across all threads) to be killed at.
                   A leading `*`: every life ends after so many effects, until the file is removed.
-    crashes.log   a line for every crash: the effect that it came at
+    crashes.log   a line for every crash: the effect that it came before
 
-Effects are what the controller does, each `before` and `after`, and inside of them: every file that Envoy reads, the start
-of an agent's process, the record of an idempotent answer.
+Effects are what the controller does, and inside of that: every file that Envoy reads, the building of an environment, the
+start of an agent's process, the smoke tasks, the record of an answer under its idempotency key. The process ends before the
+effect: as nothing happens between two effects, that is also after the one before.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import click
 
 from turnout import server
 from turnout.db.transaction import SqlTransaction
+from turnout.runtimes.environment import Environments
+from turnout.runtimes.probe import HttpProber
 from turnout.runtimes.process import ProcessRuntime
 from turnout.settings import Settings
 from turnout.traffic.files import ConfigFiles
@@ -43,6 +46,8 @@ class Countdown:
         self._count = 0
 
     def __call__(self, effect: str) -> None:
+        if not effect.startswith("before "):
+            return
         with self._lock:
             try:
                 order = self._order.read_text()
@@ -55,7 +60,7 @@ class Countdown:
             if not order.startswith("*"):
                 self._order.unlink()
             with self._record.open("a") as record:
-                record.write(f"{effect}\n")
+                record.write(f"{effect.removeprefix('before ')}\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -96,7 +101,9 @@ def up(state: Path, port: int, traffic_port: int) -> None:
     countdown = Countdown(settings.state)
     _count_inside(ConfigFiles, "write", "proxy files", countdown)
     _count_inside(ProcessRuntime, "_launch", "launch", countdown)
-    _count_inside(SqlTransaction, "add_response", "answer", countdown)
+    _count_inside(SqlTransaction, "save_response", "answer", countdown)
+    _count_inside(Environments, "build", "environment", countdown)
+    _count_inside(HttpProber, "smoke", "smoke tasks", countdown)
     sys.exit(run_lives(settings, lambda: server.serve(settings, lambda _: None, countdown)))
 
 
@@ -106,9 +113,7 @@ def _count_inside(owner: type, name: str, effect: str, countdown: Countdown) -> 
 
     def counted(*args: Any, **options: Any) -> Any:
         countdown(f"before {effect}")
-        result = method(*args, **options)
-        countdown(f"after {effect}")
-        return result
+        return method(*args, **options)
 
     setattr(owner, name, counted)
 

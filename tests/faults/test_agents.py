@@ -45,8 +45,7 @@ def outcomes(instance: LiveInstance, tmp_path_factory: pytest.TempPathFactory) -
     with ExitStack() as stack, ThreadPoolExecutor(len(kinds)) as pool:
         callers = {kind: stack.enter_context(SteadyCaller(instance, f"/{kind}/dev/", pause=0.1)) for kind in kinds}
         ended = pool.map(lambda kind: instance.run("deploy", str(folders[kind]), check=False), kinds)
-        outcomes = {kind: Outcome(end, first[kind], callers[kind]) for kind, end in zip(kinds, ended, strict=True)}
-    return outcomes
+        return {kind: Outcome(end, first[kind], callers[kind]) for kind, end in zip(kinds, ended, strict=True)}
 
 
 @pytest.mark.parametrize(

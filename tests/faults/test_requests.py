@@ -50,7 +50,11 @@ def test_a_request_that_names_what_is_not_there_says_so(
 
 def test_a_wrong_token_is_refused_before_anything_is_done(instance: LiveInstance, known: Path) -> None:
     events = instance.client().events(agent="known")["events"]
-    for verb in (("status",), ("promote", "known", "--to", "staging"), ("deploy", str(known), "--skip-build")):
+    for verb in (
+        ("status",),
+        ("promote", "known", "--to", "staging"),
+        ("deploy", str(known), "--skip-build", "--tag", "v1"),
+    ):
         ended = instance.run(*verb, check=False, token="tt_wrong")
         assert ended.returncode == 6, ended
         assert "not known to this instance" in ended.stderr

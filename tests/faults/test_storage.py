@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,11 +38,11 @@ def upgrade():
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of 48 MB."""
+    """A folder on a file system of 32 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=48m", "turnout-test", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "turnout-test", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
         pytest.skip("a small file system can be mounted by root only")
@@ -53,11 +55,11 @@ def test_a_full_disk_is_said_and_goes_on_when_there_is_room(small_disk: Path, tm
     with live_instance(small_disk / "state") as instance:
         first = deploy(instance, "tiny", push_tiny(instance, folder, "one"))["digest"]
         with SteadyCaller(instance, "/tiny/dev/") as caller:
-            (folder / "weights.bin").write_bytes(random.Random(1).randbytes(60 << 20))
+            (folder / "weights.bin").write_bytes(random.Random(1).randbytes(36 << 20))
             too_large = instance.run("deploy", str(folder), check=False)
-            (folder / "weights.bin").write_bytes(random.Random(2).randbytes(10 << 20))
+            (folder / "weights.bin").write_bytes(random.Random(2).randbytes(8 << 20))
             ballast = small_disk / "ballast"
-            _leave_room(ballast, 14 << 20)
+            _leave_room(ballast, 11 << 20)
             no_room_to_unpack = instance.run("deploy", str(folder), check=False)
             _leave_room(ballast, 0)
             write_agent(folder, "three")
@@ -72,7 +74,7 @@ def test_a_full_disk_is_said_and_goes_on_when_there_is_room(small_disk: Path, tm
             assert "full" in ended.stderr
             assert "hint:" in ended.stderr
         assert no_room_to_unpack.returncode == 8, no_room_to_unpack.stderr
-        assert "the disk is full" in no_room_to_unpack.stdout
+        assert "is full" in no_room_to_unpack.stdout
         assert shown == first
         assert caller.releases.keys() == {first, done["digest"]}
         assert list(OciLayoutStore(instance.state / "artifacts").damages()) == []
@@ -110,24 +112,28 @@ def test_a_server_that_is_killed_in_a_migration_leaves_the_old_schema_and_the_ca
     (tmp_path / "9999_colours.py").write_text(MIGRATION.format(before="0001"))
     upgrade = {"EXTRA_MIGRATION": str(tmp_path / "9999_colours.py")}
     with live_instance(tmp_path / "state") as instance:
-        first = deploy(instance, "tiny", push_tiny(instance, tmp_path / "agent", "one"))["digest"]
+        stable = deploy(instance, "tiny", push_tiny(instance, tmp_path / "agent"))["digest"]
+        database = instance.state / "turnout.db"
         with SteadyCaller(instance, "/tiny/dev/") as caller:
             instance.kill()
+            before = _schema(database)
             assert _start_and_wait(instance, migrating, {**upgrade, "KILL_IN_MIGRATION": "1"}) == -signal.SIGKILL
-            instance.start()  # the old version still reads its database
-            second = deploy(instance, "tiny", push_tiny(instance, tmp_path / "agent", "two"))["digest"]
-            instance.kill()
+            assert _schema(database) == before
             newer = LiveInstance(instance.state, instance.port, instance.traffic_port, server=migrating, env=upgrade)
             newer.start()
-            assert newer.ring("tiny", "dev")["stable"] == second
+            assert newer.ring("tiny", "dev")["stable"] == stable
+            assert len(_schema(database)) == len(before) + 1
             newer.kill()
             refused = _start_and_wait(instance, instance.server, {})
             caller.check()
-        assert caller.releases.keys() == {first, second}
-        assert ask(instance, "/tiny/dev/").release == second
         assert refused == 1
         assert "was written by a newer turnout" in instance.server_log()
         assert "restore the state folder from a backup" in instance.server_log()
+
+
+def _schema(database: Path) -> list[Any]:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
 def _leave_room(ballast: Path, room: int) -> None:

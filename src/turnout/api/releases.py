@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from turnout.api.auth import Authenticated, Uploading
-from turnout.domain.errors import InvalidRequest
+from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
 from turnout.domain.policy import Verb
 from turnout.schemas import DiffView, MissingBlobs, ReleaseList, ReleaseView
@@ -79,7 +79,7 @@ def list_missing(agent: str, body: BlobsBody, call: Authenticated) -> MissingBlo
     """Which of these blobs have to be uploaded: those that are not stored yet."""
     call.actor.check(Verb.BUILD)
     wanted = [_check_digest(digest) for digest in body.digests]
-    return {"missing": [digest for digest in wanted if not call.office.artifacts.has(digest)]}
+    return {"missing": [digest for digest in wanted if not _is_intact(call.office, digest)]}
 
 
 @router.put("/blobs/{digest}", status_code=204)
@@ -125,6 +125,16 @@ async def _write(office: Office, digest: Digest, request: Request) -> None:
         raise cut from None
     await put(None)
     await writing
+
+
+def _is_intact(office: Office, digest: Digest) -> bool:
+    """Read it: a damaged blob counts as missing, so that pushing the release again mends it."""
+    try:
+        for _ in office.artifacts.read(digest):
+            pass
+    except (NotFound, DamagedContent):
+        return False
+    return True
 
 
 def _check_digest(text: str) -> Digest:

@@ -6,6 +6,7 @@ import click
 
 from turnout.cli.connection import connected, print_json
 from turnout.client import Client
+from turnout.domain.errors import Conflict
 
 
 @click.command()
@@ -38,3 +39,5 @@ def _decide(
         print_json(view)
     else:
         click.echo(f"{agent} in {ring}: {view['message']}")
+    if approved and view["message"].startswith("rejected"):
+        raise Conflict("the rejection stands", hint="it ends when who rejected it approves, or when it expires")

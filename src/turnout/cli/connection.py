@@ -12,12 +12,10 @@ from typing import Any, TypeVar
 import click
 
 from turnout.client import Client
-from turnout.domain.errors import ServerUnreachable, Unauthenticated
-from turnout.settings import API_PORT, default_state
+from turnout.domain.errors import InvalidRequest, ServerUnreachable, Unauthenticated
+from turnout.settings import API_PORT, INSTANCE_FILE, TOKEN_FILE, default_state
 
 R = TypeVar("R")
-INSTANCE_FILE = "instance.json"
-TOKEN_FILE = "admin.token"  # noqa: S105
 
 
 def connected(command: Callable[..., R]) -> Callable[..., R]:
@@ -39,6 +37,8 @@ def connect(server: str | None, state: Path | None) -> Client:
     recorded = _recorded_url(folder)
     named = server or (None if state else os.environ.get("TURNOUT_SERVER"))
     url = (named or recorded or f"http://127.0.0.1:{API_PORT}").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise InvalidRequest(f"{url!r} is not the URL of a server", hint="such as http://127.0.0.1:7070")
     # The folder's token is for the folder's own instance, and goes nowhere else.
     own = _read_token(folder) if url == recorded else None
     given = os.environ.get("TURNOUT_TOKEN")

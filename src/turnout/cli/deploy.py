@@ -21,6 +21,7 @@ from turnout.cli.connection import connected, note
 from turnout.cli.follow import follow
 from turnout.cli.preview import show_preview
 from turnout.client import Client
+from turnout.domain.errors import NotFound
 from turnout.domain.models import short_digest
 
 
@@ -54,6 +55,9 @@ def deploy(
     manifest = load_manifest(folder)
     note("validate turnout.toml is valid")
     target = ring or next(iter(manifest.ring_tables))
+    if target not in manifest.ring_tables:
+        hint = f"its rings are {', '.join(manifest.ring_tables)}; rings are declared in turnout.toml"
+        raise NotFound(f"{manifest.agent} has no ring {target!r}", hint=hint)
     if dry_run:
         _preview(client, folder, manifest, target, tag, wish, skip_build=skip_build, as_json=as_json)
         return
@@ -65,6 +69,10 @@ def deploy(
             release = push(client, store, built, tag, find_git_sha(folder))["digest"]
             remember_build(folder, manifest.agent, release)
     deployment = client.deploy(manifest.agent, target, {"release": release, **wish})
+    if deployment["state"] == "active":
+        note(f"deploy   nothing to do: {target} runs {deployment['version']} already; --force deploys it again")
+        follow(client, deployment, wait=False, no_wait=True, as_json=as_json)
+        return
     note(f"deploy   {manifest.agent} {deployment['version']} ({short_digest(deployment['digest'])}) to {target}")
     follow(client, deployment, wait=wait, no_wait=no_wait, as_json=as_json)
 

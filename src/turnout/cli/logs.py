@@ -22,4 +22,12 @@ def logs(client: Client, agent: str, ring: str, follow: bool, lines: int, as_jso
     """Show what the replicas of a ring of AGENT print. With --json, one object a line."""
     for event in client.follow_logs(agent, ring, lines=lines, follow=follow):
         line = event.data
-        click.echo(json.dumps(line) if as_json else f"{click.style(line['replica'], fg='cyan')}  {line['line']}")
+        if as_json:
+            click.echo(json.dumps(line))
+        else:
+            click.echo(f"{click.style(line['replica'], fg='cyan')}  {_printable(line['line'])}")
+
+
+def _printable(text: str) -> str:
+    """What an agent prints must not act on the terminal of who reads it."""
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

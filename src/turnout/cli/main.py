@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from turnout import __version__
 from turnout.cli.exits import EXIT_CODES, exit_code
 from turnout.domain.errors import TurnoutError
 
@@ -68,6 +69,7 @@ class Verbs(click.Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="turnout", message="%(prog)s %(version)s")
 def cli() -> None:
     """Release platform for AI agents: one artifact, canaries, rollback by a pointer flip.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from turnout.cli.connection import connected, print_json
+from turnout.cli.follow import describe
 from turnout.cli.tables import release_label, show_table
 from turnout.client import Client
 from turnout.schemas import AgentView, RingView
@@ -61,6 +62,8 @@ def _show(view: AgentView) -> None:
             line += f"; {running['tasks']} tasks so far"
         click.echo(f"{line}  [{running['id']}]")
     for ring in view["rings"]:
+        if ring["failed"]:
+            click.echo(f"  {ring['ring']}: the last try failed: {describe(ring['failed'])}")
         for retired in ring["retired"]:
             line = f"  {ring['ring']}: {release_label(retired['version'], retired['digest'])} is still warm"
             click.echo(line + (f", in quarantine: {retired['quarantine']}" if retired["quarantine"] else ""))

@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
-from turnout.cli.connection import print_json
+from turnout.cli.connection import note, print_json
 from turnout.domain.errors import SetupFailed
-from turnout.settings import API_PORT, TRAFFIC_PORT, Settings, default_state
+from turnout.settings import API_PORT, INSTANCE_FILE, LOCK_FILE, TRAFFIC_PORT, Settings, default_state
 
 _READY_SECONDS = 60.0
+PORT = click.IntRange(1, 65535)
 
 
 @click.command()
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="Folder for all state of the instance.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address that the API listens on.")
-@click.option("--port", default=API_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port of the API.")
-@click.option("--traffic-host", default="127.0.0.1", show_default=True, help="Address that callers reach agents on.")
+@click.option("--host", help="Address that the API listens on. Default: as the last time, first 127.0.0.1.")
+@click.option("--port", type=PORT, help=f"Port of the API. Default: as the last time, first {API_PORT}.")
 @click.option(
-    "--traffic-port", default=TRAFFIC_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port for callers."
+    "--traffic-host", help="Address that callers reach agents on. Default: as the last time, first 127.0.0.1."
 )
+@click.option("--traffic-port", type=PORT, help=f"Port for callers. Default: as the last time, first {TRAFFIC_PORT}.")
 @click.option("--build-slots", default=2, show_default=True, type=click.IntRange(1, 64), help="Builds at a time.")
 @click.option("-d", "--detach", is_flag=True, help="Return once it is ready; it goes on in the background.")
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON once it is ready.")
-def up(state: Path | None, detach: bool, as_json: bool, **listen: object) -> None:
+def up(state: Path | None, detach: bool, as_json: bool, **listen: Any) -> None:
     """Start the platform on this machine: server, proxy, store.
 
     Ctrl-C ends the server only; agents and proxy go on serving, and the next `up` takes them over again.
     """
-    settings = Settings(state=(state or default_state()).absolute(), **listen)  # type: ignore[arg-type]
+    folder = (state or default_state()).absolute()
+    # As the last time: an instance that is started again after a crash must be found where its callers look for it.
+    chosen = {**_last_time(folder), **{name: value for name, value in listen.items() if value is not None}}
+    settings = Settings(state=folder, **chosen)
+    if settings.port == settings.traffic_port and settings.host == settings.traffic_host:
+        raise SetupFailed("API and traffic cannot share a port", hint="give --port and --traffic-port two numbers")
 
     def tell(ready: Settings) -> None:
         if as_json:
@@ -45,7 +55,10 @@ def up(state: Path | None, detach: bool, as_json: bool, **listen: object) -> Non
         sys.stdout.flush()
 
     if detach:
-        _start_detached(settings)
+        if _answers(settings):
+            note("it was up already")
+        else:
+            _start_detached(settings)
         tell(settings)
         return
     from turnout.server import serve
@@ -74,7 +87,46 @@ def _start_detached(settings: Settings) -> None:
         if '"traffic":' in text:
             return
         if server.poll() is not None:
-            lines = [line for line in text.splitlines() if line.strip()]
-            raise SetupFailed("the server did not start: " + " ".join(lines[-2:]), hint=f"its log is {log_path}")
+            raise _failure(text, log_path)
         time.sleep(0.02)
     raise SetupFailed(f"the server is not ready after {_READY_SECONDS:g} s", hint=f"its log is {log_path}")
+
+
+def _failure(text: str, log_path: Path) -> SetupFailed:
+    """What the server said in its last words."""
+    said = {"error": "it gave no reason", "hint": f"its log is {log_path}"}
+    for line in text.splitlines():
+        kind, _, rest = click.unstyle(line).partition(": ")
+        if kind in said:
+            said[kind] = rest
+    return SetupFailed(said["error"], hint=said["hint"])
+
+
+def _last_time(folder: Path) -> dict[str, Any]:
+    """Where the instance of this folder listened when it last ran."""
+    try:
+        known = json.loads((folder / INSTANCE_FILE).read_text())
+        return {name: known[name] for name in ("host", "port", "traffic_host", "traffic_port")}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _answers(settings: Settings) -> bool:
+    """Whether the server of this very folder runs and answers where it is wanted."""
+    if _last_time(settings.state).get("port") != settings.port or not is_locked(settings.state):
+        return False
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((settings.host, settings.port)) == 0
+
+
+def is_locked(state: Path) -> bool:
+    """Whether a server holds the state folder."""
+    try:
+        with (state / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -105,7 +105,7 @@ def _retreat(transaction: Transaction, pointer: Pointer, action: Retreat, now: f
     transaction.move(deployment, Phase.ROLLING_BACK, at=now, actor=actor, reason=action.reason)
     if pointer.candidate == deployment.digest:
         transaction.save_pointer(withdraw_candidate(pointer, now), actor=actor, reason=action.reason)
-    if action.quarantine:
+    if action.quarantine and pointer.stable != deployment.digest:
         reason = f"taken out of the canary in {deployment.ring}: {action.reason}"
         transaction.add_quarantine(Quarantine(deployment.agent, deployment.digest, deployment.ring, reason, actor, now))
 

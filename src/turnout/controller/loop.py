@@ -103,7 +103,7 @@ class Schedule:
                 self._woken.add(ring)
             else:
                 self._due[ring] = 0.0
-                self._changed.notify()
+                self._changed.notify_all()
 
     def take(self) -> Ring | None:
         """Wait for a ring that is due; None once closed."""
@@ -124,7 +124,7 @@ class Schedule:
             self._taken.discard(ring)
             self._due[ring] = 0.0 if ring in self._woken else time.monotonic() + delay
             self._woken.discard(ring)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let every waiting worker end."""

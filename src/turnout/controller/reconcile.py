@@ -10,14 +10,17 @@ from functools import partial
 from turnout.controller.jobs import Jobs
 from turnout.controller.ledger import Ledger
 from turnout.controller.publish import Publisher
-from turnout.domain.errors import RouterUnavailable, RuntimeUnavailable
+from turnout.domain.errors import RouterUnavailable, TurnoutError
 from turnout.domain.models import Deployment, Digest, Kind, Release, ReplicaStatus, RingSettings
 from turnout.domain.phases import Phase
 from turnout.domain.plan import (
     Action,
+    Activate,
     BeginDrain,
+    EnterStep,
     Job,
     Prepare,
+    Retreat,
     RingView,
     RunSmoke,
     StartReplica,
@@ -76,8 +79,8 @@ class Reconciler:
             actions = plan(view, self._parts.clock.now())
             if not actions:
                 return BUSY_SECONDS if _is_busy(view) else CALM_SECONDS
-            for action in actions:
-                self._apply(view, action, ledger)
+            if not self._apply_all(view, actions, ledger):
+                return BUSY_SECONDS
         log.warning("ring %s of %s did not come to rest in %d rounds", ring, agent, MOST_ROUNDS)
         return BUSY_SECONDS
 
@@ -152,8 +155,18 @@ class Reconciler:
 
     # --- apply
 
-    def _apply(self, view: RingView, action: Action, ledger: Ledger) -> None:
+    def _apply_all(self, view: RingView, actions: tuple[Action, ...], ledger: Ledger) -> bool:
+        """Apply in order, up to a change of the traffic: the proxy comes first. False when nothing worked."""
+        worked = False
+        for action in actions:
+            worked = self._apply(view, action, ledger) or worked
+            if isinstance(action, Activate | Retreat | EnterStep):
+                break
+        return worked
+
+    def _apply(self, view: RingView, action: Action, ledger: Ledger) -> bool:
         name = type(action).__name__
+        worked = True
         self._parts.on_effect(f"before {name}")
         match action:
             case Prepare():
@@ -161,7 +174,7 @@ class Reconciler:
             case RunSmoke():
                 self._start_smoke(view, action)
             case StartReplica():
-                self._start_replica(view, action)
+                worked = self._start_replica(view, action)
             case BeginDrain():
                 self._draining[action.replica] = self._parts.clock.now()
             case StopReplica():
@@ -170,6 +183,7 @@ class Reconciler:
             case _:
                 ledger.write(view.pointer.agent, view.pointer.ring, action)
         self._parts.on_effect(f"after {name}")
+        return worked
 
     def _start_preparing(self, view: RingView, action: Prepare) -> None:
         release = view.releases[action.digest]
@@ -188,18 +202,21 @@ class Reconciler:
 
         self._jobs.start("smoke", action.deployment, smoke, self._waker(view))
 
-    def _start_replica(self, view: RingView, action: StartReplica) -> None:
+    def _start_replica(self, view: RingView, action: StartReplica) -> bool:
+        """False when it could not be started; it is planned again."""
         release = view.releases[action.digest]
         settings = release.spec.ring(view.pointer.ring) or RingSettings(view.pointer.ring)
         try:
             self._parts.runtime.start(build_replica_spec(release, settings, action.index, action.attempt))
-        except RuntimeUnavailable as error:
+        except TurnoutError as error:
             log.warning("replica %d of %s could not be started: %s", action.index, release.version, error.message)
             # What was unpacked may be gone, with a wiped folder or a new machine; it is tried again after each attempt.
             self._jobs.forget("restore", release.digest)
             self._jobs.start(
                 "restore", release.digest, partial(self._parts.runtime.prepare, release), self._waker(view)
             )
+            return False
+        return True
 
     def _waker(self, view: RingView) -> Callable[[], None]:
         return partial(self._wake, view.pointer.agent, view.pointer.ring)

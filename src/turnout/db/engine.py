@@ -20,7 +20,8 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 def open_engine(url: str) -> Engine:
     """An engine for a database URL. Nothing is read or written yet."""
-    engine = create_engine(url)
+    # More connections than the API has threads: nobody who asks for a status keeps a rollback waiting for one.
+    engine = create_engine(url, pool_size=64, max_overflow=0)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from turnout.db import rows
 from turnout.db.tables import (
@@ -19,6 +19,7 @@ from turnout.db.tables import (
     replicas,
     responses,
     tags,
+    task_counts,
     tasks,
     tokens,
 )
@@ -170,15 +171,10 @@ class SqlSnapshot:
         )
         return int(self._connection.scalar(query) or 0)
 
-    def task_counts(self, agent: str) -> dict[tuple[str, Digest], tuple[int, int]]:
-        """(ring, digest) → requests served, and how many of them failed (status 5xx)."""
-        failed = func.sum(case((tasks.c.status >= 500, 1), else_=0))
-        query = (
-            select(tasks.c.ring, tasks.c.release, func.count(), failed)
-            .where(tasks.c.agent == agent, tasks.c.release.is_not(None))
-            .group_by(tasks.c.ring, tasks.c.release)
-        )
-        return {(ring, digest): (total, bad) for ring, digest, total, bad in self._connection.execute(query)}
+    def task_counts(self, agent: str) -> dict[tuple[str, str], tuple[int, int]]:
+        """(ring, digest) → requests, and how many of them failed (status 5xx); digest "" where no replica was reached."""
+        found = self._all(select(task_counts).where(task_counts.c.agent == agent))
+        return {(row["ring"], row["release"]): (row["total"], row["failed"]) for row in found}
 
     def access_cursor(self) -> str | None:
         """How far the access log has been read."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, TimeoutError
 
 from turnout.db.snapshot import SqlSnapshot
 from turnout.db.transaction import SqlTransaction
@@ -44,8 +44,8 @@ class SqlStore:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        reason = str(error.orig)
+    except (OperationalError, TimeoutError) as error:
+        reason = str(getattr(error, "orig", error))
         if "full" in reason or f"[Errno {errno.ENOSPC}]" in reason:
             raise StorageFull(
                 f"the disk of the state folder is full: {reason}",

@@ -213,6 +213,16 @@ tasks = Table(
     Index(None, "task"),
 )
 
+task_counts = Table(
+    "task_counts",
+    metadata,
+    Column("agent", _NAME, primary_key=True),
+    Column("ring", _NAME, primary_key=True),
+    Column("release", _DIGEST, primary_key=True),
+    Column("total", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+)
+
 cursors = Table("cursors", metadata, Column("name", _NAME, primary_key=True), Column("value", Text, nullable=False))
 
 leases = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from turnout.db.tables import (
     replicas,
     responses,
     tags,
+    task_counts,
     tasks,
     tokens,
 )
@@ -48,6 +50,10 @@ class SqlTransaction(SqlSnapshot):
         """Record a release with its config component; its version becomes a tag."""
         self._insert_new(releases, [rows.release_to_row(release, config)])
         self.add_tag(release.agent, release.version, release.digest)
+
+    def add_rings(self, agent: str, rings: Iterable[str]) -> None:
+        """Give each ring a pointer that names nothing yet, so that the proxy knows it; changes nothing if it has one."""
+        self._insert_new(pointers, [rows.pointer_to_row(Pointer(agent, ring)) for ring in rings])
 
     def add_tag(self, agent: str, tag: str, digest: Digest) -> None:
         """Let a tag point at a release. Raises `Conflict` when it points at another."""
@@ -178,12 +184,30 @@ class SqlTransaction(SqlSnapshot):
         return int(seq or 0)
 
     def add_tasks(self, new_tasks: Iterable[Task], cursor: str) -> int:
-        """Record tasks and the cursor after them together; returns how many were new."""
-        added = self._insert_new(tasks, [rows.task_to_row(task) for task in new_tasks])
+        """Record tasks, count them, and the cursor after them together; returns how many were new."""
+        given = {task.request: task for task in new_tasks}
+        added: list[Task] = []
+        if given:
+            statement = self._insert_ignoring(tasks).returning(tasks.c.request)
+            values = [rows.task_to_row(task) for task in given.values()]
+            added = [given[request] for request in self._connection.scalars(statement, values)]
+        self._count(added)
         changed = self._connection.execute(update(cursors).where(cursors.c.name == ACCESS_LOG).values(value=cursor))
         if changed.rowcount == 0:
             self._connection.execute(insert(cursors).values(name=ACCESS_LOG, value=cursor))
-        return added
+        return len(added)
+
+    def _count(self, added: list[Task]) -> None:
+        """Counters beside the tasks, so that a status costs the same however many there are."""
+        totals = Counter((task.agent, task.ring, task.release or "") for task in added)
+        failures = Counter((task.agent, task.ring, task.release or "") for task in added if task.status >= 500)
+        for key, total in totals.items():
+            agent, ring, release = key
+            where = (task_counts.c.agent == agent, task_counts.c.ring == ring, task_counts.c.release == release)
+            more = {"total": task_counts.c.total + total, "failed": task_counts.c.failed + failures[key]}
+            if self._connection.execute(update(task_counts).where(*where).values(more)).rowcount == 0:
+                values = {"agent": agent, "ring": ring, "release": release, "total": total, "failed": failures[key]}
+                self._connection.execute(insert(task_counts).values(values))
 
     def acquire_lease(self, name: str, holder: str, now: float, ttl: float) -> Lease | None:
         """The lease if it is free, expired or already the holder's; None if another holds it."""
@@ -235,11 +259,11 @@ class SqlTransaction(SqlSnapshot):
         """Insert what is not there yet; returns how many rows were new."""
         if not values:
             return 0
+        return self._connection.execute(self._insert_ignoring(table), values if len(values) > 1 else values[0]).rowcount
+
+    def _insert_ignoring(self, table: Table) -> Any:
         dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(table).on_conflict_do_nothing()
-        if len(values) == 1:
-            return self._connection.execute(statement, values[0]).rowcount
-        return self._connection.execute(statement, values).rowcount
+        return dialect.insert(table).on_conflict_do_nothing()
 
 
 def _event(type_: EventType, deployment: Deployment, at: float, actor: str, **data: object) -> Event:

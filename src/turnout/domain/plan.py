@@ -343,7 +343,9 @@ def _plan_smoke(view: RingView, deployment: Deployment, replicas: list[ReplicaSt
 
 
 def _plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
-    steps = canary_steps(deployment, view.pointer, _settings(view, deployment.digest))
+    stable = view.releases.get(view.pointer.stable) if view.pointer.stable else None
+    stable_settings = stable.spec.ring(deployment.ring) if stable is not None else None
+    steps = canary_steps(deployment, view.pointer, _settings(view, deployment.digest), stable_settings)
     at = deployment.rollout.step
     if at >= 0 and at < len(steps) and not step_is_over(deployment.rollout, steps[at], view.tasks, now):
         yield from _wait(deployment, "canary", describe_step(at, steps), now)

@@ -51,9 +51,9 @@ _ALLOWED: dict[Role, frozenset[Verb]] = {
 }
 
 
-def check_allowed(actor: str, role: Role, verb: Verb, ring: str | None = None) -> None:
-    """Raise `Forbidden` unless the role holds the verb. Developers do not deploy to a ring named production."""
-    if verb not in _ALLOWED[role] or (role is Role.DEVELOPER and verb is Verb.DEPLOY and ring == "production"):
+def check_allowed(actor: str, role: Role, verb: Verb, ring: str | None = None, *, last_ring: bool = False) -> None:
+    """Raise `Forbidden` unless the role holds the verb. Developers do not deploy to the last ring."""
+    if verb not in _ALLOWED[role] or (role is Role.DEVELOPER and verb is Verb.DEPLOY and last_ring):
         where = f" in {ring}" if ring else ""
         raise Forbidden(
             f"{actor} has the role {role} and may not {verb}{where}",
@@ -94,9 +94,9 @@ def approvals_needed(candidate: Release, stable: Release | None, ring: str) -> i
 
 
 def assess_approvals(needed: int, author: str, approvals: Iterable[Approval], now: float) -> ApprovalStatus:
-    """Count the unexpired decisions; each approver's latest one holds. The author alone never suffices."""
+    """Count the unexpired decisions, given oldest first; each approver's latest holds. The author alone never suffices."""
     latest: dict[str, Approval] = {}
-    for approval in sorted(approvals, key=lambda a: a.at):
+    for approval in approvals:
         latest[approval.approver] = approval
     valid = [approval for approval in latest.values() if approval.expires_at > now]
     rejected = next((approval.approver for approval in valid if not approval.approved), None)
@@ -106,7 +106,11 @@ def assess_approvals(needed: int, author: str, approvals: Iterable[Approval], no
 
 @dataclass(frozen=True, slots=True)
 class RingFacts:
-    """What the policy gate looks at before a deployment is accepted."""
+    """What the policy gate looks at before a deployment is accepted.
+
+    `reference` is the release that serves now (in the ring, else in a later one, else in an earlier one): the order of
+    the rings must hold by it too, so that a release cannot open a shorter way for itself.
+    """
 
     release: Release
     ring: str
@@ -114,6 +118,7 @@ class RingFacts:
     in_progress: Deployment | None
     quarantine: Quarantine | None
     replicas: tuple[ReplicaStatus, ...]  # of the agent, in all rings
+    reference: Release | None = None
 
 
 def check_deploy(facts: RingFacts, override: str | None) -> tuple[str, ...]:
@@ -121,14 +126,14 @@ def check_deploy(facts: RingFacts, override: str | None) -> tuple[str, ...]:
 
     The first ring takes any release; a later ring takes only what is active in the ring before it, by promotion.
     """
-    rings = [ring.name for ring in facts.release.spec.rings]
     _check_ring(facts)
     _check_idle(facts)
     broken = list(_quarantine_problems(facts))
     mend = "deploy a mended release"
-    if rings.index(facts.ring) > 0:
-        broken.append(f"{facts.ring} is not the first ring; releases come to it by promotion from {_before(facts)}")
-        mend = f"deploy to {rings[0]} and promote"
+    before = [order[order.index(facts.ring) - 1] for order in _orders(facts) if order.index(facts.ring) > 0]
+    if before:
+        broken.append(f"{facts.ring} is not the first ring; releases come to it by promotion from {before[0]}")
+        mend = "deploy to the first ring and promote"
     return _overridden(broken, override, hint=f"{mend}; or give --override REASON as an admin")
 
 
@@ -136,11 +141,12 @@ def check_promotion(facts: RingFacts, source_ring: str, override: str | None) ->
     """Whether a promotion from `source_ring` may start: sequential, and the source is active and healthy."""
     _check_ring(facts)
     _check_idle(facts)
-    rings = [ring.name for ring in facts.release.spec.rings]
     broken = list(_quarantine_problems(facts))
     source = next((pointer for pointer in facts.pointers if pointer.ring == source_ring), None)
-    if source_ring not in rings or rings.index(source_ring) != rings.index(facts.ring) - 1:
-        broken.append(f"rings are passed in order ({' → '.join(rings)}); {facts.ring} comes after {_before(facts)}")
+    for order in _orders(facts):
+        if source_ring not in order or order.index(source_ring) != order.index(facts.ring) - 1:
+            broken.append(f"rings are passed in order ({' → '.join(order)}), not from {source_ring} to {facts.ring}")
+            break
     if source is None or source.stable != facts.release.digest:
         broken.append(f"{facts.release.version} is not the active release of {source_ring}")
     elif not _healthy(facts, source_ring):
@@ -148,6 +154,26 @@ def check_promotion(facts: RingFacts, source_ring: str, override: str | None) ->
     only_quarantine = facts.quarantine is not None and len(broken) == 1
     mend = "deploy a mended release" if only_quarantine else "promote it ring by ring, once it is healthy"
     return _overridden(broken, override, hint=f"{mend}; or give --override REASON as an admin")
+
+
+def is_last_ring(facts: RingFacts) -> bool:
+    """Whether the ring ends the way, by the release or by the one that serves: that is production, whatever its name."""
+    return facts.ring == "production" or any(len(order) > 1 and order[-1] == facts.ring for order in _orders(facts))
+
+
+def choose_reference(rings: tuple[str, ...], ring: str, pointers: Iterable[Pointer]) -> Digest | None:
+    """The stable release by which the order of rings is also checked: of the ring itself, a later, or an earlier one."""
+    stable = {pointer.ring: pointer.stable for pointer in pointers if pointer.stable is not None}
+    at = rings.index(ring) if ring in rings else 0
+    ordered = [ring, *reversed(rings[at:]), *reversed(rings[:at]), *sorted(stable)]
+    return next((stable[name] for name in ordered if name in stable), None)
+
+
+def _orders(facts: RingFacts) -> list[list[str]]:
+    """The orders of rings that count: of the release, and of the reference where it knows the ring."""
+    releases = [facts.release] if facts.reference is None else [facts.release, facts.reference]
+    orders = [[ring.name for ring in release.spec.rings] for release in releases]
+    return [order for order in orders if facts.ring in order]
 
 
 def _check_ring(facts: RingFacts) -> None:
@@ -179,11 +205,6 @@ def _healthy(facts: RingFacts, ring: str) -> bool:
         replica.ring == ring and replica.digest == facts.release.digest and replica.state is ReplicaState.READY
         for replica in facts.replicas
     )
-
-
-def _before(facts: RingFacts) -> str:
-    rings = [ring.name for ring in facts.release.spec.rings]
-    return rings[max(0, rings.index(facts.ring) - 1)]
 
 
 def _overridden(broken: list[str], override: str | None, *, hint: str) -> tuple[str, ...]:

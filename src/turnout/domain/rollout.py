@@ -5,11 +5,18 @@ from __future__ import annotations
 from turnout.domain.models import FULL_WEIGHT, CanaryStep, Deployment, Kind, Pointer, RingSettings, Rollout
 
 
-def canary_steps(deployment: Deployment, pointer: Pointer, settings: RingSettings) -> tuple[CanaryStep, ...]:
+def canary_steps(
+    deployment: Deployment, pointer: Pointer, settings: RingSettings, stable: RingSettings | None = None
+) -> tuple[CanaryStep, ...]:
     """The steps of a deployment. None where there is no stable release to compare with, and none for a rollback."""
     if deployment.kind is Kind.ROLLBACK or pointer.stable is None or pointer.stable == deployment.digest:
         return ()
-    return settings.canary
+    return choose_canary(settings, stable)
+
+
+def choose_canary(settings: RingSettings, stable: RingSettings | None) -> tuple[CanaryStep, ...]:
+    """A release that declares no canary goes through the one of the stable release: it cannot leave it out for itself."""
+    return settings.canary or (stable.canary if stable is not None else ())
 
 
 def step_is_over(rollout: Rollout, step: CanaryStep, tasks: int, now: float) -> bool:

@@ -89,7 +89,7 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
 def _error(problems: list[str]) -> ManifestError:
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return ManifestError(
-        f"{MANIFEST_NAME} has {count}: {'; '.join(problems)}",
+        f"{MANIFEST_NAME} has {count}",
         problems=tuple(problems),
         hint="correct these places; the file that `turnout init` writes explains every field",
     )

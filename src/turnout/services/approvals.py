@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from turnout.domain.errors import Conflict
 from turnout.domain.models import Approval, Release, RingSettings
-from turnout.domain.phases import IN_PROGRESS
+from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import Verb, approvals_needed, assess_approvals
 from turnout.ports import Snapshot
 from turnout.schemas import ApprovalView
@@ -23,6 +23,8 @@ def decide(
     with office.store.transaction() as transaction:
         check_ring(transaction, agent, ring)
         found = find_release(transaction, agent, release) if release else _waiting(transaction, agent, ring)
+        if not approved:
+            _check_can_reject(transaction, found, ring)
         settings = found.spec.ring(ring) or RingSettings(ring)
         expires_at = now + settings.approval_expiry
         approval = Approval(agent, ring, found.digest, actor.name, approved, now, expires_at, comment)
@@ -39,6 +41,16 @@ def show_approvals(office: Office, actor: Actor, agent: str, ring: str, release:
         check_ring(snapshot, agent, ring)
         found = find_release(snapshot, agent, release) if release else _waiting(snapshot, agent, ring)
         return _view(snapshot, found, ring, office.clock.now())
+
+
+def _check_can_reject(snapshot: Snapshot, release: Release, ring: str) -> None:
+    """A rejection that comes too late would change nothing, and its author must know."""
+    past = {Phase.DEPLOYING, Phase.VALIDATING}
+    if any(item.digest == release.digest and item.phase in past for item in snapshot.unfinished(release.agent, ring)):
+        raise Conflict(
+            f"{release.version} has passed its approvals in {ring}",
+            hint=f"to take it back: `turnout rollback {release.agent} --ring {ring}`",
+        )
 
 
 def _waiting(snapshot: Snapshot, agent: str, ring: str) -> Release:

@@ -9,9 +9,17 @@ from turnout.domain.errors import NotFound, PolicyRefused
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import ComponentRef, Deployment, Digest, Kind, Release, ReleaseSpec
 from turnout.domain.phases import IN_PROGRESS, Phase
-from turnout.domain.policy import RingFacts, Verb, approvals_needed, check_deploy, check_promotion
-from turnout.domain.rollout import describe_target
-from turnout.ports import Snapshot, Transaction
+from turnout.domain.policy import (
+    RingFacts,
+    Verb,
+    approvals_needed,
+    check_deploy,
+    check_promotion,
+    choose_reference,
+    is_last_ring,
+)
+from turnout.domain.rollout import choose_canary, describe_target
+from turnout.ports import Snapshot
 from turnout.schemas import DeploymentList, DeploymentView, PreviewView
 from turnout.services.office import Actor, Office, check_agent, check_ring, find_release
 from turnout.services.views import view_deployment
@@ -44,7 +52,7 @@ def deploy(office: Office, actor: Actor, wish: Wish) -> DeploymentView:
         active = _already_active(transaction, wish, release)
         if active is not None:
             return view_deployment(transaction, active)
-        overridden = _check(transaction, wish, release)
+        overridden = _check(transaction, actor, wish, release)
         deployment = Deployment(
             id=office.new_id("dep"),
             agent=wish.agent,
@@ -80,7 +88,7 @@ def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None =
         known = snapshot.release(unpushed.digest) if unpushed else None
         release = known or unpushed or _find_wished(snapshot, wish)
         active = _already_active(snapshot, wish, release)
-        overridden = () if active else _check(snapshot, wish, release)
+        overridden = () if active else _check(snapshot, actor, wish, release)
         pointer = snapshot.pointer(wish.agent, wish.ring)
         stable = snapshot.release(pointer.stable) if pointer.stable else None
     return {
@@ -102,6 +110,7 @@ def describe_steps(release: Release, stable: Release | None, ring: str) -> list[
     settings = spec.ring(ring)
     if settings is None:
         return []
+    canary = choose_canary(settings, stable.spec.ring(ring) if stable else None)
     needed = approvals_needed(release, stable, ring)
     steps = [
         f"build: unpack the release, build its environment from {spec.lock}"
@@ -114,7 +123,7 @@ def describe_steps(release: Release, stable: Release | None, ring: str) -> list[
     if spec.smoke:
         steps.append(f"smoke: {', '.join(task.name for task in spec.smoke)}")
     if stable is not None and stable.digest != release.digest:
-        steps.extend(f"canary: {describe_target(step)}" for step in settings.canary)
+        steps.extend(f"canary: {describe_target(step)}" for step in canary)
         steps.append(f"active: {stable.version} becomes last-good and stays warm")
     else:
         steps.append("active")
@@ -180,15 +189,20 @@ def _find_wished(snapshot: Snapshot, wish: Wish) -> Release:
     return release
 
 
-def _check(snapshot: Snapshot | Transaction, wish: Wish, release: Release) -> tuple[str, ...]:
+def _check(snapshot: Snapshot, actor: Actor, wish: Wish, release: Release) -> tuple[str, ...]:
+    pointers = snapshot.pointers(wish.agent)
+    rings = tuple(ring.name for ring in release.spec.rings)
+    reference = choose_reference(rings, wish.ring, pointers)
     facts = RingFacts(
         release=release,
         ring=wish.ring,
-        pointers=snapshot.pointers(wish.agent),
+        pointers=pointers,
         in_progress=_in_progress(snapshot, wish),
         quarantine=snapshot.quarantine(wish.agent, release.digest),
         replicas=snapshot.replicas(wish.agent),
+        reference=snapshot.release(reference) if reference else None,
     )
+    actor.check(Verb.DEPLOY, wish.ring, last_ring=is_last_ring(facts))
     if wish.source is None:
         return check_deploy(facts, wish.override)
     return check_promotion(facts, wish.source, wish.override)

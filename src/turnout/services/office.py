@@ -19,9 +19,9 @@ class Actor:
     name: str
     role: Role
 
-    def check(self, verb: Verb, ring: str | None = None) -> None:
+    def check(self, verb: Verb, ring: str | None = None, *, last_ring: bool = False) -> None:
         """Raise `Forbidden` unless the actor may."""
-        check_allowed(self.name, self.role, verb, ring)
+        check_allowed(self.name, self.role, verb, ring, last_ring=last_ring)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ def add_release(
             known = Release(digest, agent, version, read.components, read.spec, actor.name, now, git_sha)
             transaction.add_agent(agent, now)
             transaction.add_release(known, read.config)
+            transaction.add_rings(agent, [ring.name for ring in read.spec.rings])
             data = {"digest": digest, "version": version, "git_sha": git_sha}
             transaction.emit(Event(EventType.RELEASE_PUSHED, now, actor.name, agent, data=data))
         elif tag is not None:

@@ -199,7 +199,10 @@ def _find_target(snapshot: Snapshot, pointer: Pointer, wish: RollbackWish) -> Re
                 hint="name another version, or give --override REASON as an admin",
             )
         return named
-    digest = pointer.last_good or _former(snapshot, pointer, stable)
+    good = pointer.last_good
+    if good is None or snapshot.quarantine(pointer.agent, good) is not None:  # a fault of it was seen elsewhere since
+        good = _former(snapshot, pointer, stable)
+    digest = good
     release = snapshot.release(digest) if digest else None
     if release is None:
         raise Conflict(

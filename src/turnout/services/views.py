@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from turnout.domain.events import EventType
 from turnout.domain.models import FULL_WEIGHT, Deployment, Digest, Pointer, Release, ReplicaStatus
-from turnout.domain.phases import IN_PROGRESS
+from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.rollout import canary_steps
 from turnout.ports import Snapshot, StoredEvent
 from turnout.schemas import (
@@ -35,7 +35,9 @@ def view_deployment(snapshot: Snapshot, deployment: Deployment, *, transitions: 
     running = deployment.phase in IN_PROGRESS
     at = deployment.rollout.step
     in_canary = running and at >= 0 and pointer.candidate == deployment.digest
-    steps = canary_steps(deployment, pointer, settings) if settings and running else ()
+    stable = snapshot.release(pointer.stable) if pointer.stable else None
+    stable_settings = stable.spec.ring(deployment.ring) if stable else None
+    steps = canary_steps(deployment, pointer, settings, stable_settings) if settings and running else ()
     condition = deployment.condition
     view: DeploymentView = {
         "id": deployment.id,
@@ -128,16 +130,25 @@ def view_agent(snapshot: Snapshot, agent: str, traffic_url: str) -> AgentView:
                 "candidate_version": _version(snapshot, pointer.candidate),
                 "last_good_version": _version(snapshot, pointer.last_good),
                 "in_progress": view_deployment(snapshot, running[0]) if running else None,
+                "failed": _view_failed(snapshot, agent, ring),
                 "retired": [_view_retired(snapshot, agent, item.digest) for item in pointer.retired],
                 "replicas": [view_replica(item) for item in replicas if item.ring == ring],
                 "requests": {
-                    digest: {"total": total, "failed": failed}
+                    digest or "none": {"total": total, "failed": failed}
                     for (counted_ring, digest), (total, failed) in counts.items()
                     if counted_ring == ring
                 },
             }
         )
     return {"agent": agent, "rings": rings}
+
+
+def _view_failed(snapshot: Snapshot, agent: str, ring: str) -> DeploymentView | None:
+    """The newest deployment of a ring, if it was the last that was tried there and did not become active."""
+    newest = snapshot.deployments(agent, ring, limit=1)
+    if not newest or newest[0].active_at is not None or newest[0].phase not in (Phase.FAILED, Phase.ROLLED_BACK):
+        return None
+    return view_deployment(snapshot, newest[0], transitions=True)
 
 
 def _view_retired(snapshot: Snapshot, agent: str, digest: Digest) -> RetiredView:

@@ -103,7 +103,8 @@ class EnvoyRouter:
             self._taken = False
             try:
                 self._converge(before, wanted)
-            except RouterUnavailable:
+            except _Refused:
+                # Only then: an Envoy that is slow to confirm follows the files all the same, and must not be sent back.
                 with suppress(RouterUnavailable):
                     self._files.write(before)
                 raise

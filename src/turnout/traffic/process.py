@@ -225,7 +225,8 @@ def _port_trouble(host: str, port: int, error: OSError, holder: psutil.Process |
         with suppress(psutil.Error):
             by = f" by {holder.name()} (pid {holder.pid})" if holder is not None else ""
         return SetupFailed(
-            f"port {port} on {host} is taken{by}", hint="stop what listens there or choose another traffic port"
+            f"port {port} on {host} is taken{by}",
+            hint="stop what listens there, or choose another port with --traffic-port",
         )
     if error.errno == errno.EACCES:
         return SetupFailed(f"this user may not listen on port {port}", hint="choose a traffic port from 1024 up")

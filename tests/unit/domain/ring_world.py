@@ -7,6 +7,7 @@ the invariants of a ring after every single action: a crash may come after any o
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tests.unit.domain.values import AGENT, RING, make_approval, make_replica
 from turnout.domain.models import (
@@ -56,6 +57,12 @@ from turnout.domain.routes import ring_weights, warm_digests
 
 MOST_ROUNDS = 50
 _WAY_TO_ACTIVE = (Phase.QUEUED, Phase.BUILDING, Phase.DEPLOYING, Phase.VALIDATING, Phase.ACTIVE)
+_WAY_OUT = {
+    Phase.QUEUED: (Phase.BUILDING, Phase.FAILED),
+    Phase.BUILDING: (Phase.FAILED,),
+    Phase.DEPLOYING: (Phase.FAILED,),
+    Phase.VALIDATING: (Phase.ROLLING_BACK,),
+}
 
 
 @dataclass
@@ -86,10 +93,11 @@ class RingWorld:
         """What the controller would load."""
         running = self.in_progress()
         rollback = next((item for item in running if item.kind is Kind.ROLLBACK), None)
+        deployment = next((item for item in running if item.kind is not Kind.ROLLBACK), None)
         return RingView(
             pointer=self.pointer,
             releases=self.releases,
-            deployment=next((item for item in running if item.kind is not Kind.ROLLBACK), None),
+            deployment=deployment,
             rollback=rollback,
             rolling_back=tuple(item for item in self.deployments.values() if item.phase is Phase.ROLLING_BACK),
             approvals=tuple(self.approvals),
@@ -97,6 +105,7 @@ class RingWorld:
             preparations=dict(self.preparations),
             smoke=dict(self.smoke),
             slot_free=self.slot_free,
+            quarantine="it lied" if deployment and deployment.digest in self.quarantined else None,
             tasks=self.tasks,
             routed=self.routed,
             active_requests=dict(self.active_requests),
@@ -246,14 +255,18 @@ class RingWorld:
 
     # --- what people ask for
 
-    def ask_deploy(self, release: Release) -> Deployment:
-        """A deployment is accepted. Allowed when nothing is in progress."""
+    def ask_deploy(self, release: Release, override: str | None = None) -> Deployment:
+        """A deployment is accepted. Allowed when nothing is in progress; a release in quarantine needs an override."""
         assert not self.in_progress()
-        return self._add(release.digest, Kind.DEPLOY)
+        return self._add(release.digest, Kind.DEPLOY, override=override)
 
     def ask_rollback(self, target: Digest | None, *, quarantine: bool = True) -> Deployment | None:
         """Undo the last change: abort what runs; without a target a canary is all that is undone."""
         canary = self.pointer.candidate
+        for item in self.in_progress():
+            if item.kind is Kind.ROLLBACK:  # there is one in progress at a time: the new one takes its place
+                for phase in _WAY_OUT[item.phase]:
+                    self._move(item.id, phase)
         self.ask_abort(quarantine=quarantine)
         digest = target or self.pointer.last_good
         if (canary is not None and target is None) or digest is None or digest == self.pointer.stable:
@@ -277,11 +290,9 @@ class RingWorld:
             release = self.releases[item.digest]
             self.approvals.append(make_approval(release, approver, approved=approved, at=self.now))
 
-    def _add(self, digest: Digest, kind: Kind, *, quarantine: bool = False) -> Deployment:
+    def _add(self, digest: Digest, kind: Kind, **fields: Any) -> Deployment:
         name = f"dep_{len(self.deployments) + 1}"
-        deployment = Deployment(
-            name, AGENT, RING, digest, kind, Phase.QUEUED, "ann", self.now, self.now, quarantine=quarantine
-        )
+        deployment = Deployment(name, AGENT, RING, digest, kind, Phase.QUEUED, "ann", self.now, self.now, **fields)
         self.approvals = []
         self._save(deployment)
         return deployment

@@ -295,6 +295,21 @@ def test_an_abort_quarantines_only_what_callers_had_reached() -> None:
     assert plan(aborted, NOW)[0] == Retreat("dep_1", "aborted by bob: it is wrong", quarantine=True)
 
 
+@pytest.mark.parametrize(
+    ("phase", "action"),
+    [
+        (Phase.BUILDING, Move("dep_1", Phase.FAILED, "in quarantine: it lied")),
+        (Phase.DEPLOYING, Move("dep_1", Phase.FAILED, "in quarantine: it lied")),
+        (Phase.VALIDATING, Retreat("dep_1", "in quarantine: it lied", quarantine=False)),
+    ],
+)
+def test_a_release_that_another_ring_took_back_for_a_fault_goes_no_further(phase: Phase, action: object) -> None:
+    running = make_deployment(NEW, phase=phase, phase_at=NOW)
+    view = look(running, others=(make_replica(NEW),), quarantine="it lied")
+    assert plan(view, NOW)[0] == action
+    assert plan(replace(view, deployment=replace(running, override="it did not")), NOW)[0] != action
+
+
 def back_to(release: Release, **fields: Any) -> Deployment:
     return make_deployment(release, "dep_r", kind=Kind.ROLLBACK, reason="it lies", **fields)
 

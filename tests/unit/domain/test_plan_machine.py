@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.unit.domain.ring_world import RingWorld
 from tests.unit.domain.values import CANARY, RING, make_release
-from turnout.domain.models import Digest, Kind, ReplicaState, RingSettings, SmokeTask
+from turnout.domain.models import Digest, ReplicaState, RingSettings, SmokeTask
 from turnout.domain.phases import Phase
 from turnout.domain.plan import Activate, plan
 from turnout.domain.routes import warm_digests
@@ -47,10 +47,11 @@ class RingMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.world.in_progress())
     @rule(version=st.sampled_from(sorted(RELEASES)), rounds=st.integers(0, 4))
     def deploy(self, version: str, rounds: int) -> None:
-        self.world.ask_deploy(RELEASES[version])
+        in_doubt = RELEASES[version].digest in self.world.quarantined
+        self.world.ask_deploy(RELEASES[version], "it did not lie" if in_doubt else None)
         self._go_on(rounds)
 
-    @precondition(lambda self: self.world.pointer.stable and not self._rolls_back())
+    @precondition(lambda self: self.world.pointer.stable)
     @rule(data=st.data(), named=st.booleans(), quarantine=st.booleans())
     def roll_back(self, data: Any, named: bool, quarantine: bool) -> None:
         targets = sorted(self.world.once_active - {self.world.pointer.stable})
@@ -82,6 +83,11 @@ class RingMachine(RuleBasedStateMachine):
     def decide(self, approver: str, approved: bool, look: bool) -> None:
         self.world.ask_approval(approver, approved=approved)
         self._look(look)
+
+    @rule(version=st.sampled_from(sorted(RELEASES)))
+    def quarantine_elsewhere(self, version: str) -> None:
+        """Another ring takes the release back for a fault."""
+        self.world.quarantined.add(RELEASES[version].digest)
 
     # --- the world
 
@@ -144,9 +150,6 @@ class RingMachine(RuleBasedStateMachine):
             self.world.finish_jobs(None)
             for name in list(self.world.replicas):
                 self.world.set_state(name, ReplicaState.READY)
-
-    def _rolls_back(self) -> bool:
-        return any(item.kind is Kind.ROLLBACK for item in self.world.in_progress())
 
     def teardown(self) -> None:
         self.world.settle()

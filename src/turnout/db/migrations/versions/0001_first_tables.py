@@ -73,6 +73,15 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_responses_at"), "responses", ["at"], unique=False)
     op.create_table(
+        "task_counts",
+        sa.Column("agent", sa.String(length=64), nullable=False),
+        sa.Column("ring", sa.String(length=64), nullable=False),
+        sa.Column("release", sa.String(length=71), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("agent", "ring", "release", name=op.f("pk_task_counts")),
+    )
+    op.create_table(
         "tasks",
         sa.Column("request", sa.String(length=64), nullable=False),
         sa.Column("task", sa.String(length=256), nullable=False),
