@@ -309,7 +309,7 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One request that was served, as the proxy logged it. `release` is None when no replica was reached."""
+    """One request that was served, as the proxy logged it. `release` is None when none was chosen."""
 
     request: str  # unique id of the request
     task: str

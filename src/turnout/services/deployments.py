@@ -189,19 +189,23 @@ def _find_wished(snapshot: Snapshot, wish: Wish) -> Release:
     return release
 
 
-def _check(snapshot: Snapshot, actor: Actor, wish: Wish, release: Release) -> tuple[str, ...]:
-    pointers = snapshot.pointers(wish.agent)
-    rings = tuple(ring.name for ring in release.spec.rings)
-    reference = choose_reference(rings, wish.ring, pointers)
-    facts = RingFacts(
+def gather_facts(snapshot: Snapshot, agent: str, ring: str, release: Release) -> RingFacts:
+    """What the policy gate looks at for a release in a ring."""
+    pointers = snapshot.pointers(agent)
+    reference = choose_reference(tuple(item.name for item in release.spec.rings), ring, pointers)
+    return RingFacts(
         release=release,
-        ring=wish.ring,
+        ring=ring,
         pointers=pointers,
-        in_progress=_in_progress(snapshot, wish),
-        quarantine=snapshot.quarantine(wish.agent, release.digest),
-        replicas=snapshot.replicas(wish.agent),
+        in_progress=_in_progress(snapshot, agent, ring),
+        quarantine=snapshot.quarantine(agent, release.digest),
+        replicas=snapshot.replicas(agent),
         reference=snapshot.release(reference) if reference else None,
     )
+
+
+def _check(snapshot: Snapshot, actor: Actor, wish: Wish, release: Release) -> tuple[str, ...]:
+    facts = gather_facts(snapshot, wish.agent, wish.ring, release)
     actor.check(Verb.DEPLOY, wish.ring, last_ring=is_last_ring(facts))
     if wish.source is None:
         return check_deploy(facts, wish.override)
@@ -213,11 +217,11 @@ def _already_active(snapshot: Snapshot, wish: Wish, release: Release) -> Deploym
     pointer = snapshot.pointer(wish.agent, wish.ring)
     if wish.force or pointer.stable != release.digest or pointer.active_deployment is None:
         return None
-    return None if _in_progress(snapshot, wish) else snapshot.deployment(pointer.active_deployment)
+    return None if _in_progress(snapshot, wish.agent, wish.ring) else snapshot.deployment(pointer.active_deployment)
 
 
-def _in_progress(snapshot: Snapshot, wish: Wish) -> Deployment | None:
-    unfinished = snapshot.unfinished(wish.agent, wish.ring)
+def _in_progress(snapshot: Snapshot, agent: str, ring: str) -> Deployment | None:
+    unfinished = snapshot.unfinished(agent, ring)
     return next((item for item in unfinished if item.phase in IN_PROGRESS), None)
 
 

@@ -97,7 +97,7 @@ class EnvoyAccessLog:
 def parse_access_line(line: bytes) -> Task | None:
     """The task that a line records; None for one that belongs to no ring, and for anything that is no such line.
 
-    `release` is the one that was chosen, None when no replica of it was asked.
+    `release` is the one that was chosen, also when no replica of it was live; None when none was chosen.
     """
     try:
         record = json.loads(line)
@@ -133,7 +133,7 @@ def _read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
 
 
 def _build_task(record: dict[str, Any]) -> Task:
-    release = record["release"] if record["upstream"] else None
+    release = record["release"]
     if release is not None and not _DIGEST.fullmatch(release):
         raise ValueError(f"{release!r} is not a digest")
     flags = _text(record["flags"])

@@ -184,9 +184,14 @@ def test_a_line_is_a_task() -> None:
     assert parse_access_line(json.dumps(RECORD).encode()) == TASK
 
 
-def test_a_release_that_no_replica_was_asked_of_is_none() -> None:
+def test_a_failure_for_want_of_a_live_replica_counts_for_the_release() -> None:
     line = json.dumps({**RECORD, "upstream": None, "status": 503, "flags": "UH"}).encode()
-    assert parse_access_line(line) == replace(TASK, release=None, status=503, flags="UH")
+    assert parse_access_line(line) == replace(TASK, status=503, flags="UH")
+
+
+def test_an_answer_of_the_proxy_itself_has_no_release() -> None:
+    line = json.dumps({**RECORD, "upstream": None, "release": None, "status": 409}).encode()
+    assert parse_access_line(line) == replace(TASK, release=None, status=409)
 
 
 @pytest.mark.parametrize(
