@@ -133,7 +133,7 @@ def check_deploy(facts: RingFacts, override: str | None) -> tuple[str, ...]:
     before = [order[order.index(facts.ring) - 1] for order in _orders(facts) if order.index(facts.ring) > 0]
     if before:
         broken.append(f"{facts.ring} is not the first ring; releases come to it by promotion from {before[0]}")
-        mend = "deploy to the first ring and promote"
+        mend = f"deploy to {_orders(facts)[0][0]} and promote"
     return _overridden(broken, override, hint=f"{mend}; or give --override REASON as an admin")
 
 

@@ -169,6 +169,7 @@ def build_launch(
     environment: Path,
     log_bytes: int,
     log_files: int,
+    confinement: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """How the shim is to start the agent. The agent's environment is what the release declares, and where it is."""
     env = {
@@ -190,6 +191,17 @@ def build_launch(
         "limits": asdict(replica.limits),
         "log_bytes": log_bytes,
         "log_files": log_files,
+        "confinement": confinement,
+    }
+
+
+def build_confinement(hidden: Path, folder: Path, release: Path, environment: Path, python: Path) -> dict[str, Any]:
+    """What of the hidden folder an agent may reach, as `landlock.confine` takes it. `python`: where its interpreter is."""
+    readable = [release, environment, *([python] if hidden in python.parents else [])]
+    return {
+        "hidden": str(hidden),
+        "readable": [str(path) for path in readable],
+        "writable": [str(folder / "home"), str(folder / "tmp")],
     }
 
 

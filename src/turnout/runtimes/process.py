@@ -26,8 +26,9 @@ from turnout.domain.models import Digest, Release, ReplicaSpec, ReplicaState, Re
 from turnout.ports import Prober
 from turnout.runtimes.environment import Environments
 from turnout.runtimes.exits import ExitWatch
-from turnout.runtimes.folder import HOST, ReplicaFolder, build_launch
+from turnout.runtimes.folder import HOST, ReplicaFolder, build_confinement, build_launch
 from turnout.runtimes.health import HealthWatch, next_health
+from turnout.runtimes.landlock import find_version
 from turnout.runtimes.loopback import choose_port
 from turnout.runtimes.replica import BOOT_TIME, KnownReplica, adopt, status_of, take_exit, terminate
 from turnout.runtimes.shim import process_identity
@@ -43,6 +44,7 @@ class ProcessRuntime:
 
     `unpack` writes a release into a folder: idempotent, and the folder appears at once and complete. Several threads may
     call; one server at a time may use a state folder. `close()` ends the threads and leaves the replicas running.
+    `hidden` is the folder that agents are kept out of, but for what is theirs (see `landlock.py`); None: no confinement.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ProcessRuntime:
         environments: Environments,
         on_change: Callable[[str, str], None] | None = None,
         *,
+        hidden: Path | None = None,
         log_bytes: int = 10 << 20,
         log_files: int = 3,
     ) -> None:
@@ -60,12 +63,15 @@ class ProcessRuntime:
         self._unpack = unpack
         self._environments = environments
         self._on_change = on_change
+        self._hidden = hidden.resolve() if hidden is not None else None
         self._log_bytes = log_bytes
         self._log_files = log_files
         self._replicas: dict[str, KnownReplica] = {}
         self._changed = threading.Condition(threading.RLock())
         for name in ("releases", "prepared", "replicas", "stopped"):
             (self._state / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if hidden is not None and find_version() == 0:
+            logger.warning("agents run unconfined: they can reach all of %s, as this kernel has no Landlock", hidden)
         self._exits = ExitWatch()
         self._health = HealthWatch(prober)
         self._adopt_all()
@@ -170,6 +176,10 @@ class ProcessRuntime:
         """Write down what is wanted, then launch the shim, which inherits the lock; it lives in its own session."""
         taken = {other.port for other in self._replicas.values() if other.exit is None}
         port = choose_port(f"{replica.id}.{replica.attempt}", taken)
+        confinement = None
+        if self._hidden is not None:
+            python = (environment / "bin" / "python").resolve().parent.parent
+            confinement = build_confinement(self._hidden, folder.path, release, environment, python)
         launch = build_launch(
             replica,
             port=port,
@@ -178,6 +188,7 @@ class ProcessRuntime:
             environment=environment,
             log_bytes=self._log_bytes,
             log_files=self._log_files,
+            confinement=confinement,
         )
         folder.write_spec(replica, port, launch)
         shim = subprocess.Popen(

@@ -4,7 +4,7 @@ Run as `python -I -S -E shim.py FOLDER LOCK`: the replica's folder, and an inher
 It outlives the server that launched it, an upgrade of turnout too, so it uses the standard library alone and speaks with
 the server only through files of the folder (and SIGTERM, which means: read `grace` and end the agent):
 
-    spec.json   read: {attempt, port, launch: {argv, env, cwd, limits, log_bytes, log_files}}
+    spec.json   read: {attempt, port, launch: {argv, env, cwd, limits, log_bytes, log_files, confinement}}
     grace       read: seconds between SIGTERM and SIGKILL; that it exists means that the replica is to stop
     shim.json   written: {attempt, pid, identity, agent_pid, port, started_at}
     exit.json   written: {attempt, code, exited_at, reason}
@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import resource
@@ -25,7 +26,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 PIPE_CHUNK = 1 << 16
@@ -288,12 +289,15 @@ def _start_agent(launch: dict[str, Any], folder: Path) -> subprocess.Popen[bytes
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
     shim, limits = os.getpid(), launch["limits"]
     cores = _cores(folder.name, limits["cpus"])
+    landlock = _load_landlock() if launch.get("confinement") else None
 
-    def confine() -> None:
+    def restrict() -> None:
         if prctl is not None:
             prctl(SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != shim:
                 os._exit(1)
+        if landlock is not None:
+            landlock.confine_or_say(launch["confinement"])
         if cores:
             os.sched_setaffinity(0, cores)
         _limit(resource.RLIMIT_NOFILE, limits["open_files"])
@@ -308,8 +312,18 @@ def _start_agent(launch: dict[str, Any], folder: Path) -> subprocess.Popen[bytes
         stderr=subprocess.STDOUT,
         bufsize=0,
         process_group=0,
-        preexec_fn=confine,  # noqa: PLW1509 - this process has one thread
+        preexec_fn=restrict,  # noqa: PLW1509 - this process has one thread
     )
+
+
+def _load_landlock() -> ModuleType:
+    """By its path: the shim runs without turnout on its module path, and without its own folder there."""
+    spec = importlib.util.spec_from_file_location("landlock", Path(__file__).with_name("landlock.py"))
+    if spec is None or spec.loader is None:
+        raise OSError("landlock.py cannot be loaded")
+    landlock = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(landlock)
+    return landlock
 
 
 def _cores(name: str, count: int | None) -> set[int]:
