@@ -76,6 +76,7 @@ def serve(
     `on_effect` is called around every side effect of the controller; tests of crashes use it.
     """
     _set_up_logging()
+    sys.setswitchinterval(0.0005)  # a flip must not wait 5 ms for a thread that answers a status
     os.umask(0o077)  # what an instance writes is for its user alone
     # uvicorn raises the signal that ended it once more: it must not cut short the clean end below.
     signal.signal(signal.SIGTERM, _end)

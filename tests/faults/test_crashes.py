@@ -1,10 +1,13 @@
-"""kill -9 of the server before every effect of a promotion and of a rollback: it goes on without help, and no caller notices."""
+"""kill -9 of the server before every effect of a promotion and of a rollback: it goes on by itself, no caller notices."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from tests.e2e.workshop import SETTLED, deploy, push_tiny
 from tests.faults.crashing_server import CRASH_AT, CRASHES
 from tests.faults.witness import Witness, find_faults, replay_moves
 from tests.live import LiveInstance, live_instance, wait_until
+from turnout.client import Client
 from turnout.domain.errors import ServerUnreachable
 
 AGENT = "tiny"
@@ -54,20 +58,38 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveInstance]
         yield started
 
 
+@dataclass
+class Author:
+    """Makes releases of the agent, and deploys what must be there before something crashes."""
+
+    instance: LiveInstance
+    folder: Path
+    releases: list[str] = field(default_factory=list)
+
+    def push(self) -> str:
+        """A new release, approved for the ring."""
+        digest = push_tiny(self.instance, self.folder, f"number {len(self.releases)}", rings=RINGS, smoke=True)
+        self.releases.append(digest)
+        wish = {"approved": True, "release": digest}
+        Client(self.instance.api, self._approver).decide(AGENT, RING, wish)
+        return digest
+
+    @cached_property
+    def _approver(self) -> str:
+        return self.instance.client().create_token("bob", "approver")["token"]
+
+
 @pytest.fixture(scope="module")
-def digests(crashing: LiveInstance, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three releases that were active in the ring one after the other, approved for all that is to come."""
-    client, folder = crashing.client(), tmp_path_factory.mktemp("agent")
-    pushed = [push_tiny(crashing, folder, note, rings=RINGS, smoke=True) for note in ("one", "two", "three")]
-    approver = client.create_token("bob", "approver")["token"]
-    for digest in pushed:
-        crashing.run("approve", AGENT, "--ring", RING, "--release", digest, token=approver)
-        deploy(crashing, AGENT, digest, RING, override="the first ones")
-    return pushed
+def author(crashing: LiveInstance, tmp_path_factory: pytest.TempPathFactory) -> Author:
+    """The author of three releases that were active in the ring one after the other."""
+    author = Author(crashing, tmp_path_factory.mktemp("agent"))
+    for _ in range(3):
+        deploy(crashing, AGENT, author.push(), RING, override="the first ones")
+    return author
 
 
 @pytest.fixture
-def watched(crashing: LiveInstance, digests: list[str]) -> Iterator[SteadyCaller]:
+def watched(crashing: LiveInstance, author: Author) -> Iterator[SteadyCaller]:
     """Callers and a witness; what they saw is checked at the end."""
     with SteadyCaller(crashing, f"/{AGENT}/{RING}/") as caller, Witness(crashing.state) as witness:
         yield caller
@@ -78,25 +100,26 @@ def watched(crashing: LiveInstance, digests: list[str]) -> Iterator[SteadyCaller
 
 
 def test_a_crash_before_any_effect_of_a_promotion_or_rollback_is_made_good(
-    crashing: LiveInstance, digests: list[str], watched: SteadyCaller
+    crashing: LiveInstance, author: Author, watched: SteadyCaller
 ) -> None:
     promoted: list[str | None] = []
     rolled_back: list[str | None] = []
     while None not in promoted:
         number = str(len(promoted) + 1)
-        promoted.append(_crash(crashing, number, lambda: _promote(crashing, _cold(crashing, digests))))
+        digest = author.push()
+        promoted.append(_crash(crashing, number, partial(_promote, crashing, digest)))
         if None not in rolled_back:
-            rolled_back.append(_crash(crashing, number, lambda: _roll_back(crashing, None)))
+            rolled_back.append(_crash(crashing, number, partial(_roll_back, crashing, None)))
     print(f"{len(promoted) - 1} crashes in promotions, {len(rolled_back) - 1} in rollbacks, {watched.served} requests")
     assert set(promoted) >= PROMOTION_EFFECTS
     assert set(rolled_back) >= ROLLBACK_EFFECTS
 
 
 def test_a_server_that_lives_for_a_few_effects_at_a_time_still_gets_there(
-    crashing: LiveInstance, digests: list[str], watched: SteadyCaller
+    crashing: LiveInstance, author: Author, watched: SteadyCaller
 ) -> None:
-    target, before = _cold(crashing, digests), len(_crashes(crashing))
-    _crash(crashing, FEW, lambda: _roll_back(crashing, target))
+    target, before = _cold(crashing, author.releases), len(_crashes(crashing))
+    _crash(crashing, FEW, partial(_roll_back, crashing, target))
     lives = len(_crashes(crashing)) - before
     print(f"a rollback to a cold release took {lives} lives")
     assert lives >= 5
@@ -154,10 +177,10 @@ def _roll_back(instance: LiveInstance, version: str | None) -> Any:
     return instance.client().roll_back(AGENT, RING, {"version": version, "quarantine": False})
 
 
-def _cold(instance: LiveInstance, digests: list[str]) -> str:
+def _cold(instance: LiveInstance, releases: list[str]) -> str:
     """A release that does not run in the ring now."""
     ring = instance.ring(AGENT, RING)
-    return next(digest for digest in digests if digest not in (ring["stable"], ring["last_good"]))
+    return next(digest for digest in releases if digest not in (ring["stable"], ring["last_good"]))
 
 
 def _newest(instance: LiveInstance) -> str | None:

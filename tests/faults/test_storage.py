@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.callers import SteadyCaller, ask
+from tests.e2e.callers import SteadyCaller
 from tests.e2e.tiny_agent import write_agent
 from tests.e2e.workshop import deploy, push_tiny
 from tests.live import LiveInstance, live_instance

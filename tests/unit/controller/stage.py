@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,15 +50,22 @@ class FakeClock:
 
 
 class WaitedJobs(Jobs):
-    """Jobs that a test can wait for."""
+    """Jobs that a test can wait for, or hold up by clearing `go`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.started: list[tuple[str, str]] = []
+        self.go = threading.Event()
+        self.go.set()
 
     def start(self, kind: str, name: str, work: Callable[[], str | None], on_end: Callable[[], None]) -> None:
         """See `Jobs`."""
-        super().start(kind, name, work, on_end)
+
+        def work_when_told() -> str | None:
+            self.go.wait(30.0)
+            return work()
+
+        super().start(kind, name, work_when_told, on_end)
         self.started.append((kind, name))
 
     def wait(self) -> None:
