@@ -97,6 +97,24 @@ def _lock_fault(folder: Path, lock: str) -> str | None:
     project = PurePosixPath(lock).with_name("pyproject.toml").as_posix()
     if PurePosixPath(lock).name == "uv.lock" and not (folder / project).is_file():
         return f"{lock} needs {project} beside it"
+    if lock.endswith(".txt") and (folder / lock).is_file():
+        return _unpinned_fault(folder / lock, lock)
+    return None
+
+
+def _unpinned_fault(path: Path, name: str) -> str | None:
+    """A requirement without an exact version would be another one tomorrow, under the same digest."""
+    continued = False
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        requirement = line.split("#")[0].strip()
+        first = not continued
+        continued = requirement.endswith("\\")
+        exact = "==" in requirement or " @ " in requirement or requirement.startswith("-")
+        if requirement and first and not exact:
+            return (
+                f"{name}, line {number}: {requirement} is not pinned; write the versions of it and of all it needs, "
+                "as `uv pip compile` does"
+            )
     return None
 
 

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -164,11 +165,12 @@ def environment_key(release_folder: Path, lock: str | None, version: str) -> str
 
 
 def _uv_env() -> dict[str, str]:
-    """The server's environment without its own secrets, and without what would point uv at another environment."""
-    dropped = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME")
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_") and name not in dropped
-    }
+    """What uv needs of the server's environment and no more: a package may run code of its own while it is built."""
+    needed = re.compile(
+        r"PATH|HOME|USER|LANG|LC_\w+|TMPDIR|TZ|NETRC|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|XDG_\w+|UV_\w+|\w+_proxy",
+        re.IGNORECASE,
+    )
+    return {name: value for name, value in os.environ.items() if needed.fullmatch(name)}
 
 
 def _failure(tail: deque[str]) -> BuildFailed | StorageFull:
@@ -180,6 +182,8 @@ def _failure(tail: deque[str]) -> BuildFailed | StorageFull:
         hint = "Check that this machine reaches the package index, then deploy again."
     elif "Hash mismatch" in said:
         hint = "What the index serves is not what was locked. If that is intended, lock again; else do not trust it."
+    elif "not installed" in said:
+        hint = "The lock file does not list all that is needed: make it with `uv pip compile`, which does."
     return BuildFailed(f"the environment could not be built: {said}", hint=hint)
 
 

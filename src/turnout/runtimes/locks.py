@@ -31,13 +31,15 @@ def build_commands(uv: str, release: Path, lock: str | None, environment: Path, 
         project = str((release / lock).parent)
         flags = ["--frozen", "--no-install-project", "--no-dev", "--no-editable", "--compile-bytecode"]
         return [create, [uv, "sync", *COMMON, "--project", project, *flags, "--python", interpreter]]
-    sync = [uv, "pip", "sync", *COMMON, "--compile-bytecode", "--python", interpreter]
+    # What is installed must follow from the lock alone: no configuration of the release, and nothing missing from the list.
+    sync = [uv, "pip", "sync", *COMMON, "--no-config", "--compile-bytecode", "--python", interpreter]
+    check = [uv, "pip", "check", *COMMON, "--no-config", "--python", interpreter]
     if re.fullmatch(r"pylock(\..+)?\.toml", name):
-        return [create, [*sync, lock]]
+        return [create, [*sync, lock], check]
     if Path(name).suffix != ".txt":
         raise BuildFailed(f"{lock} is no lock file: requirements.txt, uv.lock and pylock.toml are known")
     hashes = ["--require-hashes"] if all_hashed(release / lock) else []
-    return [create, [*sync, "--allow-empty-requirements", *hashes, lock]]
+    return [create, [*sync, "--allow-empty-requirements", *hashes, lock], check]
 
 
 def all_hashed(requirements: Path) -> bool:

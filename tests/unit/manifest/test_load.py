@@ -199,6 +199,21 @@ def test_a_uv_lock_needs_its_project_file(folder: Path) -> None:
     assert load_manifest(folder).code.lock == "uv.lock"
 
 
+@pytest.mark.parametrize(
+    "text", ["a==1.0\n# note\nb @ https://example.com/b.whl\n", "a==1 \\\n    --hash=sha256:00\n", ""]
+)
+def test_a_lock_of_exact_versions_is_accepted(folder: Path, text: str) -> None:
+    (folder / "requirements.txt").write_text(text)
+    (folder / "turnout.toml").write_text(MINIMAL + "lock = 'requirements.txt'\n")
+    assert load_manifest(folder).code.lock == "requirements.txt"
+
+
+def test_a_requirement_without_an_exact_version_is_refused(folder: Path) -> None:
+    (folder / "requirements.txt").write_text("a==1.0\nfastapi>=0.1\n")
+    (problem,) = problems(folder, MINIMAL + "lock = 'requirements.txt'\n")
+    assert problem.startswith("code.lock: requirements.txt, line 2: fastapi>=0.1 is not pinned")
+
+
 def test_a_missing_manifest_says_how_to_write_one(folder: Path) -> None:
     with pytest.raises(ManifestError, match=r"there is no turnout\.toml") as caught:
         load_manifest(folder)

@@ -35,12 +35,14 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def make_wheel(folder: Path, name: str, version: str) -> Path:
+def make_wheel(folder: Path, name: str, version: str, needs: str | None = None) -> Path:
     wheel = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(f"{name}.py", f"version = {version!r}\n")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        required = f"Requires-Dist: {needs}\n" if needs else ""
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{required}"
+        archive.writestr(f"{info}/METADATA", metadata)
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
     return wheel
@@ -97,6 +99,14 @@ def test_a_dependency_that_does_not_install_is_named(tmp_path: Path, index: Path
     assert caught.value.hint
     (release / "requirements.txt").write_text("greeting==1.0\n", encoding="utf-8")
     assert python_in(environments.build(release, "requirements.txt", None), GREETING) == "1.0"
+
+
+def test_a_lock_that_leaves_out_what_a_package_needs_is_refused(tmp_path: Path, index: Path) -> None:
+    make_wheel(index, "polite", "1.0", needs="greeting>=1")
+    release = release_with(tmp_path, "release", {"requirements.txt": "polite==1.0\n"})
+    with pytest.raises(BuildFailed, match="greeting") as caught:
+        Environments(tmp_path / "envs").build(release, "requirements.txt", None)
+    assert "uv pip compile" in (caught.value.hint or "")
 
 
 def test_a_uv_lock_is_installed_without_the_project_itself(tmp_path: Path, index: Path) -> None:
