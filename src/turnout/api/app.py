@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from turnout import __version__
 from turnout.api import agents, deployments, instance, releases, rollouts, tokens
+from turnout.api.document import build_document
 from turnout.api.limits import BodyLimit
 from turnout.domain.errors import ManifestError, TurnoutError
 from turnout.services.office import Office
@@ -30,6 +31,7 @@ def create_app(office: Office) -> FastAPI:
         openapi_url=None,  # served by `instance.py`, to those who have a token
     )
     app.state.office = office
+    app.openapi = lambda: build_document(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit)
     for room in (instance, agents, releases, deployments, rollouts, tokens):
         app.include_router(room.router)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 
 from turnout import __version__
 from turnout.api.auth import Authenticated
+from turnout.api.document import build_document
 from turnout.schemas import InstanceView
 
 router = APIRouter(tags=["instance"])
@@ -22,8 +23,7 @@ def healthz() -> dict[str, str]:
 @router.get("/v1/openapi.json")
 def show_openapi(call: Authenticated, request: Request) -> dict[str, Any]:  # noqa: ARG001
     """This API as an OpenAPI document."""
-    document: dict[str, Any] = request.app.openapi()
-    return document
+    return build_document(request.app)
 
 
 @router.get("/v1/instance")
