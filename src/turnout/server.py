@@ -151,7 +151,8 @@ def build_runtime(
 ) -> ProcessRuntime:
     """The runtime of a state folder; it adopts the replicas that run there."""
     unpack = partial(unpack_release, artifacts)
-    return ProcessRuntime(state / "runtime", unpack, prober, Environments(state / "runtime" / "envs"), on_change)
+    environments = Environments(state / "runtime" / "envs")
+    return ProcessRuntime(state / "runtime", unpack, prober, environments, on_change, hidden=state)
 
 
 def shut_down(state: Path, grace: float, *, server_only: bool = False) -> list[str]:

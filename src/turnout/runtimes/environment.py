@@ -111,7 +111,8 @@ class Environments:
         process = subprocess.Popen(
             command,
             cwd=release_folder,
-            env={**_uv_env(), "UV_PROJECT_ENVIRONMENT": str(environment)},
+            # Files of the cache are linked into environments: it must be as much out of the agents' reach as these are.
+            env={"UV_CACHE_DIR": str(self._root / ".cache"), **_uv_env(), "UV_PROJECT_ENVIRONMENT": str(environment)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
