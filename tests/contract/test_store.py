@@ -150,6 +150,16 @@ def test_a_release_under_the_version_of_another_is_refused_as_a_whole(store: Sto
         assert snapshot.tags(AGENT)["v1"] == ONE.digest
 
 
+def test_a_ring_that_is_declared_is_known_to_the_proxy_before_anything_is_deployed_to_it(store: Store) -> None:
+    served = Pointer(AGENT, "dev", stable=ONE.digest, generation=4)
+    with store.transaction() as transaction:
+        transaction.save_pointer(served, actor="a", reason="r")
+        transaction.add_rings(AGENT, ["dev", "staging"])
+        transaction.add_rings(AGENT, ["dev", "staging"])
+    with store.snapshot() as snapshot:
+        assert snapshot.pointers() == (served, Pointer(AGENT, "staging"))
+
+
 # --- deployments -----------------------------------------------------------------------------------------------------
 
 

@@ -178,7 +178,17 @@ def test_failures_are_answers_of_5xx(store: Store) -> None:
     tasks = [make_task(f"r{status}", status=status) for status in (200, 404, 500, 503)]
     with store.transaction() as transaction:
         transaction.add_tasks([*tasks, make_task("r0", release=None, status=503)], "c")
-        assert transaction.task_counts(AGENT) == {(RING, ONE.digest): (4, 2)}
+        assert transaction.task_counts(AGENT) == {(RING, ONE.digest): (4, 2), (RING, ""): (1, 1)}
+
+
+def test_counts_grow_by_what_is_new_alone(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_tasks([make_task("r1"), make_task("r2", status=500)], "c1")
+        transaction.add_tasks([make_task("r2", status=500), make_task("r3", status=500), make_task("r3")], "c2")
+    with store.snapshot() as snapshot:
+        ((total, failed),) = snapshot.task_counts(AGENT).values()
+    assert total == 3
+    assert failed in (1, 2), "of two records of one request either may stay, and only one"
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------

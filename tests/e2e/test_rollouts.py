@@ -95,6 +95,29 @@ def test_a_rollback_to_a_cold_version_validates_it_while_the_stable_one_serves(
     assert "turnout history archived --releases" in unknown.stderr
 
 
+def test_a_rollback_goes_before_a_promotion_that_waits_and_its_release_needs_an_override_to_return(
+    instance: LiveInstance, tmp_path: Path
+) -> None:
+    rings = "[rings.dev]\napprovals = 0\n\n[rings.production]\n"
+    first, second = (
+        deploy(instance, "hurried", push_tiny(instance, tmp_path, note, agent="hurried", rings=rings))["digest"]
+        for note in ("one", "two")
+    )
+    gated = push_tiny(instance, tmp_path, "three", agent="hurried", rings="[rings.dev]\napprovals = 1\n")
+    waiting = instance.client().deploy("hurried", "dev", {"release": gated})
+    await_condition(instance, waiting["id"], "awaiting_approval")
+    done = instance.json("rollback", "hurried", "--ring", "dev", "--reason", "two is wrong")
+    assert (done["state"], done["digest"]) == ("active", first)
+    assert await_state(instance, waiting["id"], {"failed"})["transitions"][-1]["reason"].endswith("two is wrong")
+
+    refused = instance.run("rollback", "hurried", "--ring", "dev", "--version", "v2", check=False)
+    assert refused.returncode == 5
+    assert "quarantine" in refused.stderr
+    assert "--override" in refused.stderr
+    back = instance.json("rollback", "hurried", "--ring", "dev", "--version", "v2", "--override", "two was right")
+    assert (back["state"], back["digest"]) == ("active", second)
+
+
 def _begin_canary(instance: LiveInstance, folder: Path, agent: str) -> tuple[Any, Any]:
     """A stable release in dev, and a candidate beside it that waits in its canary step."""
     stable = deploy(instance, agent, push_tiny(instance, folder, "one", agent=agent, rings=LONG_CANARY))

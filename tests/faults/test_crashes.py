@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.callers import SteadyCaller
 from tests.e2e.processes import agent_pids
-from tests.e2e.workshop import SETTLED, deploy, push_tiny
+from tests.e2e.workshop import SETTLED, await_condition, deploy, push_tiny
 from tests.faults.crashing_server import CRASH_AT, CRASHES
 from tests.faults.witness import Witness, find_faults, replay_moves
 from tests.live import LiveInstance, live_instance, wait_until
@@ -23,6 +23,7 @@ from turnout.domain.errors import ServerUnreachable
 
 AGENT = "tiny"
 RING = "production"
+SLOW_RING = "slow"  # its canary waits
 RINGS = """[rings.dev]
 
 [rings.production]
@@ -31,23 +32,21 @@ canary = [{ weight = 10 }, { weight = 50 }]
 warm = "0s"
 drain = "2s"
 stop_grace = "2s"
+
+[rings.slow]
+canary = [{ weight = 50, time = "1h" }]
+warm = "0s"
+drain = "2s"
+stop_grace = "2s"
 """
 FEW = "*5"  # a life that routes anew what is routed, drains two replicas and stops one needs so many
 ROLLBACK_EFFECTS = {"Activate", "Move", "ForgetRetired", "BeginDrain", "StopReplica", "proxy files"}
 PROMOTION_EFFECTS = {
-    *(
-        "Move",
-        "Prepare",
-        "Wait",
-        "MarkPrepared",
-        "StartReplica",
-        "RunSmoke",
-        "MarkSmokePassed",
-        "EnterStep",
-        "Activate",
-    ),
-    *("ForgetRetired", "BeginDrain", "StopReplica", "answer", "environment", "launch", "smoke tasks", "proxy files"),
+    *("Move", "Wait", "Prepare", "MarkPrepared", "StartReplica", "RunSmoke", "MarkSmokePassed"),
+    *("EnterStep", "Activate", "ForgetRetired", "BeginDrain", "StopReplica"),
+    *("answer", "environment", "launch", "smoke tasks", "proxy files"),
 }
+WITHDRAWAL_EFFECTS = {"Retreat", "Move", "ForgetRetired", "BeginDrain", "StopReplica", "proxy files"}
 
 
 @pytest.fixture(scope="module")
@@ -88,105 +87,116 @@ def author(crashing: LiveInstance, tmp_path_factory: pytest.TempPathFactory) -> 
     return author
 
 
-@pytest.fixture
-def watched(crashing: LiveInstance, author: Author) -> Iterator[SteadyCaller]:
-    """Callers and a witness; what they saw is checked at the end."""
-    with SteadyCaller(crashing, f"/{AGENT}/{RING}/") as caller, Witness(crashing.state) as witness:
+@contextmanager
+def watched(instance: LiveInstance, ring: str) -> Iterator[SteadyCaller]:
+    """Callers of a ring and a witness; what they saw is checked at the end."""
+    with SteadyCaller(instance, f"/{AGENT}/{ring}/") as caller, Witness(instance.state) as witness:
         yield caller
     caller.check()
     assert witness.faults == set()
     assert witness.looks > 0
-    assert replay_moves(crashing.state / "turnout.db") > 0
+    assert replay_moves(instance.state / "turnout.db") > 0
 
 
 def test_a_crash_before_any_effect_of_a_promotion_or_rollback_is_made_good(
-    crashing: LiveInstance, author: Author, watched: SteadyCaller
+    crashing: LiveInstance, author: Author
 ) -> None:
     promoted: list[str | None] = []
     rolled_back: list[str | None] = []
-    while None not in promoted:
-        number = str(len(promoted) + 1)
-        digest = author.push()
-        promoted.append(_crash(crashing, number, partial(_promote, crashing, digest)))
-        if None not in rolled_back:
-            rolled_back.append(_crash(crashing, number, partial(_roll_back, crashing, None)))
-    print(f"{len(promoted) - 1} crashes in promotions, {len(rolled_back) - 1} in rollbacks, {watched.served} requests")
+    with watched(crashing, RING) as caller:
+        while None not in promoted:
+            number = str(len(promoted) + 1)
+            promoted.append(_crash(crashing, number, RING, partial(_promote, crashing, author.push(), RING)))
+            if None not in rolled_back:
+                rolled_back.append(_crash(crashing, number, RING, partial(_roll_back, crashing, RING)))
+    print(f"{len(promoted) - 1} crashes in promotions, {len(rolled_back) - 1} in rollbacks, {caller.served} requests")
     assert set(promoted) >= PROMOTION_EFFECTS
     assert set(rolled_back) >= ROLLBACK_EFFECTS
 
 
+def test_a_crash_before_any_effect_of_a_canarys_withdrawal_is_made_good(crashing: LiveInstance, author: Author) -> None:
+    withdrawn: list[str | None] = []
+    stable = deploy(crashing, AGENT, author.releases[0], SLOW_RING, override="the first one")
+    with watched(crashing, SLOW_RING) as caller:
+        while None not in withdrawn:
+            started = _promote(crashing, author.releases[1], SLOW_RING)
+            await_condition(crashing, started["id"], "canary")
+            order = str(len(withdrawn) + 1)
+            take_back = partial(_roll_back, crashing, SLOW_RING)
+            withdrawn.append(_crash(crashing, order, SLOW_RING, take_back, final="rolled_back"))
+            assert crashing.ring(AGENT, SLOW_RING)["stable"] == stable["digest"]
+    print(f"{len(withdrawn) - 1} crashes in the withdrawal of a canary, {caller.served} requests")
+    assert set(withdrawn) >= WITHDRAWAL_EFFECTS
+
+
 def test_a_server_that_lives_for_a_few_effects_at_a_time_still_gets_there(
-    crashing: LiveInstance, author: Author, watched: SteadyCaller
+    crashing: LiveInstance, author: Author
 ) -> None:
-    target, before = _cold(crashing, author.releases), len(_crashes(crashing))
-    _crash(crashing, FEW, partial(_roll_back, crashing, target))
+    ring, before = crashing.ring(AGENT, RING), len(_crashes(crashing))
+    target = next(digest for digest in author.releases if digest not in (ring["stable"], ring["last_good"]))
+    with watched(crashing, RING):
+        _crash(crashing, FEW, RING, partial(_roll_back, crashing, RING, target))
     lives = len(_crashes(crashing)) - before
     print(f"a rollback to a cold release took {lives} lives")
     assert lives >= 5
     assert crashing.ring(AGENT, RING)["stable"] == target
 
 
-def _crash(instance: LiveInstance, order: str, begin: Callable[[], Any]) -> str | None:
+def _crash(
+    instance: LiveInstance, order: str, ring: str, begin: Callable[[], Any], *, final: str = "active"
+) -> str | None:
     """Begin something with a crash ordered, and wait until it is over and the ring is at rest.
 
     Returns the effect that the (last) crash came before; None when all was over and no crash had come.
     """
     before = len(_crashes(instance))
     (instance.state / CRASH_AT).write_text(order)
-    newest = _newest(instance)
-    try:
-        started = begin()["id"]
-    except ServerUnreachable:
-        wait_until(lambda: _newest(instance) not in (newest, None), 20)
-        started = _newest(instance)
+    started = _insist(begin)["id"]
     seen: list[Any] = [None]
 
     def at_rest() -> bool:
         with suppress(ServerUnreachable):
-            seen[0] = (instance.client().deployment(started), instance.ring(AGENT, RING))
-            return seen[0][0]["state"] in SETTLED and _is_at_rest(instance, seen[0][1])
+            seen[0] = (instance.client().deployment(started), instance.client().agent(AGENT)["rings"])
+            return seen[0][0]["state"] in SETTLED and _are_at_rest(instance, seen[0][1])
         return False
 
     wait_until(at_rest, 40, lambda: f"{seen[0]}, crashes {_crashes(instance)[before:]}")
     (instance.state / CRASH_AT).unlink(missing_ok=True)
-    deployment, ring = seen[0]
-    assert deployment["state"] == "active", deployment
-    assert (ring["stable"], ring["active_deployment"]) == (deployment["digest"], started)
+    deployment, rings = seen[0]
+    assert deployment["state"] == final, deployment
+    (shown,) = (item for item in rings if item["ring"] == ring)
+    if final == "active":
+        assert (shown["stable"], shown["active_deployment"]) == (deployment["digest"], started)
     assert find_faults(instance.state / "turnout.db") == []
     crashes = _crashes(instance)[before:]
     return crashes[-1] if crashes else None
 
 
-def _is_at_rest(instance: LiveInstance, ring: Any) -> bool:
-    """Only what the pointer names runs: nothing is retired, and there is a process for each replica and no other."""
-    named = {digest for digest in (ring["stable"], ring["last_good"]) if digest}
-    running = [(replica["digest"], replica["state"]) for replica in ring["replicas"]]
-    return (
-        not ring["retired"]
-        and sorted(running) == sorted((digest, "ready") for digest in named)
-        and len(agent_pids(instance)) == len(running)
-    )
+def _insist(begin: Callable[[], Any]) -> Any:
+    """Ask until it is answered: the client itself tries again for a second and a half only."""
+    for _ in range(5):
+        with suppress(ServerUnreachable):
+            return begin()
+    return begin()
 
 
-def _promote(instance: LiveInstance, digest: str) -> Any:
+def _are_at_rest(instance: LiveInstance, rings: list[Any]) -> bool:
+    """Only what the pointers name runs: nothing is retired, and there is a process for each replica and no other."""
+    named = [
+        (ring["ring"], digest, "ready") for ring in rings for digest in (ring["stable"], ring["last_good"]) if digest
+    ]
+    running = [(ring["ring"], item["digest"], item["state"]) for ring in rings for item in ring["replicas"]]
+    retired = [digest for ring in rings for digest in ring["retired"]]
+    return not retired and sorted(running) == sorted(named) and len(agent_pids(instance)) == len(running)
+
+
+def _promote(instance: LiveInstance, digest: str, ring: str) -> Any:
     wish = {"source": "dev", "release": digest, "override": "dev has no part in this"}
-    return instance.client().promote(AGENT, RING, wish)
+    return instance.client().promote(AGENT, ring, wish)
 
 
-def _roll_back(instance: LiveInstance, version: str | None) -> Any:
-    return instance.client().roll_back(AGENT, RING, {"version": version, "quarantine": False})
-
-
-def _cold(instance: LiveInstance, releases: list[str]) -> str:
-    """A release that does not run in the ring now."""
-    ring = instance.ring(AGENT, RING)
-    return next(digest for digest in releases if digest not in (ring["stable"], ring["last_good"]))
-
-
-def _newest(instance: LiveInstance) -> str | None:
-    with suppress(ServerUnreachable):
-        return str(instance.client().deployments(AGENT, RING, 1)["deployments"][0]["id"])
-    return None
+def _roll_back(instance: LiveInstance, ring: str, version: str | None = None) -> Any:
+    return instance.client().roll_back(AGENT, ring, {"version": version, "quarantine": False})
 
 
 def _crashes(instance: LiveInstance) -> list[str]:

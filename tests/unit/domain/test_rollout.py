@@ -21,6 +21,13 @@ def test_there_is_no_canary_without_something_to_compare_with() -> None:
     assert canary_steps(make_deployment(OLD), STABLE, SETTINGS) == ()
 
 
+def test_a_release_cannot_leave_out_the_canary_of_the_one_that_serves() -> None:
+    bold = RingSettings(RING)
+    assert canary_steps(make_deployment(NEW), STABLE, bold, SETTINGS) == CANARY
+    assert canary_steps(make_deployment(NEW), STABLE, SETTINGS, bold) == CANARY
+    assert canary_steps(make_deployment(NEW), STABLE, bold, None) == ()
+
+
 def test_a_rollback_is_not_tried_first() -> None:
     assert canary_steps(make_deployment(NEW, kind=Kind.ROLLBACK), STABLE, SETTINGS) == ()
 
