@@ -58,7 +58,8 @@ def _show_invalid(_request: Request, error: Exception) -> JSONResponse:
 def _show_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  (registered for it)
     code = "not_found" if error.status_code == 404 else "invalid_request"
-    return _problem(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return _problem(error.status_code, code, detail, headers=dict(error.headers or {}))
 
 
 def _show_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -86,7 +86,10 @@ def list_missing(agent: str, body: BlobsBody, call: Authenticated) -> MissingBlo
 async def put_blob(agent: str, digest: str, request: Request, call: Uploading) -> Response:  # noqa: ARG001
     """Upload a blob. Its bytes must have the digest."""
     call.actor.check(Verb.BUILD)
-    await _write(call.office, _check_digest(digest), request)
+    try:
+        await _write(call.office, _check_digest(digest), request)
+    except DamagedContent as error:  # of what was sent, not of what is stored
+        raise InvalidRequest(error.message, hint="send it again; nothing was stored") from error
     return Response(status_code=204)
 
 
