@@ -33,8 +33,9 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml requirements/uv.txt requirements/dev.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
-	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/dev.txt
+	$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements/dev.txt
 	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 # Renews the pins. Hashes are checked at every installation.

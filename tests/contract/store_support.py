@@ -9,8 +9,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from sqlalchemy import Engine
 
 from tests.unit.domain.values import RING, make_deployment, make_release
 from turnout.db.engine import migrate, open_engine
@@ -38,11 +42,27 @@ TWO = make_release("v2", rings=RINGS)
 ALIEN = make_release("v1", rings=RINGS, agent="billing")
 
 
+@cache
+def _empty_database() -> bytes:
+    """A migrated SQLite file. Made once: copying it is faster."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.db"
+        engine = open_engine(f"sqlite:///{path}")
+        migrate(engine)
+        engine.dispose()
+        return path.read_bytes()
+
+
+def open_empty(path: Path) -> Engine:
+    """A new SQLite database at the newest version."""
+    path.write_bytes(_empty_database())
+    return open_engine(f"sqlite:///{path}")
+
+
 def make_template(folder: Path) -> Path:
-    """A database that knows two releases of one agent and one of another. Migrated once: copying it is faster."""
+    """A database that knows two releases of one agent and one of another."""
     path = folder / "template.db"
-    engine = open_engine(f"sqlite:///{path}")
-    migrate(engine)
+    engine = open_empty(path)
     for release in (ONE, TWO, ALIEN):
         add_release(SqlStore(engine), release)
     engine.dispose()

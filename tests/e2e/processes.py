@@ -21,6 +21,13 @@ def agent_pids(instance: LiveInstance) -> set[int]:
     return _find(lambda process: process.cwd().startswith(f"{instance.state}/runtime/releases/"))
 
 
+def all_pids(instance: LiveInstance) -> set[int]:
+    """The pids of agents, of the processes that watch over them, and of Envoy."""
+    return agent_pids(instance) | _find(
+        lambda process: any(part.startswith(f"{instance.state}/") for part in process.cmdline())
+    )
+
+
 def _find(wanted: Callable[[psutil.Process], bool]) -> set[int]:
     found = set()
     for process in psutil.process_iter():

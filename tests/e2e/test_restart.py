@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.callers import SteadyCaller, ask
-from tests.e2e.processes import proxy_pid
+from tests.e2e.processes import all_pids, proxy_pid
 from tests.e2e.workshop import await_ring, deploy, push_tiny
 from tests.live import LiveInstance, live_instance, wait_until
 
@@ -54,6 +56,20 @@ def test_a_restart_of_the_server_leaves_agents_and_proxy_as_they_are(other: Live
     assert ask(other, "/lasting/dev/", {"x-turnout-release": first}).fields["pid"] == replica
     asked = 2 + caller.served  # what was served while no server ran is counted too
     await_ring(other, "lasting", "dev", lambda ring: sum(each["total"] for each in ring["requests"].values()) == asked)
+
+
+def test_after_everything_was_killed_at_once_a_start_brings_it_all_back(other: LiveInstance, tmp_path: Path) -> None:
+    digest = deploy(other, "revived", push_tiny(other, tmp_path, agent="revived"))["digest"]
+    other.kill()
+    for pid in all_pids(other):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not all_pids(other), 10)
+    other.start()
+    await_ring(other, "revived", "dev", lambda ring: [item["state"] for item in ring["replicas"]] == ["ready"])
+    wait_until(lambda: ask(other, "/revived/dev/").release == digest, 10)
+    other.stop()
+    assert all_pids(other) == set()
 
 
 def test_a_stream_goes_on_across_promotions_until_its_end(instance: LiveInstance, tmp_path: Path) -> None:

@@ -32,31 +32,29 @@ class Call:
         """Do a write; under a key that was used before, give the recorded answer instead.
 
         The key is claimed in the transaction of the write itself, so that nothing is done twice, whenever the server is
-        killed. Where only the answer was lost, it is the deployment that the write made: its id is derived from the key.
+        killed. Where only the answer was lost, it is the deployment that the write was about.
         """
         if self.key is None:
             return JSONResponse(work(self.office), status)
-        text = f"{self.actor.name}\n{self.key}\n{self.fingerprint}"
-        derived = hashlib.sha256(text.encode()).hexdigest()[:20]
         claim = StoredResponse(self.fingerprint, 0, "")
         store = ClaimingStore(self.office.store, self.actor.name, self.key, claim, self.office.clock.now())
         try:
-            result = work(replace(self.office, store=store, new_id=lambda prefix: f"{prefix}_{derived}"))
+            result = work(replace(self.office, store=store))
         except AlreadyClaimed as claimed:
-            return self._recorded(claimed.response, f"dep_{derived}", status)
+            return self._recorded(claimed.response, status)
         answer = JSONResponse(result, status)
         with self.office.store.transaction() as transaction:
             response = StoredResponse(self.fingerprint, status, bytes(answer.body).decode())
             transaction.save_response(self.actor.name, self.key, response, self.office.clock.now())
         return answer
 
-    def _recorded(self, recorded: StoredResponse, deployment: str, status: int) -> Response:
+    def _recorded(self, recorded: StoredResponse, status: int) -> Response:
         if recorded.fingerprint != self.fingerprint:
             raise InvalidRequest("this Idempotency-Key was used for another request", hint="use a new key")
         if recorded.status:
             return Response(recorded.body, recorded.status, media_type="application/json")
         with self.office.store.snapshot() as snapshot:
-            made = snapshot.deployment(deployment)
+            made = snapshot.deployment(recorded.body)
             if made is not None:
                 return JSONResponse(view_deployment(snapshot, made), status)
         raise Conflict("this was done before, and its answer was lost", hint="see `turnout status` for what it came to")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from turnout.ports import Snapshot, Store, StoredResponse, Transaction
 
@@ -39,4 +39,7 @@ class ClaimingStore:
             if recorded is not None:
                 raise AlreadyClaimed(recorded)
             yield transaction
-            transaction.save_response(self.actor, self.key, self.claim, self.at)
+            # The newest event of the write names the deployment that it is about: the answer, should the real one be lost.
+            newest = transaction.events(newest_first=True, limit=1)
+            about = newest[0].event.deployment if newest else None
+            transaction.save_response(self.actor, self.key, replace(self.claim, body=about or ""), self.at)

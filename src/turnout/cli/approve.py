@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from turnout.cli.connection import connected, print_json
+from turnout.cli.exits import EXIT_CODES
 from turnout.client import Client
 from turnout.domain.errors import Conflict
 
@@ -39,5 +40,8 @@ def _decide(
         print_json(view)
     else:
         click.echo(f"{agent} in {ring}: {view['message']}")
-    if approved and view["message"].startswith("rejected"):
+    stands = approved and view["message"].startswith("rejected")
+    if stands and as_json:
+        raise click.exceptions.Exit(EXIT_CODES["conflict"])
+    if stands:
         raise Conflict("the rejection stands", hint="it ends when who rejected it approves, or when it expires")

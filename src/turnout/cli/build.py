@@ -9,7 +9,7 @@ import click
 from turnout.cli.building import build as build_folder
 from turnout.cli.building import build_store, find_git_sha, push, remember_build
 from turnout.cli.connection import connect, note, print_json
-from turnout.domain.errors import ServerUnreachable, Unauthenticated
+from turnout.domain.errors import ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.models import short_digest
 
 
@@ -34,8 +34,8 @@ def build(
         if pushed is not False:
             try:
                 release = push(connect(server, state), store, built, tag, find_git_sha(folder))
-            except (ServerUnreachable, Unauthenticated) as error:
-                if pushed:
+            except TurnoutError as error:
+                if pushed or error.code not in (ServerUnreachable.code, Unauthenticated.code):
                     raise
                 note(f"not pushed: {error.message}")
     # Only a server gives out version numbers; a build without one is named by its digest.

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from turnout.cli.connection import print_json
+from turnout.cli.exits import EXIT_CODES
 from turnout.domain.errors import DamagedContent, NotFound
 from turnout.settings import default_state
 
@@ -24,10 +25,10 @@ def verify(state: Path | None, as_json: bool) -> None:
     damages = [{"digest": digest, "damage": text} for digest, text in OciLayoutStore(folder).damages()]
     if as_json:
         print_json({"damages": damages})
+        raise click.exceptions.Exit(EXIT_CODES["damaged_content"] if damages else 0)
     if damages:
         raise DamagedContent(
             "; ".join(item["damage"] for item in damages),
             hint="build and push the release again: missing and damaged blobs are replaced",
         )
-    if not as_json:
-        click.echo("every blob has its digest")
+    click.echo("every blob has its digest")

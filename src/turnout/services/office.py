@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from turnout.domain.errors import NotFound
-from turnout.domain.models import ComponentRef, Digest, Release, ReleaseSpec, short_digest
+from turnout.domain.models import ComponentRef, Digest, Release, ReleaseSpec
 from turnout.domain.policy import Role, Verb, check_allowed
 from turnout.ports import ArtifactStore, Clock, Runtime, Snapshot, Store
 from turnout.schemas import ComponentDiff
@@ -42,7 +42,7 @@ class Office:
     runtime: Runtime
     clock: Clock
     wake: Callable[[str, str], None]  # tells the controller that a ring has changed
-    new_id: Callable[[str], str]  # prefix → unique id; the same one again when a request is repeated under its key
+    new_id: Callable[[str], str]  # prefix → unique id
     read_release: Callable[[Digest], ReadRelease]  # from the artifact store, verified
     diff: Callable[[Release, Release], list[ComponentDiff]]
     traffic_url: str  # such as http://127.0.0.1:8080
@@ -58,11 +58,8 @@ def find_release(snapshot: Snapshot, agent: str, ref: str) -> Release:
     else:
         found = snapshot.release_tagged(agent, ref)
         if found is None and len(ref.removeprefix("sha256:")) >= 6:
-            matching = [
-                release
-                for release in snapshot.releases(agent)
-                if short_digest(release.digest).startswith(ref.removeprefix("sha256:")[:12])
-            ]
+            digits = f"sha256:{ref.removeprefix('sha256:')}"
+            matching = [release for release in snapshot.releases(agent) if release.digest.startswith(digits)]
             found = matching[0] if len(matching) == 1 else None
     if found is None or found.agent != agent:
         check_agent(snapshot, agent)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from turnout.domain.errors import Conflict, PolicyRefused
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Abort, Deployment, Digest, Kind, Pointer, Release
+from turnout.domain.models import Abort, Deployment, Digest, Kind, Pointer, Release, ReplicaState
 from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import Verb, check_known_digest, is_last_ring
+from turnout.domain.routes import warm_digests
 from turnout.ports import Snapshot, Transaction
 from turnout.schemas import DeploymentView, PreviewView
 from turnout.services.deployments import gather_facts
@@ -76,7 +77,10 @@ def preview_rollback(office: Office, actor: Actor, wish: RollbackWish) -> Previe
             steps.append("take the candidate out of the traffic; stable gets everything")
         else:
             target = _find_target(snapshot, pointer, wish)
-            warm = any(item.digest == target.digest and item.state == "ready" for item in snapshot.replicas(agent))
+            warm = target.digest in warm_digests(pointer) and any(
+                (item.ring, item.digest, item.state) == (ring, target.digest, ReplicaState.READY)
+                for item in snapshot.replicas(agent)
+            )
             steps.append("flip the pointer: it is warm" if warm else "deploy and validate it first: it is not warm")
     if target is None:
         raise Conflict(f"the stable release of {ring} is not known")

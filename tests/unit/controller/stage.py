@@ -13,13 +13,12 @@ from typing import Any
 
 from sqlalchemy import event
 
-from tests.contract.store_support import add_release
+from tests.contract.store_support import add_release, open_empty
 from tests.unit.domain.values import AGENT
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.controller.jobs import Jobs
 from turnout.controller.publish import Publisher
 from turnout.controller.reconcile import Parts, Reconciler
-from turnout.db.engine import migrate, open_engine
 from turnout.db.store import SqlStore
 from turnout.domain.models import Deployment, Digest, Pointer, Quarantine, Release, Task, replica_id
 from turnout.domain.plan import Job
@@ -222,9 +221,8 @@ def replica_of(release: Release, ring: str = "dev", index: int = 0) -> str:
 @contextmanager
 def staged(folder: Path, releases: Sequence[Release], **options: Any) -> Iterator[Stage]:
     """A stage on which some releases were pushed."""
-    engine = open_engine(f"sqlite:///{folder / 'turnout.db'}")
+    engine = open_empty(folder / "turnout.db")
     event.listen(engine, "connect", _write_lazily)
-    migrate(engine)
     store = SqlStore(engine)
     for release in releases:
         add_release(store, release)

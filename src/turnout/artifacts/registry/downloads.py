@@ -1,0 +1,96 @@
+"""Reading a blob: verified while it is given out, going on after a cut where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+import httpx
+
+from turnout.artifacts.digest import digest_from_hex
+from turnout.artifacts.registry.answers import TryAgain
+from turnout.artifacts.registry.client import Ask, RegistryClient
+from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
+from turnout.domain.models import Digest
+
+CHUNK = 1 << 20
+ACCEPT = ", ".join(
+    (
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "*/*",
+    )
+)
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+
+
+def verified_chunks(client: RegistryClient, digest: Digest) -> Iterator[bytes]:
+    """The bytes of a blob, or of a manifest. The last chunk is held back until all were verified.
+
+    Raises `NotFound`, `DamagedContent`, and what `RegistryClient.send` raises.
+    """
+    kind, seen, held, offset, failures = "blobs", hashlib.sha256(), b"", 0, 0
+    while True:
+        try:
+            for chunk in _chunks_from(client, kind, digest, offset):
+                seen.update(chunk)
+                offset += len(chunk)
+                failures = 0
+                if held:
+                    yield held
+                held = chunk
+            break
+        except NotFound:
+            if offset or kind == "manifests":
+                raise
+            kind = "manifests"
+        except TryAgain as again:
+            failures += 1
+            client.wait(again, failures)
+    actual = digest_from_hex(seen.hexdigest())
+    if actual != digest:
+        raise DamagedContent(
+            f"the blob {digest} is damaged: the registry {client.location.host} gives bytes with the digest {actual}",
+            hint="a registry keeps the bytes that it has: restore this blob in its storage, or push to another repository",
+        )
+    if held:
+        yield held
+
+
+def read_small(client: RegistryClient, digest: Digest, limit: int) -> bytes:
+    """A blob in memory, verified. Raises `InvalidRequest` when it has more than `limit` bytes, and as `verified_chunks`."""
+    content = bytearray()
+    for chunk in verified_chunks(client, digest):
+        content += chunk
+        if len(content) > limit:
+            raise InvalidRequest(f"the blob {digest} is larger than {limit} bytes")
+    return bytes(content)
+
+
+def not_stored(digest: Digest) -> NotFound:
+    """What to raise for a blob that is not there."""
+    return NotFound(f"the blob {digest} is not stored")
+
+
+def _chunks_from(client: RegistryClient, kind: str, digest: Digest, offset: int) -> Iterator[bytes]:
+    headers = {"Accept": ACCEPT} | ({"Range": f"bytes={offset}-"} if offset else {})
+    with client.stream(Ask("GET", client.path(kind, digest), frozenset({200, 206, 404, 416}), headers)) as response:
+        if response.status_code == 404:
+            raise not_stored(digest)
+        if response.status_code == 416:  # nothing comes after what was read
+            return
+        skip = offset - _first_byte(response)
+        for chunk in response.iter_bytes(CHUNK):
+            rest = chunk[max(skip, 0) :]
+            skip -= len(chunk)
+            if rest:
+                yield rest
+
+
+def _first_byte(response: httpx.Response) -> int:
+    """A registry may give more than it was asked for, never less."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    return int(match[1]) if match and response.status_code == 206 else 0

@@ -1,0 +1,94 @@
+"""The proxy's access log → tasks, exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.controller.stage import Stage, staged
+from tests.unit.domain.values import AGENT, make_release
+from turnout.controller.ingest import Ingest
+from turnout.domain.models import RingSettings, Task
+from turnout.ports import AccessLogChunk
+
+ONE = make_release("v1", rings=(RingSettings("dev"),))
+
+
+class ListLog:
+    """An access log of lines that name a request and a ring."""
+
+    def __init__(self, *lines: str, batch: int = 2) -> None:
+        self.lines = list(lines)
+        self.batch = batch
+        self.rotations = 0
+
+    def read(self, cursor: str | None, limit: int = 5_000) -> AccessLogChunk:
+        start = int(cursor or 0)
+        lines = tuple(line.encode() for line in self.lines[start : start + self.batch])
+        return AccessLogChunk(lines, str(start + len(lines)) if lines or cursor is None else str(cursor))
+
+    def rotate(self) -> bool:
+        self.rotations += 1
+        return False
+
+
+def parse(line: bytes) -> Task | None:
+    if line == b"damaged":
+        return None
+    request, ring = line.decode().split()
+    return Task(request, request, AGENT, ring, ONE.digest, 1.0, 0.1, 200)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path, (ONE,)) as stage:
+        yield stage
+
+
+def counted(stage: Stage) -> dict[str, int]:
+    with stage.store.snapshot() as snapshot:
+        return {ring: total for (ring, _), (total, _) in snapshot.task_counts(AGENT).items()}
+
+
+def test_everything_is_taken_in_in_batches_and_the_rings_are_told(stage: Stage) -> None:
+    log = ListLog("r1 dev", "r2 dev", "damaged", "r3 production", "r4 dev")
+    assert Ingest(stage.store, log, parse).take_in() == {(AGENT, "dev"), (AGENT, "production")}
+    assert counted(stage) == {"dev": 3, "production": 1}
+    assert log.rotations == 1
+
+
+def test_what_was_taken_in_is_not_taken_in_again(stage: Stage) -> None:
+    log = ListLog("r1 dev", "r2 dev")
+    Ingest(stage.store, log, parse).take_in()
+    log.lines.append("r3 dev")
+    assert Ingest(stage.store, log, parse).take_in() == {(AGENT, "dev")}
+    assert Ingest(stage.store, log, parse).take_in() == set()
+    assert counted(stage) == {"dev": 3}
+
+
+def test_a_log_that_is_read_from_its_beginning_again_counts_nothing_twice(stage: Stage) -> None:
+    log = ListLog("r1 dev", "r2 dev")
+    Ingest(stage.store, log, parse).take_in()
+    with stage.store.transaction() as transaction:
+        transaction.add_tasks([], "0")
+    Ingest(stage.store, log, parse).take_in()
+    assert counted(stage) == {"dev": 2}
+
+
+def test_a_crash_between_two_batches_loses_and_doubles_nothing(stage: Stage) -> None:
+    log = ListLog("r1 dev", "r2 dev", "r3 dev", "r4 dev")
+    batches: list[bytes] = []
+
+    def parse_until_killed(line: bytes) -> Task | None:
+        batches.append(line)
+        if len(batches) == 4:
+            raise KeyboardInterrupt
+        return parse(line)
+
+    with pytest.raises(KeyboardInterrupt):
+        Ingest(stage.store, log, parse_until_killed).take_in()
+    assert counted(stage) == {"dev": 2}
+    Ingest(stage.store, log, parse).take_in()
+    assert counted(stage) == {"dev": 4}
