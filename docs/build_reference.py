@@ -68,7 +68,8 @@ def _commands() -> Iterator[str]:
 
 
 def _command(name: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=name)
+    # With the names that the command line uses: a command remembers the help option of its first context.
+    context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
     yield f"## `{name}`\n"
     yield f"{inspect.cleandoc(command.help or '')}\n"
     if isinstance(command, click.Group):

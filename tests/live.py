@@ -31,6 +31,7 @@ class LiveInstance:
     traffic_port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108  (defined below)
     server: tuple[str, ...] = (sys.executable, "-m", "turnout.cli.main", "up")
     env: dict[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,7 +48,7 @@ class LiveInstance:
         """Start the server and wait until it answers."""
         self.state.mkdir(parents=True, exist_ok=True)
         command = [*self.server, "--state", str(self.state)]
-        command += ["--port", str(self.port), "--traffic-port", str(self.traffic_port)]
+        command += ["--port", str(self.port), "--traffic-port", str(self.traffic_port), *self.flags]
         with (self.state / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.env}

@@ -22,7 +22,7 @@ import uvicorn
 
 from turnout.api.app import create_app
 from turnout.artifacts.diff import diff_releases
-from turnout.artifacts.layout import OciLayoutStore
+from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release, unpack_release
 from turnout.controller.ingest import Ingest
 from turnout.controller.loop import Controller
@@ -103,7 +103,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     migrate(engine)
     store = SqlStore(engine)
     _check_not_lost(store, settings.state)
-    artifacts = OciLayoutStore(settings.state / "artifacts")
+    artifacts = open_store(settings.state, settings.registry, os.environ)
     router = EnvoyRouter(settings.state / "envoy", settings.traffic_host, settings.traffic_port)
     router.start()
     wakes: list[Callable[[str, str], None]] = []  # the runtime is built before the controller that it wakes
@@ -164,7 +164,7 @@ def shut_down(state: Path, grace: float, *, server_only: bool = False) -> list[s
         return ended
     with locked(state):
         if (state / "runtime").exists():
-            runtime = build_runtime(state, OciLayoutStore(state / "artifacts"), HttpProber())
+            runtime = build_runtime(state, open_store(state, None, {}), HttpProber())
             running = len(runtime.observe())
             runtime.stop_all(grace)
             runtime.close()
@@ -255,6 +255,7 @@ def _publish_instance(instance: Instance) -> None:
         "port": settings.port,
         "traffic_host": settings.traffic_host,
         "traffic_port": settings.traffic_port,
+        "registry": settings.registry,
     }
     _write_private(settings.state / INSTANCE_FILE, json.dumps(known))
     path = settings.state / TOKEN_FILE

@@ -25,6 +25,7 @@ class Settings:
     traffic_host: str = "127.0.0.1"
     traffic_port: int = TRAFFIC_PORT
     build_slots: int = 2
+    registry: str | None = None  # URL of an OCI registry that keeps the releases; None: the state folder does
 
     @property
     def api_url(self) -> str:

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, inspect
 from turnout.db.engine import migrate, open_engine
 from turnout.db.store import SqlStore
 from turnout.db.tables import metadata
-from turnout.domain.errors import SetupFailed, StorageFull
+from turnout.domain.errors import SetupFailed, StorageFull, TurnoutError
 
 
 @pytest.fixture
@@ -185,3 +185,14 @@ def test_a_full_disk_is_a_full_disk(engine: Engine) -> None:
     assert refused.value.hint
     with store.snapshot() as snapshot:
         assert snapshot.agents() == ()
+
+
+def test_a_database_that_is_damaged_is_told_as_such(path: Path, engine: Engine) -> None:
+    migrate(engine)
+    engine.dispose()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(TurnoutError, match="malformed") as refused, SqlStore(engine).snapshot() as snapshot:
+        snapshot.agents()
+    assert refused.value.hint

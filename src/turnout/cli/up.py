@@ -30,6 +30,7 @@ PORT = click.IntRange(1, 65535)
     "--traffic-host", help="Address that callers reach agents on. Default: as the last time, first 127.0.0.1."
 )
 @click.option("--traffic-port", type=PORT, help=f"Port for callers. Default: as the last time, first {TRAFFIC_PORT}.")
+@click.option("--registry", help="OCI registry that keeps the releases, such as https://registry.example.com/turnout.")
 @click.option("--build-slots", default=2, show_default=True, type=click.IntRange(1, 64), help="Builds at a time.")
 @click.option("-d", "--detach", is_flag=True, help="Return once it is ready; it goes on in the background.")
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON once it is ready.")
@@ -71,7 +72,9 @@ def _start_detached(settings: Settings) -> None:
     os.umask(0o077)
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [sys.executable, "-m", "turnout.cli.main", "up", "--json", "--state", str(settings.state)]
-    for name in ("host", "port", "traffic_host", "traffic_port", "build_slots"):
+    for name in ("host", "port", "traffic_host", "traffic_port", "build_slots", "registry"):
+        if getattr(settings, name) is None:
+            continue
         command += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
     log_path = settings.state / "server.log"
     with log_path.open("ab") as log, os.fdopen(os.dup(log.fileno()), "wb") as errors:
@@ -106,7 +109,7 @@ def _last_time(folder: Path) -> dict[str, Any]:
     """Where the instance of this folder listened when it last ran."""
     try:
         known = json.loads((folder / INSTANCE_FILE).read_text())
-        return {name: known[name] for name in ("host", "port", "traffic_host", "traffic_port")}
+        return {name: known[name] for name in ("host", "port", "traffic_host", "traffic_port", "registry")}
     except (OSError, ValueError, KeyError):
         return {}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import click
@@ -9,20 +11,22 @@ import click
 from turnout.cli.connection import print_json
 from turnout.cli.exits import EXIT_CODES
 from turnout.domain.errors import DamagedContent, NotFound
-from turnout.settings import default_state
+from turnout.settings import INSTANCE_FILE, default_state
 
 
 @click.command()
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="State folder of the instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
 def verify(state: Path | None, as_json: bool) -> None:
-    """Read the whole artifact store on this machine and name every blob that is damaged or missing."""
-    from turnout.artifacts.layout import OciLayoutStore
+    """Read the whole artifact store of this machine's instance and name every blob that is damaged or missing."""
+    from turnout.artifacts.open import open_store
 
-    folder = (state or default_state()).absolute() / "artifacts"
-    if not folder.exists():
-        raise NotFound(f"there is no artifact store in {folder.parent}", hint="name the state folder with --state")
-    damages = [{"digest": digest, "damage": text} for digest, text in OciLayoutStore(folder).damages()]
+    folder = (state or default_state()).absolute()
+    registry = _registry(folder)
+    if registry is None and not (folder / "artifacts").exists():
+        raise NotFound(f"there is no artifact store in {folder}", hint="name the state folder with --state")
+    found = open_store(folder, registry, os.environ).damages()
+    damages = [{"digest": digest, "damage": text} for digest, text in found]
     if as_json:
         print_json({"damages": damages})
         raise click.exceptions.Exit(EXIT_CODES["damaged_content"] if damages else 0)
@@ -32,3 +36,12 @@ def verify(state: Path | None, as_json: bool) -> None:
             hint="build and push the release again: missing and damaged blobs are replaced",
         )
     click.echo("every blob has its digest")
+
+
+def _registry(state: Path) -> str | None:
+    """The registry that the instance was started with."""
+    try:
+        found = json.loads((state / INSTANCE_FILE).read_text()).get("registry")
+    except (OSError, ValueError):
+        return None
+    return str(found) if found else None

@@ -1,4 +1,4 @@
-"""The main job without the outside: deploy, promote, approve, canary, roll back."""
+"""The main job without the outside: deploy, promote, approve, canary."""
 
 from __future__ import annotations
 
@@ -7,28 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.controller.rings import ONE, RINGS, SLOW, SMOKED, TWO, to_production
 from tests.unit.controller.stage import Stage, replica_of, staged
-from tests.unit.domain.values import make_release
-from turnout.domain.errors import BuildFailed, Conflict, PolicyRefused
-from turnout.domain.models import FULL_WEIGHT, CanaryStep, HealthCheck, Release, RingSettings, SmokeTask
+from turnout.domain.errors import BuildFailed, PolicyRefused
+from turnout.domain.models import FULL_WEIGHT
 from turnout.domain.policy import Role
-from turnout.domain.routes import warm_digests
 from turnout.services.office import Actor
-
-CANARY = (CanaryStep(1_000, duration=60.0, tasks=3), CanaryStep(5_000, duration=120.0))
-RINGS = (
-    RingSettings("dev"),
-    RingSettings("staging", warm=50.0),
-    RingSettings("production", replicas=2, approvals=1, canary=CANARY),
-)
-ONE, TWO, THREE = (make_release(f"v{number}", rings=RINGS) for number in (1, 2, 3))
-SMOKED = make_release("smoked", rings=RINGS, smoke=(SmokeTask("greet", "/greet"),))
-SLOW = make_release("slow", rings=RINGS, health=HealthCheck(start_timeout=20.0))
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    with staged(tmp_path, (ONE, TWO, THREE, SMOKED, SLOW)) as stage:
+    with staged(tmp_path, (ONE, TWO, SMOKED, SLOW)) as stage:
         yield stage
 
 
@@ -90,19 +79,6 @@ def test_a_promotion_from_a_ring_whose_replicas_are_down_is_refused(stage: Stage
     stage.look(times=1)
     with pytest.raises(PolicyRefused, match="not healthy in dev"):
         stage.promote("dev", "staging")
-
-
-def to_production(stage: Stage, *releases: Release) -> list[str]:
-    """Promote releases to production one after the other; from the second on they stop in their canary."""
-    names = []
-    for release in releases:
-        stage.deploy(release)
-        stage.promote("dev", "staging")
-        name = stage.promote("staging", "production")
-        stage.approve("production")
-        stage.look("production")
-        names.append(name)
-    return names
 
 
 # --- approval --------------------------------------------------------------------------------------------------------
@@ -208,6 +184,12 @@ def test_a_quarantined_release_needs_an_override(canary: Stage) -> None:
     assert canary.deployment(name).override == "it was not its fault"
 
 
+def test_weights_always_add_up(canary: Stage) -> None:
+    for routes in canary.router.applied:
+        for ring in routes.rings:
+            assert sum(weight for _, weight in ring.weights) in (0, FULL_WEIGHT)
+
+
 # --- what goes wrong before ------------------------------------------------------------------------------------------
 
 
@@ -257,151 +239,3 @@ def test_smoke_tasks_are_run_once_before_the_release_is_active(stage: Stage) -> 
     name = stage.deploy(SMOKED)
     assert stage.state(name) == "active"
     assert [tasks for _, tasks in stage.prober.smoked] == [("greet",)]
-
-
-# --- roll back -------------------------------------------------------------------------------------------------------
-
-
-def test_a_rollback_flips_to_the_warm_release_in_one_look_and_moves_no_process(stage: Stage) -> None:
-    stage.deploy(ONE)
-    bad = stage.deploy(TWO)
-    before = list(stage.runtime.calls)
-    name = stage.roll_back(look=False)
-    stage.look(times=1)
-    assert stage.answers() == (200, ONE.digest)
-    assert (stage.state(name), stage.state(bad)) == ("active", "rolled_back")
-    assert stage.runtime.calls == before
-    assert stage.quarantine(TWO) is not None
-
-
-def test_rolling_back_twice_never_returns_to_the_bad_release(stage: Stage) -> None:
-    for release in (ONE, TWO, THREE):
-        stage.deploy(release)
-    stage.roll_back()
-    assert (stage.pointer().stable, stage.pointer().last_good) == (TWO.digest, None)
-    stage.roll_back()
-    assert stage.pointer().stable == ONE.digest
-    with pytest.raises(Conflict, match="no release to go back to"):
-        stage.roll_back()
-
-
-def test_a_rollback_during_a_canary_takes_the_candidate_out(canary: Stage) -> None:
-    name = canary.roll_back("production", look=False)
-    assert name == "dep_6"
-    canary.look("production", times=1)
-    assert canary.answers("production") == (200, ONE.digest)
-    assert canary.state("dep_6") == "rolled_back"
-    assert canary.pointer("production").candidate is None
-    assert canary.quarantine(TWO) is not None
-
-
-def test_a_rollback_while_a_gate_waits_ends_the_promotion_and_flips(stage: Stage) -> None:
-    finish_canary(stage, *to_production(stage, ONE, TWO))
-    stage.deploy(THREE)
-    stage.promote("dev", "staging")
-    waiting = stage.promote("staging", "production")
-    assert stage.state(waiting) == "building: awaiting_approval"
-    stage.roll_back("production", look=False)
-    stage.look("production", times=1)
-    assert stage.answers("production") == (200, ONE.digest)
-    assert stage.state(waiting) == "failed"
-
-
-def test_a_rollback_while_another_deployment_is_queued_flips_at_once(stage: Stage) -> None:
-    stage.deploy(ONE)
-    stage.deploy(TWO)
-    crowded = stage.another_server("one", build_slots=0)
-    queued = crowded.deploy(THREE)
-    assert crowded.state(queued) == "queued: build_slot"
-    crowded.roll_back(look=False)
-    crowded.look(times=1)
-    assert crowded.answers() == (200, ONE.digest)
-    assert crowded.state(queued) == "failed"
-
-
-def test_a_rollback_to_a_version_that_is_no_longer_warm_deploys_it_first(stage: Stage) -> None:
-    stage.deploy(ONE, "dev")
-    stage.promote("dev", "staging")
-    for release in (TWO, THREE):
-        stage.deploy(release)
-        stage.promote("dev", "staging")
-    stage.pass_time(50.0, "staging")
-    assert ONE.digest not in warm_digests(stage.pointer("staging"))
-    served = set()
-    stage.on_effect = lambda effect: served.add(stage.answers("staging"))
-    name = stage.roll_back("staging", version="v1")
-    assert served >= {(200, THREE.digest)}, "what is stable serves until the other is ready"
-    assert served <= {(200, THREE.digest), (200, ONE.digest)}
-    assert stage.answers("staging") == (200, ONE.digest)
-    assert stage.states(name) == ["building", "deploying", "validating", "active"]
-
-
-def test_a_rollback_to_what_was_never_active_is_refused(stage: Stage) -> None:
-    stage.deploy(ONE)
-    stage.deploy(TWO)
-    with pytest.raises(Conflict, match="never active"):
-        stage.roll_back(version="v3")
-    with pytest.raises(Conflict, match="already the stable"):
-        stage.roll_back(version="v2")
-
-
-def test_a_rollback_to_the_candidate_makes_it_stable_and_puts_only_the_other_into_quarantine(stage: Stage) -> None:
-    finish_canary(stage, *to_production(stage, ONE, TWO))
-    stage.deploy(ONE)
-    stage.promote("dev", "staging")
-    stage.promote("staging", "production")
-    stage.approve("production")
-    stage.look("production")
-    assert stage.pointer("production").candidate == ONE.digest
-    stage.roll_back("production", version="v1")
-    assert stage.answers("production") == (200, ONE.digest)
-    assert stage.quarantine(TWO) is not None
-    assert stage.quarantine(ONE) is None
-
-
-def finish_canary(stage: Stage, *names: str) -> None:
-    """Let the canary in production pass."""
-    stage.serve(TWO, list("abc"), "production")
-    stage.pass_time(60.0, "production")
-    stage.pass_time(120.0, "production")
-    assert stage.state(names[-1]) == "active"
-
-
-def test_a_second_rollback_takes_the_place_of_one_that_is_not_over(stage: Stage) -> None:
-    for release in (ONE, TWO, THREE):
-        stage.deploy(release)
-    stage.pass_time(600.0)
-    assert ONE.digest not in warm_digests(stage.pointer())
-    stage.runtime.never_ready.add(ONE.digest)
-    slow = stage.roll_back(version="v1")
-    assert stage.state(slow) == "deploying: starting"
-    quick = stage.roll_back(version="v2", look=False)
-    stage.look(times=1)
-    assert stage.answers() == (200, TWO.digest)
-    assert (stage.state(slow), stage.state(quick)) == ("failed", "active")
-
-
-def test_a_rollback_is_bound_to_what_was_seen(canary: Stage) -> None:
-    canary.roll_back("production", leaving=TWO.digest)
-    with pytest.raises(Conflict, match="changed meanwhile"):
-        canary.roll_back("production", leaving=TWO.digest)
-    assert canary.answers("production") == (200, ONE.digest)
-
-
-def test_a_release_that_another_ring_took_back_goes_no_further_when_its_approval_comes(stage: Stage) -> None:
-    to_production(stage, ONE)
-    stage.deploy(TWO)
-    stage.promote("dev", "staging")
-    waiting = stage.promote("staging", "production")
-    stage.roll_back("staging")
-    stage.approve("production")
-    stage.look("production")
-    assert stage.state(waiting) == "failed"
-    assert "in quarantine" in stage.transitions(waiting)[-1][1]
-    assert stage.answers("production") == (200, ONE.digest)
-
-
-def test_weights_always_add_up(canary: Stage) -> None:
-    for routes in canary.router.applied:
-        for ring in routes.rings:
-            assert sum(weight for _, weight in ring.weights) in (0, FULL_WEIGHT)

@@ -1,4 +1,4 @@
-"""Reconciling a ring: leases, drains, warmth, a proxy that goes away, and a server that is killed anywhere."""
+"""Reconciling a ring: leases, drains, warmth, and a proxy that goes away."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.unit.controller.stage import ADMIN, Stage, replica_of, staged
 from tests.unit.domain.values import AGENT, make_release
 from turnout.controller.reconcile import BUSY_SECONDS, CALM_SECONDS, LEASE_SECONDS
 from turnout.domain.errors import LeaseLost, RuntimeUnavailable
-from turnout.domain.models import CanaryStep, Release, RingSettings, SmokeTask
-from turnout.domain.phases import IN_PROGRESS, Phase
+from turnout.domain.models import CanaryStep, RingSettings, SmokeTask
+from turnout.domain.phases import Phase
 from turnout.services.rollbacks import abort, advance
 
 RINGS = (RingSettings("dev", warm=100.0, drain=30.0),)
@@ -325,83 +325,3 @@ def test_a_proxy_that_is_away_holds_up_no_rollback_while_something_drains(stage:
     stage.router.unavailable = True
     stage.roll_back()
     assert stage.pointer().stable == TWO.digest
-
-
-# --- killed anywhere -------------------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """The server ends here."""
-
-
-def scenario(stage: Stage) -> None:
-    """Two releases become active, a third runs its canary and is rolled back, and so is the second."""
-    stage.deploy(ONE)
-    stage.deploy(TWO)
-    stage.deploy(CAREFUL)
-    stage.roll_back()
-    stage.roll_back()
-
-
-def count_effects(folder: Path) -> int:
-    folder.mkdir()
-    effects: list[str] = []
-    with staged(folder, (ONE, TWO, CAREFUL)) as stage:
-        stage.on_effect = effects.append
-        scenario(stage)
-    return len(effects)
-
-
-def test_a_server_that_is_killed_around_any_effect_leaves_a_ring_that_the_next_one_finishes(tmp_path: Path) -> None:
-    for number in range(0, count_effects(tmp_path / "count"), 9):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        with staged(folder, (ONE, TWO, CAREFUL)) as stage:
-            play_killed_at(stage, number)
-            assert stage.answers() == (200, ONE.digest), f"killed at effect {number}"
-            assert_consistent(stage)
-
-
-def play_killed_at(stage: Stage, number: int) -> None:
-    """The scenario; the server is killed at its n-th effect, and another with the same name goes on."""
-    left = [number]
-    server = [stage]
-
-    def kill(_: str) -> None:
-        left[0] -= 1
-        if left[0] == -1:
-            raise Killed
-
-    stage.on_effect = kill
-
-    def look(ring: str = "dev", times: int = 8) -> None:
-        try:
-            Stage.look(server[0], ring, times)
-        except Killed:
-            server[0] = stage.another_server(stage.holder)
-            Stage.look(server[0], ring, times)
-
-    stage.look = look  # type: ignore[method-assign]
-    scenario(stage)
-    look()
-
-
-def assert_consistent(stage: Stage) -> None:
-    with stage.store.snapshot() as snapshot:
-        deployments = snapshot.deployments(limit=100)
-    active = [item for item in deployments if item.phase is Phase.ACTIVE]
-    assert [item.id for item in active] == [stage.pointer().active_deployment]
-    assert not [item for item in deployments if item.phase in IN_PROGRESS]
-    for item in deployments:
-        states = stage.states(item.id)
-        assert len(states) == len(set(states)), f"{item.id} came to a state twice: {states}"
-    assert release_of(stage) == ONE
-
-
-def release_of(stage: Stage) -> Release:
-    digest = stage.pointer().stable
-    assert digest is not None
-    with stage.store.snapshot() as snapshot:
-        found = snapshot.release(digest)
-    assert found is not None
-    return found

@@ -9,11 +9,27 @@ import pytest
 
 from tests.unit.domain.ring_world import RingWorld
 from tests.unit.domain.values import AGENT, CANARY, RING, make_approval, make_deployment, make_release, make_replica
+from tests.unit.domain.views import (
+    ALL,
+    ASKED,
+    CAREFUL,
+    EXITED,
+    NEW,
+    NOW,
+    OLD,
+    ON_OLD,
+    READY,
+    SMOKED,
+    STARTING,
+    UNREADY,
+    deploying,
+    look,
+    validating,
+)
 from turnout.domain.models import (
     Abort,
     Condition,
     Deployment,
-    HealthCheck,
     Kind,
     Pointer,
     Release,
@@ -21,14 +37,11 @@ from turnout.domain.models import (
     Retired,
     RingSettings,
     Rollout,
-    SmokeTask,
 )
 from turnout.domain.phases import Phase
 from turnout.domain.plan import (
     Activate,
-    BeginDrain,
     EnterStep,
-    ForgetRetired,
     Job,
     MarkPrepared,
     MarkSmokePassed,
@@ -38,46 +51,10 @@ from turnout.domain.plan import (
     RingView,
     RunSmoke,
     StartReplica,
-    StopReplica,
     Wait,
     plan,
 )
 from turnout.domain.replicas import CRASH_LOOP_ATTEMPTS
-
-NOW = 1_000.0
-OLD = make_release("v1")
-NEW = make_release("v2", health=HealthCheck(start_timeout=60.0))
-CAREFUL = make_release("v3", rings=(RingSettings(RING, canary=CANARY),))
-SMOKED = make_release("v4", smoke=(SmokeTask("greet", "/greet"),))
-ASKED = make_release("v5", rings=(RingSettings(RING, approvals=1),))
-ALL = {release.digest: release for release in (OLD, NEW, CAREFUL, SMOKED, ASKED)}
-ON_OLD = Pointer(AGENT, RING, stable=OLD.digest, active_deployment="dep_0")
-EXITED, READY, UNREADY, STARTING, STOPPING = (
-    ReplicaState.EXITED,
-    ReplicaState.READY,
-    ReplicaState.UNREADY,
-    ReplicaState.STARTING,
-    ReplicaState.STOPPING,
-)
-
-
-def look(deployment: Deployment | None = None, **fields: Any) -> RingView:
-    """The ring serves v1, whose replica is ready; other replicas are given beside it."""
-    others = fields.pop("others", ())
-    given: dict[str, Any] = {"pointer": ON_OLD, "replicas": (make_replica(OLD), *others)}
-    return RingView(releases=ALL, deployment=deployment, **{**given, **fields})
-
-
-def validating(release: Release, **fields: Any) -> Deployment:
-    """A deployment whose replicas were ready and whose smoke tasks passed."""
-    given: dict[str, Any] = {"prepared": True, "smoke_passed": True, "phase_at": NOW}
-    return make_deployment(release, phase=Phase.VALIDATING, **{**given, **fields})
-
-
-def deploying(release: Release, **fields: Any) -> Deployment:
-    """A deployment whose replicas are started."""
-    return make_deployment(release, phase=Phase.DEPLOYING, prepared=True, **{"phase_at": NOW, **fields})
-
 
 # --- rest ------------------------------------------------------------------------------------------------------------
 
@@ -358,62 +335,3 @@ def test_a_deployment_is_rolled_back_when_the_proxy_has_confirmed_it() -> None:
     leaving = make_deployment(NEW, phase=Phase.ROLLING_BACK)
     assert plan(look(rolling_back=(leaving,), routed=False), NOW) == ()
     assert plan(look(rolling_back=(leaving,)), NOW) == (Move("dep_1", Phase.ROLLED_BACK, "v1 serves production"),)
-
-
-# --- stops -----------------------------------------------------------------------------------------------------------
-
-
-def leaving(**fields: Any) -> RingView:
-    """v2 runs and nobody wants it."""
-    return look(others=(make_replica(NEW),), **fields)
-
-
-NAME = make_replica(NEW).id
-
-
-def test_a_replica_that_nobody_wants_is_drained_before_it_is_stopped() -> None:
-    assert plan(leaving(), NOW) == (BeginDrain(NAME),)
-    busy = {"draining_since": {NAME: NOW}, "active_requests": {NEW.digest: 1}}
-    assert plan(leaving(**busy), NOW + 29.9) == ()
-    assert plan(leaving(**busy), NOW + 30.0) == (StopReplica(NAME, 10.0),)
-
-
-def test_a_replica_without_requests_is_stopped_at_once() -> None:
-    assert plan(leaving(draining_since={NAME: NOW}), NOW) == (StopReplica(NAME, 10.0),)
-
-
-def test_nothing_is_stopped_while_the_proxy_may_still_route_to_it() -> None:
-    assert plan(leaving(routed=False), NOW) == ()
-    assert plan(leaving(routed=False, draining_since={NAME: NOW}), NOW + 99.0) == ()
-
-
-def test_a_replica_that_is_being_stopped_is_not_stopped_again() -> None:
-    assert plan(look(others=(make_replica(NEW, STOPPING),)), NOW) == ()
-
-
-def test_a_replica_that_ended_unwanted_is_cleared_away() -> None:
-    assert plan(look(others=(make_replica(NEW, EXITED),)), NOW) == (StopReplica(NAME, 10.0),)
-
-
-def test_a_replica_of_a_release_that_nobody_knows_is_stopped_like_any_other() -> None:
-    unknown = make_replica(make_release("unknown"))
-    view = look(others=(unknown,), draining_since={unknown.id: NOW})
-    assert plan(view, NOW) == (StopReplica(unknown.id, 10.0),)
-
-
-def test_a_retired_release_is_kept_for_its_warm_time() -> None:
-    pointer = replace(ON_OLD, retired=(Retired(NEW.digest, NOW),))
-    view = look(pointer=pointer, others=(make_replica(NEW),))
-    assert plan(view, NOW + 599.9) == ()
-    assert plan(view, NOW + 600.0) == (ForgetRetired(NEW.digest),)
-
-
-def test_last_good_is_kept_for_ever() -> None:
-    pointer = replace(ON_OLD, last_good=NEW.digest)
-    assert plan(look(pointer=pointer, others=(make_replica(NEW),)), NOW + 1e9) == ()
-
-
-def test_a_retired_release_that_is_deployed_again_is_not_forgotten_meanwhile() -> None:
-    pointer = replace(ON_OLD, retired=(Retired(NEW.digest, 0.0),))
-    queued = make_deployment(NEW, condition=Condition("build_slot", "waiting for a build slot", 0.0))
-    assert plan(look(queued, pointer=pointer, others=(make_replica(NEW),), slot_free=False), NOW) == ()
