@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError, TimeoutError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, TimeoutError
 
 from turnout.db.snapshot import SqlSnapshot
 from turnout.db.transaction import SqlTransaction
-from turnout.domain.errors import Retryable, StorageFull
+from turnout.domain.errors import Conflict, DamagedContent, Retryable, StorageFull
 
 
 class SqlStore:
@@ -52,3 +52,10 @@ def _translated() -> Iterator[None]:
                 hint="free some space; agents and Envoy go on serving, and what was asked can be asked again",
             ) from error
         raise Retryable(f"the database cannot be used just now: {reason}", hint="try again in a moment") from error
+    except IntegrityError as error:
+        raise Conflict(f"the change does not fit what is stored: {error.orig}") from error
+    except DatabaseError as error:
+        raise DamagedContent(
+            f"the database is damaged: {error.orig}",
+            hint="restore the state folder from a backup; agents and Envoy go on serving meanwhile",
+        ) from error
