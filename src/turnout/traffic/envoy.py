@@ -25,6 +25,9 @@ from turnout.traffic.snapshot import Snapshot, build_snapshot, cluster_name, mer
 from turnout.traffic.supervision import Supervision
 
 ACK_TIMEOUT = 5.0
+FIRST_LOOK = (
+    0.003  # seconds; Envoy's main thread reads the files and answers questions: one asked too soon delays the flip
+)
 RETIRE_GRACE = 300.0  # seconds that requests have on an Envoy that was replaced
 
 
@@ -154,6 +157,7 @@ class EnvoyRouter:
         """Poll until Envoy reports the files' versions; once it takes longer, look whether it refused them."""
         admin = self._started()
         began = time.monotonic()
+        time.sleep(FIRST_LOOK)
         look_at, trouble = began + 0.02, "it has not taken the configuration yet"
         while time.monotonic() - began < ACK_TIMEOUT:
             try:
@@ -166,7 +170,7 @@ class EnvoyRouter:
                 raise
             except RouterUnavailable as error:  # it ended, and is about to be started again
                 trouble = error.message
-            time.sleep(0.0005)
+            time.sleep(0.001)
         raise RouterUnavailable(
             f"Envoy has not followed in {ACK_TIMEOUT:g} s: {trouble}", hint=f"its log is {self.log_path}"
         )

@@ -74,12 +74,15 @@ def swap_file(path: Path, text: str) -> None:
     Replacing a file itself makes ext4 write its text to the disk first, which takes up to tens of milliseconds when the
     disk is busy, in the middle of a rollback.
     """
-    former = path.readlink() if path.is_symlink() else None
     fresh = path.with_name(f".{path.name}.{time.time_ns():x}")
     fresh.write_text(text, encoding="utf-8")
     link = path.with_name(f".{path.name}.link")
-    link.unlink(missing_ok=True)
-    link.symlink_to(fresh.name)
+    try:
+        link.symlink_to(fresh.name)
+    except FileExistsError:  # left behind by a crash
+        link.unlink()
+        link.symlink_to(fresh.name)
+    former = path.readlink() if path.is_symlink() else None
     link.replace(path)
     if former is not None:
         path.with_name(former.name).unlink(missing_ok=True)
