@@ -46,6 +46,8 @@ class LiveInstance:
 
     def start(self, timeout: float = 30.0) -> None:
         """Start the server and wait until it answers."""
+        if self.process is not None:
+            self.process.wait(20)  # ended by whoever starts it again
         self.state.mkdir(parents=True, exist_ok=True)
         command = [*self.server, "--state", str(self.state)]
         command += ["--port", str(self.port), "--traffic-port", str(self.traffic_port), *self.flags]

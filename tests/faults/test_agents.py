@@ -95,7 +95,10 @@ def test_a_replica_that_is_killed_is_started_again_later_every_time(instance: Li
     with SteadyCaller(instance, "/killed/dev/") as caller:
         for restarts in (1, 2):
             with caller.between:
-                psutil.Process(victim).kill()
+                process = psutil.Process(victim)
+                process.kill()
+                process.wait(10)
+                time.sleep(0.1)  # until the proxy has read of the end; a request right then would be lost with it
             ring = await_ring(instance, "killed", "dev", partial(_was_restarted, times=restarts))
             assert len(ring["replicas"]) == 2
             new = {ask(instance, "/killed/dev/").fields["pid"] for _ in range(20)} - pids
