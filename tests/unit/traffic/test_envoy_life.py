@@ -120,7 +120,7 @@ def test_a_port_that_is_taken_is_named_with_its_holder(tmp_path: Path) -> None:
         port = holder.getsockname()[1]
         with pytest.raises(SetupFailed, match=rf"port {port} on {HOST} is taken by .*pid {os.getpid()}") as caught:
             EnvoyRouter(tmp_path, HOST, port).start()
-        assert "another traffic port" in str(caught.value.hint)
+        assert "another port with --traffic-port" in str(caught.value.hint)
 
 
 def test_a_port_of_another_instance_is_taken_too(tmp_path: Path) -> None:

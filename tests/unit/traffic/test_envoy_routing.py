@@ -178,7 +178,7 @@ def test_every_request_is_in_the_access_log_without_its_query(proxy: Proxy, port
     assert [(task.task, task.ring, task.release, task.status, task.flags) for task in tasks] == [
         ("logged-1", "production", STABLE, 200, ""),
         ("logged-2", "staging", None, 503, ""),
-        ("logged-3", "dev", None, 503, "UH"),
+        ("logged-3", "dev", STABLE, 503, "UH"),
         ("logged-4", "production", None, 409, ""),
     ]
     assert (tasks[0].agent, tasks[0].method, tasks[0].path, tasks[0].bytes_in) == ("support", "GET", "/x", 0)
