@@ -42,7 +42,8 @@ def outcomes(instance: LiveInstance, tmp_path_factory: pytest.TempPathFactory) -
         first[kind] = deploy(instance, kind, push_tiny(instance, folder, agent=kind, smoke=True))["digest"]
         behaviour = "" if kind == "lock" else kind
         lock = "--no-index\nno-such-package==1.0\n" if kind == "lock" else None
-        write_agent(folder, "two", agent=kind, behaviour=behaviour, smoke=True, start_timeout="6s", lock=lock)
+        patience = "6s" if kind == "sick" else "60s"  # only the sick one needs all of it
+        write_agent(folder, "two", agent=kind, behaviour=behaviour, smoke=True, start_timeout=patience, lock=lock)
     with ExitStack() as stack, ThreadPoolExecutor(len(kinds)) as pool:
         callers = {kind: stack.enter_context(SteadyCaller(instance, f"/{kind}/dev/", pause=0.1)) for kind in kinds}
         ended = pool.map(lambda kind: instance.run("deploy", str(folders[kind]), check=False), kinds)
