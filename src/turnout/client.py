@@ -24,6 +24,7 @@ from turnout.schemas import (
     EventList,
     InstanceView,
     MissingBlobs,
+    MissingChunks,
     PreviewView,
     ReleaseList,
     ReleaseView,
@@ -146,6 +147,12 @@ class Client:
         """Which of these blobs the server does not have."""
         answer = self._call("POST", f"/v1/agents/{quote(agent, '')}/blobs/missing", {"digests": digests})
         return cast(MissingBlobs, answer)["missing"]
+
+    def missing_chunks(self, agent: str, index: str, *, verify: bool = False) -> list[tuple[int, int]]:
+        """Which chunks of the data with this index the server does not have, as (first, count)."""
+        body = {"index": index, "verify": verify}
+        answer = cast(MissingChunks, self._call("POST", f"/v1/agents/{quote(agent, '')}/chunks/missing", body))
+        return [(first, count) for first, count in answer["missing"]]
 
     def put_blob(self, agent: str, digest: str, chunks: Iterable[bytes]) -> None:
         """Upload a blob. Not sent again by itself: the chunks can be read once."""

@@ -6,7 +6,7 @@ on every implementation, the fake included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,17 +61,42 @@ class ArtifactStore(Protocol):
     def read_all(self, digest: Digest, limit: int = 16 << 20) -> bytes:
         """A small blob, verified before it is returned. Raises `NotFound`, `DamagedContent`, `InvalidRequest` if larger."""
 
+    def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Some bytes of a blob as they are stored. They are not verified: who asks knows what they must be.
+
+        Raises `NotFound`; `DamagedContent` when the blob ends before.
+        """
+
     def put_release(self, manifest: bytes, release: Digest, tags: Iterable[str] = ()) -> None:
         """Record an OCI image manifest for a release (all its blobs must be stored) and let the tags name it.
 
         Raises `NotFound` naming the first missing blob, `DamagedContent` for a manifest that is not of that release.
         """
 
+    def release_manifest(self, release: Digest) -> bytes:
+        """The image manifest of a recorded release, verified. Raises `NotFound`, `DamagedContent`."""
+
     def releases(self) -> dict[Digest, tuple[str, ...]]:
         """Every recorded release and its tags."""
 
     def damages(self) -> Iterator[tuple[Digest, str]]:
         """Read everything; give each blob that is damaged or missing with a sentence that says which and why."""
+
+
+class Intake(Protocol):
+    """The door of the artifact store for releases. `known`: releases in it, of the same agent, the likeliest first."""
+
+    def missing_chunks(self, index: Digest, known: Iterable[Digest], *, verify: bool = False) -> list[tuple[int, int]]:
+        """The chunks of data that have to be pushed, as (first, count) in the order of the index, which must be stored.
+
+        `verify`: read what is stored, and do not count on what is damaged.
+        """
+
+    def record(self, release: Digest, bundles: Sequence[Digest], known: Iterable[Digest]) -> bytes:
+        """Record a release whose document, components and new bundles are stored. Returns its image manifest.
+
+        Raises `NotFound` when something of it is not stored, `InvalidRequest`, `DamagedContent`.
+        """
 
 
 class Runtime(Protocol):

@@ -127,6 +127,12 @@ class ReleaseView(TypedDict):
     quarantine: str | None
 
 
+class MissingChunks(TypedDict):
+    """Chunks of data that are not stored yet, as [first, count] in the order in which the index first names them."""
+
+    missing: list[list[int]]
+
+
 class MissingBlobs(TypedDict):
     """Blobs that have to be uploaded."""
 

@@ -22,6 +22,7 @@ import uvicorn
 
 from turnout.api.app import create_app
 from turnout.artifacts.diff import diff_releases
+from turnout.artifacts.intake import Intake
 from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release, unpack_release
 from turnout.controller.ingest import Ingest
@@ -122,6 +123,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     office = Office(
         store=store,
         artifacts=artifacts,
+        intake=Intake(artifacts),
         runtime=runtime,
         clock=clock,
         wake=controller.wake,

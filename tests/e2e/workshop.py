@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.tiny_agent import write_agent
 from tests.live import LiveInstance, wait_until
-from turnout.cli.building import build, build_store, push
+from turnout.cli.building import build_store, built, push
 from turnout.domain.phases import TERMINAL
 from turnout.manifest import load_manifest
 
@@ -18,8 +19,10 @@ PATIENCE = 30.0
 
 def push_agent(instance: LiveInstance, folder: Path, tag: str | None = None) -> str:
     """Build the agent in a folder and push it. Returns the digest."""
-    with build_store(folder, throw_away=True) as store:
-        return push(instance.client(), store, build(folder, load_manifest(folder), store), tag, None)["digest"]
+    manifest = load_manifest(folder)
+    with build_store(folder, throw_away=True) as store, built(folder, manifest, store, cached=False) as parts:
+        client, spool = instance.client(), Path(tempfile.gettempdir())
+        return push(client, store, parts, spool=spool, tag=tag, git_sha=None, verify=False)["digest"]
 
 
 def push_tiny(instance: LiveInstance, folder: Path, note: str = "one", **settings: Any) -> str:

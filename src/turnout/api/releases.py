@@ -19,7 +19,7 @@ from turnout.api.auth import Authenticated, Uploading
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
 from turnout.domain.policy import Verb
-from turnout.schemas import DiffView, MissingBlobs, ReleaseList, ReleaseView
+from turnout.schemas import DiffView, MissingBlobs, MissingChunks, ReleaseList, ReleaseView
 from turnout.services import releases as services
 from turnout.services.office import Office
 
@@ -34,7 +34,9 @@ class ReleaseBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    manifest: str = Field(description="the OCI image manifest, as text", max_length=1 << 20)
+    bundles: list[str] = Field(
+        default_factory=list, description="the bundles of chunks that were uploaded for it", max_length=10_000
+    )
     tag: str | None = None
     git_sha: str | None = Field(default=None, max_length=64)
 
@@ -45,6 +47,15 @@ class BlobsBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     digests: list[str] = Field(max_length=10_000)
+
+
+class ChunksBody(BaseModel):
+    """The data of a release, by its index."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    index: str = Field(description="digest of the index, which is uploaded")
+    verify: bool = Field(default=False, description="read what is stored, and do not count on what is damaged")
 
 
 @router.get("/releases")
@@ -62,9 +73,9 @@ def show_release(agent: str, ref: str, call: Authenticated) -> ReleaseView:
 @router.put("/releases/{digest}")
 def put_release(agent: str, digest: str, body: ReleaseBody, call: Authenticated) -> ReleaseView:
     """Record a release. Its blobs must be there; everything is verified."""
-    _check_digest(digest)
+    bundles = [_check_digest(bundle) for bundle in body.bundles]
     return services.add_release(
-        call.office, call.actor, agent, Digest(digest), body.manifest.encode(), tag=body.tag, git_sha=body.git_sha
+        call.office, call.actor, agent, _check_digest(digest), bundles, tag=body.tag, git_sha=body.git_sha
     )
 
 
@@ -80,6 +91,12 @@ def list_missing(agent: str, body: BlobsBody, call: Authenticated) -> MissingBlo
     call.actor.check(Verb.BUILD)
     wanted = [_check_digest(digest) for digest in body.digests]
     return {"missing": [digest for digest in wanted if not _is_intact(call.office, digest)]}
+
+
+@router.post("/chunks/missing")
+def list_missing_chunks(agent: str, body: ChunksBody, call: Authenticated) -> MissingChunks:
+    """Which chunks of the data with this index have to be pushed in bundles, as [first, count] in the index's order."""
+    return services.find_missing_chunks(call.office, call.actor, agent, _check_digest(body.index), verify=body.verify)
 
 
 @router.put("/blobs/{digest}", status_code=204)

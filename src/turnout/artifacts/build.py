@@ -5,14 +5,21 @@ The same inputs give the same digest on any machine: nothing of the clock, the u
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from turnout.artifacts.archive import FileEntry, pack
+from turnout.artifacts.chunks.bundle import file_chunks, write_bundles
+from turnout.artifacts.chunks.cache import ChunkCache
+from turnout.artifacts.chunks.catalog import chunks_of
+from turnout.artifacts.chunks.index import write_index
+from turnout.artifacts.chunks.source import DataSource, index_files
 from turnout.artifacts.digest import canonical_json
-from turnout.artifacts.document import ReleaseDocument, build_image_manifest, media_type
-from turnout.artifacts.pack import FileEntry, pack
+from turnout.artifacts.document import ReleaseDocument, media_type
+from turnout.artifacts.intake import Intake
 from turnout.artifacts.select import Selection, select_files
 from turnout.domain.errors import BuildFailed
 from turnout.domain.models import ComponentRef, Digest, ReleaseSpec
@@ -22,14 +29,52 @@ from turnout.manifest.schema import Manifest
 from turnout.ports import ArtifactStore
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltRelease:
-    """A release that was built and recorded in the store. `manifest` is its OCI image manifest."""
+@dataclass(frozen=True)
+class ReleaseParts:
+    """A release whose document and components are stored. The chunks of its data are still where they were found."""
 
     digest: Digest
     components: Mapping[str, ComponentRef]
-    manifest: bytes
     spec: ReleaseSpec
+    data: DataSource | None
+
+
+@dataclass(frozen=True)
+class BuiltRelease(ReleaseParts):
+    """A release that is stored as a whole and recorded. `manifest` is its OCI image manifest."""
+
+    manifest: bytes
+
+
+def build_parts(
+    folder: Path,
+    manifest: Manifest,
+    store: ArtifactStore,
+    *,
+    data_folder: Path | None = None,
+    cache: Path | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> ReleaseParts:
+    """Store the document and the components of a release. `on_progress` is called before each component.
+
+    `data_folder` is what `run_data_build` returned; without it the data is taken from its path in `folder`. `cache`: a file
+    that remembers the data's chunks, so that data which has not changed is not read again.
+    Raises `BuildFailed` (a file changes, cannot be read, is a link to elsewhere), `ManifestError`, `StorageFull`.
+    """
+    selection = select_files(folder, manifest, data_folder=data_folder)
+    config = canonical_json(build_config(manifest))
+    data = None
+    if selection.data:
+        known = ChunkCache(cache)
+        data = index_files(selection.data, known)
+        known.save()
+    components = {}
+    for name, chunks in _contents(manifest, selection, data, config):
+        if on_progress:
+            on_progress(name)
+        components[name] = _store_component(store, name, chunks)
+    document = canonical_json(ReleaseDocument(manifest.agent, components).as_json())
+    return ReleaseParts(store.write([document]), components, parse_config(config), data)
 
 
 def build_release(
@@ -38,28 +83,25 @@ def build_release(
     store: ArtifactStore,
     *,
     data_folder: Path | None = None,
+    cache: Path | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> BuiltRelease:
-    """Store the components of a release and record it, untagged. `on_progress` is called before each component.
-
-    `data_folder` is what `run_data_build` returned; without it the data is taken from its path in `folder`.
-    Raises `BuildFailed` (a file changes, cannot be read, is a link to elsewhere), `ManifestError`, `StorageFull`.
-    """
-    selection = select_files(folder, manifest, data_folder=data_folder)
-    config = canonical_json(build_config(manifest))
-    components = {}
-    for name, chunks in _contents(manifest, selection, config):
-        if on_progress:
-            on_progress(name)
-        components[name] = _store_component(store, name, chunks)
-    document = canonical_json(ReleaseDocument(manifest.agent, components).as_json())
-    digest = store.write([document])
-    image = build_image_manifest(document, components)
-    store.put_release(image, digest)
-    return BuiltRelease(digest, components, image, parse_config(config))
+    """The same, and store the chunks of the data and record the release, untagged."""
+    parts = build_parts(folder, manifest, store, data_folder=data_folder, cache=cache, on_progress=on_progress)
+    intake, known = Intake(store), list(store.releases())
+    bundles: list[Digest] = []
+    if parts.data:
+        missing = intake.missing_chunks(parts.components["data"].digest, known)
+        with tempfile.TemporaryDirectory(prefix="turnout-bundles-") as spool:
+            for bundle in write_bundles(parts.data.read(chunks_of(parts.data.index, missing)), Path(spool)):
+                bundles.append(store.write(file_chunks(bundle.file), bundle.ref.digest))
+    image = intake.record(parts.digest, bundles, known)
+    return BuiltRelease(parts.digest, parts.components, parts.spec, parts.data, image)
 
 
-def _contents(manifest: Manifest, selection: Selection, config: bytes) -> Iterator[tuple[str, Iterable[bytes]]]:
+def _contents(
+    manifest: Manifest, selection: Selection, data: DataSource | None, config: bytes
+) -> Iterator[tuple[str, Iterable[bytes]]]:
     """The components that the release has, in their fixed order, each as chunks that are made when they are read."""
     yield "code", pack(selection.code)
     if manifest.model:
@@ -68,8 +110,8 @@ def _contents(manifest: Manifest, selection: Selection, config: bytes) -> Iterat
         yield "prompts", pack(selection.prompts)
     if selection.tools:
         yield "tools", [_canonical_tools(selection.tools)]
-    if selection.data:
-        yield "data", pack(selection.data)
+    if data:
+        yield "data", [write_index(data.index)]
     yield "config", [config]
 
 

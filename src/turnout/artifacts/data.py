@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from turnout.artifacts.archive import FileEntry
 from turnout.artifacts.faults import disk_error, disk_errors
-from turnout.artifacts.pack import FileEntry
 from turnout.artifacts.select import select_files
 from turnout.domain.errors import BuildFailed
 from turnout.manifest.schema import Manifest

@@ -1,17 +1,24 @@
 """The release document, whose sha256 is the identity of a release, and the OCI image manifest that carries it.
 
 Document: `{"schemaVersion": 1, "agent": …, "components": {name: {"mediaType", "digest", "size"}}}` as canonical JSON. It is
-the `config` of the image manifest; the components are its layers, in the order of `COMPONENT_NAMES`.
+the `config` of the image manifest; the components are its layers, in the order of `COMPONENT_NAMES`. The bundles that hold
+the chunks of the data are layers too, so that every tool copies them, but not part of the identity: where chunks are stored
+is a matter of what was pushed before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from turnout.artifacts.chunks.bundle import BUNDLE_TYPE, read_footer
+from turnout.artifacts.chunks.catalog import choose_bundles
+from turnout.artifacts.chunks.index import read_index
 from turnout.artifacts.digest import canonical_json, sha256_digest
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import COMPONENT_NAMES, ComponentRef, Digest, short_digest
@@ -22,7 +29,7 @@ DOCUMENT_TYPE = "application/vnd.turnout.release.v1+json"
 ARTIFACT_TYPE = "application/vnd.turnout.release.v1"
 IMAGE_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"
-TAR_COMPONENTS = ("code", "prompts", "data")
+TAR_COMPONENTS = ("code", "prompts")
 REQUIRED_COMPONENTS = ("code", "config")
 
 
@@ -53,7 +60,17 @@ def descriptor(ref: ComponentRef) -> dict[str, Any]:
     return {"mediaType": ref.media_type, "digest": ref.digest, "size": ref.size}
 
 
-def build_image_manifest(document: bytes, components: Mapping[str, ComponentRef]) -> bytes:
+class Image(NamedTuple):
+    """What an image manifest names: the release document, its components by name, the bundles with the data's chunks."""
+
+    release: Digest
+    components: dict[str, ComponentRef]
+    bundles: tuple[ComponentRef, ...]
+
+
+def build_image_manifest(
+    document: bytes, components: Mapping[str, ComponentRef], bundles: Iterable[ComponentRef] = ()
+) -> bytes:
     """The OCI image manifest of a release, as canonical JSON."""
     return canonical_json(
         {
@@ -65,7 +82,8 @@ def build_image_manifest(document: bytes, components: Mapping[str, ComponentRef]
                 {**descriptor(components[name]), "annotations": {TITLE: name}}
                 for name in COMPONENT_NAMES
                 if name in components
-            ],
+            ]
+            + [descriptor(bundle) for bundle in bundles],
         }
     )
 
@@ -97,13 +115,23 @@ def check_release_document(content: bytes, digest: Digest) -> ReleaseDocument:
     return document
 
 
-def image_components(manifest: bytes) -> tuple[Digest, dict[str, ComponentRef]]:
-    """The digest of the release document, and the components by name. Raises `InvalidRequest` for what is no manifest."""
+def read_image(manifest: bytes) -> Image:
+    """Raises `InvalidRequest` for what is no image manifest of a release."""
     try:
         parsed = _Image.model_validate_json(manifest)
     except ValidationError as error:
         raise InvalidRequest(f"this is no image manifest of a release ({error.error_count()} faults)") from None
-    return Digest(parsed.config.digest), {layer.annotations.get(TITLE, ""): layer.ref() for layer in parsed.layers}
+    refs = [(layer.annotations.get(TITLE, ""), layer.ref()) for layer in parsed.layers]
+    bundles = tuple(ref for _, ref in refs if ref.media_type == BUNDLE_TYPE)
+    components = {name: ref for name, ref in refs if ref.media_type != BUNDLE_TYPE}
+    return Image(Digest(parsed.config.digest), components, bundles)
+
+
+def is_release(manifest: bytes) -> bool:
+    """Whether a manifest is of a release, and not of something that another tool stored."""
+    with suppress(ValueError, AttributeError, RecursionError):
+        return bool(json.loads(manifest).get("artifactType") == ARTIFACT_TYPE)
+    return False
 
 
 def check_recordable(store: ArtifactStore, manifest: bytes, release: Digest) -> ReleaseDocument:
@@ -114,7 +142,12 @@ def check_recordable(store: ArtifactStore, manifest: bytes, release: Digest) -> 
     if not store.has(release):
         raise NotFound(f"the document of release {release} is not stored", hint="push its blobs before the release")
     document = check_release_document(store.read_all(release), release)
-    for name, ref in document.components.items():
+    try:
+        image = read_image(manifest)
+    except InvalidRequest as error:
+        raise DamagedContent(error.message) from None
+    parts = [*document.components.items(), *(("data's bundle", bundle) for bundle in image.bundles)]
+    for name, ref in parts:
         if not store.has(ref.digest):
             raise NotFound(
                 f"component {name} ({ref.digest}) of release {short_digest(release)} is not stored",
@@ -122,13 +155,21 @@ def check_recordable(store: ArtifactStore, manifest: bytes, release: Digest) -> 
             )
         if store.size(ref.digest) != ref.size:
             raise DamagedContent(f"component {name} ({ref.digest}) is not of the size that the release declares")
-    try:
-        config, components = image_components(manifest)
-    except InvalidRequest as error:
-        raise DamagedContent(error.message) from None
-    if config != release or components != document.components:
+    if image.release != release or image.components != document.components:
         raise DamagedContent(f"this image manifest is not of release {release}")
+    _check_data(store, document, image)
     return document
+
+
+def _check_data(store: ArtifactStore, document: ReleaseDocument, image: Image) -> None:
+    data = document.components.get("data")
+    footers = {bundle.digest: read_footer(store, bundle.digest) for bundle in image.bundles}
+    missing = choose_bundles(read_index(store, data.digest), footers)[1] if data else []
+    if missing:
+        raise NotFound(
+            f"{len(missing)} chunks of component data of release {short_digest(image.release)} are not stored",
+            hint="push its bundles before the release",
+        )
 
 
 def _no_release(digest: Digest, reason: str) -> InvalidRequest:

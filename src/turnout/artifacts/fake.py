@@ -56,6 +56,13 @@ class MemoryArtifactStore:
             raise InvalidRequest(f"the blob {digest} is larger than {limit} bytes")
         return b"".join(self._chunks(digest))
 
+    def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """See `ArtifactStore`."""
+        content = self._content(digest)[offset : offset + length]
+        if len(content) < length:
+            raise DamagedContent(f"the blob {digest} is damaged: it ends before byte {offset + length}")
+        return content
+
     def put_release(self, manifest: bytes, release: Digest, tags: Iterable[str] = ()) -> None:
         """See `ArtifactStore`."""
         tags = check_tags(tags)
@@ -63,6 +70,12 @@ class MemoryArtifactStore:
         with self._lock:
             self._manifests[release] = self.write([manifest], sha256_digest(manifest))
             self._tags.update(dict.fromkeys(tags, release))
+
+    def release_manifest(self, release: Digest) -> bytes:
+        """See `ArtifactStore`."""
+        if release not in self._manifests:
+            raise NotFound(f"the release {release} is not recorded")
+        return self.read_all(self._manifests[release])
 
     def releases(self) -> dict[Digest, tuple[str, ...]]:
         """See `ArtifactStore`."""

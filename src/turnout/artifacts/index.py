@@ -28,7 +28,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 RELEASE = "vnd.turnout.release"
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _TAG = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@/+]|--)[A-Za-z0-9]+)*")  # the grammar of ref.name
-_DIGEST_TAG = re.compile(r"[0-9a-f]{64}")
+_DIGEST_TAG = re.compile(r"(?:[0-9a-f]{32}\.)?[0-9a-f]{64}")  # the second form is used in registries
 _HINT = "restore index.json from a backup, or push the releases again into an empty folder"
 
 
@@ -66,6 +66,14 @@ class LayoutIndex:
         return tuple(
             Recorded(release, manifest, tuple(sorted(tag for tag in tags if tag and tag != hex_digits(release))))
             for release, (manifest, tags) in sorted(found.items())
+        )
+
+    def others(self) -> tuple[tuple[Digest, str], ...]:
+        """The manifests that other tools have put there, and their tags."""
+        return tuple(
+            (_manifest_of(entry), _tag_of(entry))
+            for entry in self._entries()
+            if not _release_of(entry) and entry.get("mediaType") == IMAGE_MANIFEST_TYPE
         )
 
     def record(self, release: Digest, manifest: bytes, tags: Iterable[str]) -> None:
@@ -124,11 +132,10 @@ def _check_entry(entry: dict[str, Any]) -> None:
     annotations = entry.get("annotations") or {}
     if not all(isinstance(value, str) for value in annotations.values()):
         raise ValueError("an annotation is not text")
-    ours = entry.get("artifactType") == ARTIFACT_TYPE
-    if ours != (RELEASE in annotations) or (ours and REF_NAME not in annotations):
-        raise ValueError("an entry of a release lacks its type, its release or its name")
-    if not ours:
+    if RELEASE not in annotations:
         return
+    if entry.get("artifactType") != ARTIFACT_TYPE or REF_NAME not in annotations:
+        raise ValueError("an entry of a release lacks its type or its name")
     tag, release = annotations[REF_NAME], parse_digest(annotations[RELEASE])
     if _DIGEST_TAG.fullmatch(tag) and tag != hex_digits(release):
         raise ValueError(f"the entry {tag} names the release {release}")

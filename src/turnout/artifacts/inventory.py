@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from turnout.artifacts.document import check_release_document, image_components
+from turnout.artifacts.document import Image, check_release_document, read_image
 from turnout.domain.errors import TurnoutError
 from turnout.domain.models import ComponentRef, Digest, short_digest
 
@@ -51,7 +51,9 @@ def find_damages(store: Inspected) -> Iterator[tuple[Digest, str]]:
         parts.setdefault(recorded.release, []).append(f"the document of release {recorded.name}")
         for name, ref in components.items():
             parts.setdefault(ref.digest, []).append(f"component {name} of release {recorded.name}")
-        if manifest and document and manifest != document:
+        for bundle in manifest.bundles if manifest else ():
+            parts.setdefault(bundle.digest, []).append(f"a bundle of the data of release {recorded.name}")
+        if manifest and document and manifest[:2] != document:
             yield (
                 recorded.manifest,
                 f"the image manifest of release {recorded.name} names another release or components",
@@ -66,19 +68,17 @@ def find_damages(store: Inspected) -> Iterator[tuple[Digest, str]]:
             yield digest, f"a blob that no readable release names: {fault}"
 
 
-_Content = tuple[Digest, Mapping[str, ComponentRef]]
-
-
 def _inspect(
     store: Inspected, recorded: Recorded
-) -> tuple[_Content | None, _Content | None, Mapping[str, ComponentRef]]:
+) -> tuple[Image | None, tuple[Digest, Mapping[str, ComponentRef]] | None, Mapping[str, ComponentRef]]:
     """What the image manifest and the release document say, as far as they can be read, and the components from either."""
-    manifest: _Content | None = None
-    document: _Content | None = None
+    manifest: Image | None = None
+    document: tuple[Digest, Mapping[str, ComponentRef]] | None = None
     with suppress(TurnoutError):  # a damaged blob is named when all are read
-        manifest = image_components(store.read_all(recorded.manifest))
+        manifest = read_image(store.read_all(recorded.manifest))
     with suppress(TurnoutError):
         checked = check_release_document(store.read_all(recorded.release), recorded.release)
         document = recorded.release, checked.components
-    readable = document or manifest
-    return manifest, document, readable[1] if readable else {}
+    if document:
+        return manifest, document, document[1]
+    return manifest, document, manifest.components if manifest else {}

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from turnout.artifacts.digest import digest_from_hex, hex_digits, sha256_digest
-from turnout.artifacts.document import check_recordable
+from turnout.artifacts.document import check_recordable, is_release, read_image
 from turnout.artifacts.durable import replace_file, sync_folder
 from turnout.artifacts.faults import disk_error, disk_errors
 from turnout.artifacts.index import LayoutIndex, check_tags
@@ -24,6 +24,7 @@ from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
 
 CHUNK = 1 << 20
+_LONGEST_MANIFEST = 8 << 20
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _STALE_AFTER = 3_600.0  # seconds without a write until an unfinished blob counts as left behind
 
@@ -85,12 +86,28 @@ class OciLayoutStore:
             raise InvalidRequest(f"the blob {digest} is larger than {limit} bytes")
         return b"".join(self._verified_chunks(digest))
 
+    def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """See `ArtifactStore`."""
+        size = self.size(digest)
+        with disk_errors(self._root), self._path(digest).open("rb", buffering=0) as file:
+            content = os.pread(file.fileno(), length, offset)
+        if len(content) < length:
+            raise DamagedContent(f"the blob {digest} is damaged: it has {size} bytes, not {offset + length}")
+        return content
+
     def put_release(self, manifest: bytes, release: Digest, tags: Iterable[str] = ()) -> None:
         """See `ArtifactStore`. A tag that named another release moves to this one."""
         tags = check_tags(tags)
         check_recordable(self, manifest, release)
         self.write([manifest], sha256_digest(manifest))
         self._index.record(release, manifest, tags)
+
+    def release_manifest(self, release: Digest) -> bytes:
+        """See `ArtifactStore`."""
+        recorded = next((item for item in self.recorded() if item.release == release), None)
+        if recorded is None:
+            raise NotFound(f"the release {release} is not recorded in {self._root}")
+        return self.read_all(recorded.manifest)
 
     def releases(self) -> dict[Digest, tuple[str, ...]]:
         """See `ArtifactStore`. Raises `DamagedContent` when the index cannot be read."""
@@ -103,8 +120,9 @@ class OciLayoutStore:
     # --- what an inspection asks ----------------------------------------------------------------------------------
 
     def recorded(self) -> tuple[Recorded, ...]:
-        """All recorded releases."""
-        return self._index.read()
+        """All recorded releases, those that another tool has copied here included."""
+        ours = self._index.read()
+        return ours + tuple(self._copied({item.release for item in ours}))
 
     def stored(self) -> Iterator[Digest]:
         """The digests that blobs are stored under."""
@@ -123,6 +141,17 @@ class OciLayoutStore:
         except (DamagedContent, NotFound) as error:
             return error.message
         return None
+
+    def _copied(self, known: set[Digest]) -> Iterator[Recorded]:
+        found: dict[Digest, tuple[Digest, set[str]]] = {}
+        for manifest, tag in self._index.others():
+            with suppress(DamagedContent, InvalidRequest, NotFound):
+                content = self.read_all(manifest, _LONGEST_MANIFEST)
+                if is_release(content):
+                    found.setdefault(read_image(content).release, (manifest, set()))[1].add(tag)
+        for release in sorted(set(found) - known):
+            manifest, tags = found[release]
+            yield Recorded(release, manifest, tuple(sorted(tag for tag in tags if tag and tag != hex_digits(release))))
 
     # --- files ----------------------------------------------------------------------------------------------------
 

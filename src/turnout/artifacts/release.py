@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from turnout.artifacts.document import TAR_COMPONENTS, check_release_document
+from turnout.artifacts.chunks.fetch import DataReader
+from turnout.artifacts.chunks.index import read_index
+from turnout.artifacts.document import TAR_COMPONENTS, check_release_document, read_image
 from turnout.artifacts.durable import sync_folder
 from turnout.artifacts.faults import disk_errors
 from turnout.artifacts.unpack import unpack
@@ -19,7 +21,7 @@ from turnout.domain.models import ComponentRef, Digest, ReleaseSpec
 from turnout.manifest.config import parse_config
 from turnout.ports import ArtifactStore
 
-__all__ = ["StoredRelease", "check_release_document", "read_release", "unpack_release"]
+__all__ = ["StoredRelease", "check_release_document", "open_data", "read_release", "unpack_release"]
 
 
 class StoredRelease(NamedTuple):
@@ -56,7 +58,7 @@ def unpack_release(store: ArtifactStore, digest: Digest, target: Path) -> None:
     with _partial_folder(target) as partial:
         if partial is None:
             return
-        _fill(store, release, partial)
+        _fill(store, digest, release, partial)
         with disk_errors(target.parent):
             _sync_tree(partial)
             partial.rename(target)
@@ -122,7 +124,13 @@ def _empty(folder: Path) -> None:
                 item.unlink()
 
 
-def _fill(store: ArtifactStore, release: StoredRelease, folder: Path) -> None:
+def open_data(store: ArtifactStore, digest: Digest, data: ComponentRef) -> DataReader:
+    """The data of a release, to be read. Raises `NotFound`, `DamagedContent`."""
+    bundles = read_image(store.release_manifest(digest)).bundles
+    return DataReader(store, read_index(store, data.digest), [bundle.digest for bundle in bundles])
+
+
+def _fill(store: ArtifactStore, digest: Digest, release: StoredRelease, folder: Path) -> None:
     for name in TAR_COMPONENTS:
         ref = release.components.get(name)
         if ref:
@@ -131,6 +139,9 @@ def _fill(store: ArtifactStore, release: StoredRelease, folder: Path) -> None:
     path = release.spec.paths.get("tools")
     if tools and path:
         _write_tools(store.read_all(tools.digest), folder, path)
+    data = release.components.get("data")
+    if data:
+        open_data(store, digest, data).unpack(folder)
 
 
 def _write_tools(content: bytes, folder: Path, path: str) -> None:

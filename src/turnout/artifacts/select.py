@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from turnout.artifacts.pack import FileEntry
+from turnout.artifacts.archive import FileEntry
 from turnout.domain.errors import BuildFailed, ManifestError
 from turnout.manifest.load import MANIFEST_NAME
 from turnout.manifest.schema import Manifest

@@ -13,8 +13,8 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from turnout.artifacts.archive import BLOCK, CHUNK
 from turnout.artifacts.faults import disk_error, disk_errors
-from turnout.artifacts.pack import BLOCK, CHUNK
 from turnout.domain.errors import UnsafeArchive
 from turnout.manifest.values import path_fault
 
@@ -130,7 +130,7 @@ def _extract(stream: _BoundedStream, member: tarfile.TarInfo, target: Path) -> N
     fault = "its name holds a NUL" if "\0" in member.name else path_fault(member.name)
     if fault or member.name != os.path.normpath(member.name):
         raise UnsafeArchive(f"the archive holds {member.name!r}: {fault or 'its path is not in plain form'}")
-    descriptor = _create(member.name, target)
+    descriptor = create_file(member.name, target)
     with disk_errors(target), os.fdopen(descriptor, "wb") as file:
         left = member.size
         while left:
@@ -141,7 +141,8 @@ def _extract(stream: _BoundedStream, member: tarfile.TarInfo, target: Path) -> N
     stream.exactly(-member.size % BLOCK)
 
 
-def _create(name: str, target: Path) -> int:
+def create_file(name: str, target: Path) -> int:
+    """A new file below a folder, open for writing. Raises `UnsafeArchive` when something is there already."""
     path = target / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

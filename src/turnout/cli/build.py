@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from turnout.cli.building import build as build_folder
-from turnout.cli.building import build_store, find_git_sha, push, remember_build
+from turnout.cli.building import WORK_FOLDER, build_store, built, cache_option, find_git_sha, push, remember_build
 from turnout.cli.connection import connect, note, print_json
 from turnout.domain.errors import ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.models import short_digest
@@ -17,39 +16,46 @@ from turnout.domain.models import short_digest
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
 @click.option("--tag", help="Version of the release, such as v2.3.0. Default: the next number.")
 @click.option("--push/--no-push", "pushed", default=None, help="Push, or not. Default: push if a server answers.")
+@cache_option
 @click.option("--server", help="URL of the API. Default: TURNOUT_SERVER, or the instance of --state.")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="State folder of the instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
 def build(
-    folder: Path, tag: str | None, pushed: bool | None, server: str | None, state: Path | None, as_json: bool
+    folder: Path,
+    tag: str | None,
+    pushed: bool | None,
+    cached: bool,
+    server: str | None,
+    state: Path | None,
+    as_json: bool,
 ) -> None:
     """Build the release of FOLDER and push it to the server. The same inputs give the same digest everywhere."""
     from turnout.manifest import load_manifest
 
     manifest = load_manifest(folder)
-    with build_store(folder, throw_away=False) as store:
-        built = build_folder(folder, manifest, store)
-        remember_build(folder, manifest.agent, built.digest)
+    with build_store(folder, throw_away=False) as store, built(folder, manifest, store, cached=cached) as parts:
+        remember_build(folder, manifest.agent, parts.digest)
         release = None
         if pushed is not False:
             try:
-                release = push(connect(server, state), store, built, tag, find_git_sha(folder))
+                client, spool, git_sha = connect(server, state), folder / WORK_FOLDER, find_git_sha(folder)
+                release = push(client, store, parts, spool=spool, tag=tag, git_sha=git_sha, verify=not cached)
             except TurnoutError as error:
                 if pushed or error.code not in (ServerUnreachable.code, Unauthenticated.code):
                     raise
                 note(f"not pushed: {error.message}")
     # Only a server gives out version numbers; a build without one is named by its digest.
-    version = tag or (release["version"] if release else f"sha-{short_digest(built.digest)}")
+    version = tag or (release["version"] if release else f"sha-{short_digest(parts.digest)}")
     if as_json:
         print_json(
             {
-                "digest": built.digest,
+                "digest": parts.digest,
                 "version": version,
-                "components": {name: ref.digest for name, ref in built.components.items()},
+                "components": {name: ref.digest for name, ref in parts.components.items()},
                 "pushed": release is not None,
             }
         )
         return
-    click.echo(f"{manifest.agent} {version}  {built.digest}")
-    for name, ref in built.components.items():
+    click.echo(f"{manifest.agent} {version}  {parts.digest}")
+    for name, ref in parts.components.items():
         click.echo(f"  {name:<8} {short_digest(ref.digest)}  {ref.size:>12,} bytes")

@@ -22,22 +22,39 @@ from turnout.domain.models import Digest
 from turnout.schemas import ReleaseView
 
 if TYPE_CHECKING:
-    from turnout.artifacts.build import BuiltRelease
+    from turnout.artifacts.build import ReleaseParts
+    from turnout.artifacts.chunks.index import ChunkRef
+    from turnout.artifacts.chunks.source import DataSource
     from turnout.artifacts.layout import OciLayoutStore
     from turnout.manifest import Manifest
 
 WORK_FOLDER = ".turnout"
 _LAST_BUILD = "last-build.json"
+_CHUNKS = "chunks.json"
 
 
-def build(folder: Path, manifest: Manifest, store: OciLayoutStore) -> BuiltRelease:
-    """Run the data build if one is declared, and build the release into the store."""
-    from turnout.artifacts.build import build_release
+cache_option = click.option(
+    "--cache/--no-cache",
+    "cached",
+    default=True,
+    help="Read data again only if it has changed, or read everything, here and on the server, and replace what is damaged.",
+)
+
+
+@contextmanager
+def built(folder: Path, manifest: Manifest, store: OciLayoutStore, *, cached: bool) -> Iterator[ReleaseParts]:
+    """Run the data build if one is declared, and build the release. The data can be read as long as the block lasts.
+
+    `cached`: do not read data files again that have not changed since the last build.
+    """
+    from turnout.artifacts.build import build_parts
     from turnout.artifacts.data import run_data_build
     from turnout.runtimes.environment import Environments
 
+    cache = folder / WORK_FOLDER / _CHUNKS if cached and (folder / WORK_FOLDER).exists() else None
     if manifest.data is None or not manifest.data.build:
-        return build_release(folder, manifest, store, on_progress=_progress)
+        yield build_parts(folder, manifest, store, cache=cache, on_progress=_progress)
+        return
     note("build    the environment of the data build")
     environments = Environments(_cache_folder() / "environments")
     environment = environments.build(folder, manifest.code.lock, manifest.code.python)
@@ -46,31 +63,61 @@ def build(folder: Path, manifest: Manifest, store: OciLayoutStore) -> BuiltRelea
         data = run_data_build(
             folder, manifest, environment / "bin", Path(workspace), lambda line: note(f"         | {line}")
         )
-        return build_release(folder, manifest, store, data_folder=data, on_progress=_progress)
+        yield build_parts(folder, manifest, store, data_folder=data, cache=cache, on_progress=_progress)
 
 
 def push(
-    client: Client, store: OciLayoutStore, built: BuiltRelease, tag: str | None, git_sha: str | None
+    client: Client,
+    store: OciLayoutStore,
+    parts: ReleaseParts,
+    *,
+    spool: Path,
+    tag: str | None,
+    git_sha: str | None,
+    verify: bool,
 ) -> ReleaseView:
-    """Upload the blobs that the server does not have, then record the release."""
-    agent = built.spec.agent
-    missing = missing_blobs(client, built)
-    total = sum(store.size(digest) for digest in missing)
-    if missing:
-        note(f"push     {len(missing)} blobs, {total:,} bytes")
-        with click.progressbar(length=total, label="        ", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            for digest in missing:
-                client.put_blob(agent, digest, _counted(store.read(digest), bar))
-    else:
-        note("push     nothing: the server has every blob")
-    body = {"manifest": built.manifest.decode(), "tag": tag, "git_sha": git_sha}
-    return client.put_release(agent, built.digest, body)
+    """Upload what the server does not have, then record the release. `spool`: a folder for bundles on their way.
+
+    `verify`: let the server read what it has, and replace what is damaged.
+    """
+    agent = parts.spec.agent
+    blobs = missing_blobs(client, parts)
+    for digest in blobs:
+        client.put_blob(agent, digest, store.read(digest))
+    sent = sum(store.size(digest) for digest in blobs)
+    bundles: list[str] = []
+    if parts.data:
+        missing = client.missing_chunks(agent, parts.components["data"].digest, verify=verify)
+        for bundle, size in _push_chunks(client, agent, parts.data, missing, spool):
+            bundles.append(bundle)
+            sent += size
+    count = len(blobs) + len(bundles)
+    note(f"push     {count} blobs, {sent:,} bytes" if count else "push     nothing: the server has every blob")
+    return client.put_release(agent, parts.digest, {"bundles": bundles, "tag": tag, "git_sha": git_sha})
 
 
-def missing_blobs(client: Client, built: BuiltRelease) -> list[Digest]:
-    """The blobs of a release that the server does not have."""
-    blobs = [*(ref.digest for ref in built.components.values()), built.digest]
-    return [Digest(digest) for digest in client.missing_blobs(built.spec.agent, list(dict.fromkeys(blobs)))]
+def _push_chunks(
+    client: Client, agent: str, data: DataSource, missing: list[tuple[int, int]], spool: Path
+) -> Iterator[tuple[str, int]]:
+    """Bundle and upload chunks; gives the digest and the size of each bundle."""
+    from turnout.artifacts.chunks.bundle import file_chunks, write_bundles
+    from turnout.artifacts.chunks.catalog import chunks_of
+
+    chunks = chunks_of(data.index, missing)
+    total = sum(chunk.length for chunk in chunks)
+    if not chunks:
+        return
+    note(f"push     {total:,} of {data.index.size:,} bytes of data")
+    with click.progressbar(length=total, label="        ", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        for bundle in write_bundles(_counted(data.read(chunks), bar), spool):
+            client.put_blob(agent, bundle.ref.digest, file_chunks(bundle.file))
+            yield bundle.ref.digest, bundle.ref.size
+
+
+def missing_blobs(client: Client, parts: ReleaseParts) -> list[Digest]:
+    """The document and components of a release that the server does not have."""
+    blobs = [*(ref.digest for ref in parts.components.values()), parts.digest]
+    return [Digest(digest) for digest in client.missing_blobs(parts.spec.agent, list(dict.fromkeys(blobs)))]
 
 
 @contextmanager
@@ -125,10 +172,10 @@ def _progress(component: str) -> None:
     note(f"build    {component}")
 
 
-def _counted(chunks: Iterator[bytes], bar: Any) -> Iterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-        bar.update(len(chunk))
+def _counted(chunks: Iterator[tuple[ChunkRef, bytes]], bar: Any) -> Iterator[tuple[ChunkRef, bytes]]:
+    for chunk, content in chunks:
+        yield chunk, content
+        bar.update(chunk.length)
 
 
 def _cache_folder() -> Path:

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from turnout.cli.building import (
-    build,
+    WORK_FOLDER,
     build_store,
+    built,
+    cache_option,
     find_git_sha,
     last_build,
     missing_blobs,
@@ -30,6 +32,7 @@ from turnout.domain.models import short_digest
 @click.option("--ring", help="Ring to deploy to. Default: the first one.")
 @click.option("--tag", help="Version of the release; with --skip-build the release to deploy.")
 @click.option("--skip-build", is_flag=True, help="Deploy what was built last, or the release named by --tag.")
+@cache_option
 @click.option("--force", is_flag=True, help="Deploy again even if the ring runs this release already.")
 @click.option("--override", help="Reason for passing over a policy (order of rings, quarantine); admins only.")
 @click.option("--reason", default="", help="Why, for the history.")
@@ -43,6 +46,7 @@ def deploy(
     ring: str | None,
     tag: str | None,
     skip_build: bool,
+    cached: bool,
     dry_run: bool,
     wait: bool,
     no_wait: bool,
@@ -59,14 +63,14 @@ def deploy(
         hint = f"its rings are {', '.join(manifest.ring_tables)}; rings are declared in turnout.toml"
         raise NotFound(f"{manifest.agent} has no ring {target!r}", hint=hint)
     if dry_run:
-        _preview(client, folder, manifest, target, tag, wish, skip_build=skip_build, as_json=as_json)
+        _preview(client, folder, manifest, target, tag, wish, skip_build=skip_build, cached=cached, as_json=as_json)
         return
     if skip_build:
         release = tag or last_build(folder)
     else:
-        with build_store(folder, throw_away=False) as store:
-            built = build(folder, manifest, store)
-            release = push(client, store, built, tag, find_git_sha(folder))["digest"]
+        with build_store(folder, throw_away=False) as store, built(folder, manifest, store, cached=cached) as parts:
+            spool, git_sha = folder / WORK_FOLDER, find_git_sha(folder)
+            release = push(client, store, parts, spool=spool, tag=tag, git_sha=git_sha, verify=not cached)["digest"]
             remember_build(folder, manifest.agent, release)
     deployment = client.deploy(manifest.agent, target, {"release": release, **wish})
     if deployment["state"] == "active":
@@ -86,6 +90,7 @@ def _preview(
     wish: dict[str, Any],
     *,
     skip_build: bool,
+    cached: bool,
     as_json: bool,
 ) -> None:
     """Build into a folder that is thrown away, ask the server what it would do, and say so."""
@@ -93,16 +98,19 @@ def _preview(
         body = {"release": tag or last_build(folder), **wish}
         show_preview(client.preview(manifest.agent, ring, "deployments", body), [], as_json=as_json)
         return
-    with build_store(folder, throw_away=True) as store:
-        built = build(folder, manifest, store)
-        config = json.loads(store.read_all(built.components["config"].digest))
+    with build_store(folder, throw_away=True) as store, built(folder, manifest, store, cached=cached) as parts:
+        config = json.loads(store.read_all(parts.components["config"].digest))
         unpushed = {
-            "digest": built.digest,
-            "components": {name: ref.digest for name, ref in built.components.items()},
+            "digest": parts.digest,
+            "components": {name: ref.digest for name, ref in parts.components.items()},
             "config": config,
-            "version": tag or f"sha-{short_digest(built.digest)}",
+            "version": tag or f"sha-{short_digest(parts.digest)}",
         }
-        missing = missing_blobs(client, built)
+        missing = missing_blobs(client, parts)
         pushes = [f"push: {len(missing)} blobs, {sum(store.size(digest) for digest in missing):,} bytes"]
+        if parts.data and parts.components["data"].digest in missing:
+            pushes.append(
+                f"push: of {parts.data.index.size:,} bytes of data those chunks that the server does not have"
+            )
     body = {"unpushed": unpushed, **wish}
     show_preview(client.preview(manifest.agent, ring, "deployments", body), pushes, as_json=as_json)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from turnout.domain.errors import NotFound
 from turnout.domain.models import ComponentRef, Digest, Release, ReleaseSpec
 from turnout.domain.policy import Role, Verb, check_allowed
-from turnout.ports import ArtifactStore, Clock, Runtime, Snapshot, Store
+from turnout.ports import ArtifactStore, Clock, Intake, Runtime, Snapshot, Store
 from turnout.schemas import ComponentDiff
 
 
@@ -39,6 +39,7 @@ class Office:
 
     store: Store
     artifacts: ArtifactStore
+    intake: Intake
     runtime: Runtime
     clock: Clock
     wake: Callable[[str, str], None]  # tells the controller that a ring has changed

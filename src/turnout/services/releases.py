@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from turnout.domain.errors import Conflict, InvalidRequest
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Digest, Release
 from turnout.domain.policy import Verb
 from turnout.ports import Snapshot
-from turnout.schemas import DiffView, ReleaseList, ReleaseView
+from turnout.schemas import DiffView, MissingChunks, ReleaseList, ReleaseView
 from turnout.services.office import Actor, Office, check_agent, find_release
 from turnout.services.views import view_release
 
@@ -18,9 +18,16 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def add_release(
-    office: Office, actor: Actor, agent: str, digest: Digest, manifest: bytes, *, tag: str | None, git_sha: str | None
+    office: Office,
+    actor: Actor,
+    agent: str,
+    digest: Digest,
+    bundles: Sequence[Digest],
+    *,
+    tag: str | None,
+    git_sha: str | None,
 ) -> ReleaseView:
-    """Record a release whose blobs were uploaded. `manifest`: its OCI image manifest. Everything is verified first.
+    """Record a release whose blobs were uploaded, the new bundles of its data among them. Everything is verified first.
 
     Pushing a release again only adds the tag. Without a tag a new one is named v1, v2, … in the order of arrival.
     Raises `NotFound` (a blob is missing), `DamagedContent`, `InvalidRequest`, `Conflict` (the tag names another).
@@ -28,7 +35,7 @@ def add_release(
     actor.check(Verb.BUILD)
     if tag is not None:
         check_tag(tag)
-    office.artifacts.put_release(manifest, digest)
+    office.intake.record(digest, bundles, _known_releases(office, agent))
     read = office.read_release(digest)
     if read.spec.agent != agent:
         raise InvalidRequest(f"the release is of agent {read.spec.agent}, not of {agent}")
@@ -47,6 +54,16 @@ def add_release(
         elif tag is not None:
             transaction.add_tag(agent, tag, digest)
         return view_release(transaction, known)
+
+
+def find_missing_chunks(office: Office, actor: Actor, agent: str, index: Digest, *, verify: bool) -> MissingChunks:
+    """Which chunks of the data with this index have to be pushed. `verify`: do not count on stored bytes that are damaged.
+
+    Raises `NotFound` when the index is not stored.
+    """
+    actor.check(Verb.BUILD)
+    missing = office.intake.missing_chunks(index, _known_releases(office, agent), verify=verify)
+    return {"missing": [[first, count] for first, count in missing]}
 
 
 def show_release(office: Office, actor: Actor, agent: str, ref: str) -> ReleaseView:
@@ -86,6 +103,11 @@ def check_tag(tag: str) -> None:
         raise InvalidRequest(
             f"{tag!r} cannot be a version", hint="letters, digits, '.', '_' and '-', at most 128, such as v2.3.0"
         )
+
+
+def _known_releases(office: Office, agent: str) -> list[Digest]:
+    with office.store.snapshot() as snapshot:
+        return [release.digest for release in snapshot.releases(agent)]
 
 
 def _next_version(snapshot: Snapshot, agent: str) -> str:

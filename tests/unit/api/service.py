@@ -19,6 +19,7 @@ from tests.unit.domain.values import AGENT, make_release
 from turnout.api.app import create_app
 from turnout.artifacts.diff import diff_releases
 from turnout.artifacts.fake import MemoryArtifactStore
+from turnout.artifacts.intake import Intake
 from turnout.artifacts.release import read_release
 from turnout.domain.models import CanaryStep, Digest, RingSettings
 from turnout.domain.policy import Role
@@ -92,6 +93,7 @@ def served(folder: Path) -> Iterator[Api]:
         office = replace(
             stage.office,
             artifacts=artifacts,
+            intake=Intake(artifacts),
             read_release=partial(_read, artifacts),
             diff=partial(diff_releases, artifacts),
         )

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.api.service import ONE, TWO, URL, Api, key
 from tests.unit.artifacts.agents import MANIFEST, build, write_agent
+from turnout.artifacts.document import read_image
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.ports import Transaction
 
@@ -267,12 +268,13 @@ def push(api: Api, folder: Path, tag: str | None = None, role: str = "developer"
     store = MemoryArtifactStore()
     built = build(folder, store)
     client = api.clients[role]
-    digests = [*(ref.digest for ref in built.components.values()), built.digest]
+    bundles = [bundle.digest for bundle in read_image(built.manifest).bundles]
+    digests = [*(ref.digest for ref in built.components.values()), built.digest, *bundles]
     missing = client.post(f"{URL}/blobs/missing", {"digests": digests}).json()["missing"]
     for digest in missing:
         answer = client.request("PUT", f"{URL}/blobs/{digest}", content=store.blobs[digest])
         assert answer.status_code == 204, answer.text
-    body = {"manifest": built.manifest.decode(), "tag": tag, "git_sha": "abc"}
+    body = {"bundles": bundles, "tag": tag, "git_sha": "abc"}
     return client.request("PUT", f"{URL}/releases/{built.digest}", json=body)
 
 
@@ -314,8 +316,7 @@ def test_a_release_of_another_agent_is_refused(api: Api, tmp_path: Path) -> None
 
 def test_a_release_whose_blobs_are_missing_is_refused(api: Api, tmp_path: Path) -> None:
     built = build(write_agent(tmp_path / "agent"))
-    body = {"manifest": built.manifest.decode()}
-    answer = api.admin.request("PUT", f"{URL}/releases/{built.digest}", json=body)
+    answer = api.admin.request("PUT", f"{URL}/releases/{built.digest}", json={})
     assert answer.status_code == 404
     assert api.admin.get(f"{URL}/releases/{built.digest}").status_code == 404
 

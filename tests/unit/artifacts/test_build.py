@@ -119,8 +119,10 @@ def test_the_digest_is_that_of_the_document_and_the_image_manifest_carries_it(tm
     image = json.loads(built.manifest)
     assert image["artifactType"] == "application/vnd.turnout.release.v1"
     assert image["config"]["digest"] == built.digest
-    assert [layer["annotations"]["org.opencontainers.image.title"] for layer in image["layers"]] == list(COMPONENTS)
-    for layer, name in zip(image["layers"], COMPONENTS, strict=True):
+    *components, bundle = image["layers"]
+    assert [layer["annotations"]["org.opencontainers.image.title"] for layer in components] == list(COMPONENTS)
+    assert bundle["mediaType"] == "application/vnd.turnout.bundle.v1"
+    for layer, name in zip(components, COMPONENTS, strict=True):
         assert layer["digest"] == document["components"][name]["digest"]
         assert layer["size"] == store.size(layer["digest"])
     assert store.releases() == {built.digest: ()}

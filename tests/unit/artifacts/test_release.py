@@ -172,7 +172,7 @@ from turnout.artifacts import unpack as room
 from turnout.artifacts.layout import OciLayoutStore
 from turnout.artifacts.release import unpack_release
 
-opened, create = [], room._create
+opened, create = [], room.create_file
 
 def killing(name, target):
     opened.append(name)
@@ -180,7 +180,7 @@ def killing(name, target):
         os.kill(os.getpid(), signal.SIGKILL)
     return create(name, target)
 
-room._create = killing
+room.create_file = killing
 unpack_release(OciLayoutStore(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3]))
 """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.artifacts.agents import MANIFEST, write_agent
-from turnout.artifacts.pack import FileEntry
+from turnout.artifacts.archive import FileEntry
 from turnout.artifacts.select import Selection, select_files
 from turnout.domain.errors import BuildFailed, ManifestError
 from turnout.manifest import Manifest, load_manifest

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.manifest.patience import PATIENT
-from turnout.artifacts.pack import FileEntry, pack
+from turnout.artifacts.archive import FileEntry, pack
 from turnout.artifacts.unpack import unpack
 from turnout.domain.errors import UnsafeArchive
 

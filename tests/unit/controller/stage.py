@@ -16,6 +16,7 @@ from sqlalchemy import event
 from tests.contract.store_support import add_release, open_empty
 from tests.unit.domain.values import AGENT
 from turnout.artifacts.fake import MemoryArtifactStore
+from turnout.artifacts.intake import Intake
 from turnout.controller.jobs import Jobs
 from turnout.controller.publish import Publisher
 from turnout.controller.reconcile import Parts, Reconciler
@@ -235,10 +236,11 @@ def build_stage(store: Store, **options: Any) -> Stage:
     """A stage on a store."""
     clock, runtime = FakeClock(), options.pop("runtime", None)
     runtime = runtime or FakeRuntime(clock.now)
-    numbers = count(1)
+    numbers, artifacts = count(1), MemoryArtifactStore()
     office = Office(
         store=store,
-        artifacts=MemoryArtifactStore(),
+        artifacts=artifacts,
+        intake=Intake(artifacts),
         runtime=runtime,
         clock=clock,
         wake=lambda agent, ring: None,

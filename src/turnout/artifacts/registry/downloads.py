@@ -70,13 +70,34 @@ def read_small(client: RegistryClient, digest: Digest, limit: int) -> bytes:
     return bytes(content)
 
 
+def read_part(client: RegistryClient, digest: Digest, offset: int, length: int) -> bytes:
+    """Some bytes of a blob, not verified. Raises `NotFound`; `DamagedContent` when the blob ends before."""
+    content, failures = bytearray(), 0
+    while len(content) < length:
+        try:
+            for chunk in _chunks_from(client, "blobs", digest, offset + len(content), offset + length - 1):
+                content += chunk
+                failures = 0
+            break
+        except TryAgain as again:
+            failures += 1
+            client.wait(again, failures)
+    if len(content) < length:
+        raise DamagedContent(f"the blob {digest} is damaged: it ends before byte {offset + length}")
+    return bytes(content[:length])
+
+
 def not_stored(digest: Digest) -> NotFound:
     """What to raise for a blob that is not there."""
     return NotFound(f"the blob {digest} is not stored")
 
 
-def _chunks_from(client: RegistryClient, kind: str, digest: Digest, offset: int) -> Iterator[bytes]:
-    headers = {"Accept": ACCEPT} | ({"Range": f"bytes={offset}-"} if offset else {})
+def _chunks_from(
+    client: RegistryClient, kind: str, digest: Digest, offset: int, last: int | None = None
+) -> Iterator[bytes]:
+    """The bytes from `offset` on, up to `last` (with it) if it is given, or more."""
+    wanted = f"bytes={offset}-{'' if last is None else last}"
+    headers = {"Accept": ACCEPT} | ({"Range": wanted} if offset or last is not None else {})
     with client.stream(Ask("GET", client.path(kind, digest), frozenset({200, 206, 404, 416}), headers)) as response:
         if response.status_code == 404:
             raise not_stored(digest)

@@ -1,12 +1,12 @@
 """Which releases a repository holds, from its tags.
 
 Every release has the tag of its digest; version tags name the same manifest. A manifest that the registry has lost or cannot
-read hides nothing: its digest follows from the release's document, and the registry still knows which tags name it.
+read hides nothing: a tag tells its digest, or it follows from the release's document, and the registry still knows which
+tags name it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,11 +14,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from turnout.artifacts.digest import sha256_digest
-from turnout.artifacts.document import ARTIFACT_TYPE, build_image_manifest, check_release_document, image_components
+from turnout.artifacts.document import build_image_manifest, check_release_document, is_release, read_image
 from turnout.artifacts.registry.client import RegistryClient
 from turnout.artifacts.registry.downloads import read_small
 from turnout.artifacts.registry.manifests import find_manifest, get_manifest, names_manifest
-from turnout.artifacts.registry.tags import decode_tag, is_referrers_tag, list_tags, release_of_tag
+from turnout.artifacts.registry.tags import (
+    decode_tag,
+    is_manifest_tag,
+    is_referrers_tag,
+    list_tags,
+    manifest_of_tag,
+    release_of_tag,
+)
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
 
@@ -39,9 +46,11 @@ def list_releases(client: RegistryClient) -> tuple[Listed, ...]:
 
     Raises `DamagedContent` when a version tag names a manifest that is lost, `Retryable` when the registry fails to say.
     """
-    found = _find_manifests(client)
+    names = [name for name in list_tags(client) if not is_referrers_tag(name)]
+    told = [name for name in names if is_manifest_tag(name)]
+    found = _find_manifests(client, [name for name in names if not is_manifest_tag(name)])
     named = {name: release for name in found if (release := release_of_tag(name))}
-    releases = {release: found[name] or _expected_manifest(client, release) for name, release in named.items()}
+    releases = {release: found[name] or _expected_manifest(client, release, told) for name, release in named.items()}
     owners: dict[Digest, Digest | None] = {manifest: release for release, manifest in releases.items() if manifest}
     unreadable = {manifest: named[name] for name in named if not found[name] and (manifest := releases[named[name]])}
     tags: dict[Digest, list[str]] = {}
@@ -60,9 +69,8 @@ def list_releases(client: RegistryClient) -> tuple[Listed, ...]:
     )
 
 
-def _find_manifests(client: RegistryClient) -> dict[str, Digest | None]:
+def _find_manifests(client: RegistryClient, names: list[str]) -> dict[str, Digest | None]:
     """Each tag with the digest of its manifest; None for one that the registry has lost or cannot read."""
-    names = [name for name in list_tags(client) if not is_referrers_tag(name)]
     with ThreadPoolExecutor(client.connections) as pool:
         found = dict(zip(names, pool.map(partial(find_manifest, client), names), strict=True))
     if all(found.values()):
@@ -71,20 +79,24 @@ def _find_manifests(client: RegistryClient) -> dict[str, Digest | None]:
     return {name: manifest for name, manifest in found.items() if name in left}
 
 
-def _expected_manifest(client: RegistryClient, release: Digest) -> Digest | None:
-    """The digest of the manifest that turnout makes for a release; None when the document cannot be read either."""
+def _expected_manifest(client: RegistryClient, release: Digest, told: list[str]) -> Digest | None:
+    """The digest of the manifest that turnout made for a release; None when nothing tells it."""
+    for name in told:
+        if manifest := manifest_of_tag(name, release):
+            return manifest
     with suppress(DamagedContent, InvalidRequest, NotFound):
         document = read_small(client, release, _LONGEST_DOCUMENT)
         components = check_release_document(document, release).components
+        if "data" in components:  # the bundles that hold its chunks are named by the manifest alone
+            return None
         return sha256_digest(build_image_manifest(document, components))
     return None
 
 
 def _release_of(manifest: bytes) -> Digest | None:
     """The release that a manifest carries; None for what another tool put there."""
-    with suppress(ValueError, AttributeError, RecursionError, InvalidRequest):
-        if json.loads(manifest).get("artifactType") == ARTIFACT_TYPE:
-            return image_components(manifest)[0]
+    with suppress(InvalidRequest):
+        return read_image(manifest).release if is_release(manifest) else None
     return None
 
 

@@ -13,21 +13,22 @@ from pathlib import Path
 from typing import IO
 
 from turnout.artifacts.digest import digest_from_hex, hex_digits
-from turnout.artifacts.document import IMAGE_MANIFEST_TYPE, check_recordable, image_components
+from turnout.artifacts.document import IMAGE_MANIFEST_TYPE, check_recordable, read_image
 from turnout.artifacts.faults import disk_errors
 from turnout.artifacts.registry.auth import Credentials
 from turnout.artifacts.registry.client import RegistryClient
-from turnout.artifacts.registry.downloads import not_stored, read_small, verified_chunks
+from turnout.artifacts.registry.downloads import not_stored, read_part, read_small, verified_chunks
 from turnout.artifacts.registry.inspection import RepositoryInspection
 from turnout.artifacts.registry.listing import list_releases
 from turnout.artifacts.registry.location import RegistryLocation
-from turnout.artifacts.registry.manifests import find_manifest, get_manifest, manifest_size, put_manifest
+from turnout.artifacts.registry.manifests import FoundManifest, find_manifest, get_manifest, manifest_size, put_manifest
 from turnout.artifacts.registry.referrers import Referrer, Referrers
-from turnout.artifacts.registry.tags import encode_tags, release_tag
+from turnout.artifacts.registry.tags import encode_tags, manifest_tag, release_tag
 from turnout.artifacts.registry.uploads import blob_size, mount_blob, push_blob
 from turnout.domain.errors import DamagedContent, NotFound
 from turnout.domain.models import Digest
 
+_LONGEST_MANIFEST = 8 << 20
 _IN_MEMORY = 4 << 20  # a blob up to this many bytes needs no file on the way to the registry
 
 
@@ -93,6 +94,11 @@ class OciRegistryStore:
         hex_digits(digest)
         return read_small(self._client, digest, limit)
 
+    def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """See `ArtifactStore`."""
+        hex_digits(digest)
+        return read_part(self._client, digest, offset, length)
+
     def put_release(self, manifest: bytes, release: Digest, tags: Iterable[str] = ()) -> None:
         """See `ArtifactStore`. A tag that named another release moves to this one.
 
@@ -101,7 +107,8 @@ class OciRegistryStore:
         names = encode_tags(tags)
         check_recordable(_AskedOnce(self), manifest, release)
         digest = self.write([manifest])
-        for name in (release_tag(release), *names):
+        told = [manifest_tag(release, digest)] if read_image(manifest).bundles else []
+        for name in (*told, release_tag(release), *names):
             if find_manifest(self._client, name) != digest:
                 put_manifest(self._client, name, manifest, IMAGE_MANIFEST_TYPE)
 
@@ -113,16 +120,16 @@ class OciRegistryStore:
         """See `ArtifactStore`. Reads what releases and their referrers name: a registry has no list of its blobs."""
         return RepositoryInspection(self._client, self._referrers, list_releases(self._client)).damages()
 
-    # --- what a registry has beyond the port ----------------------------------------------------------------------
-
     def release_manifest(self, release: Digest) -> bytes:
-        """The image manifest of a release: the subject of its referrers. Raises `NotFound`, `DamagedContent`."""
-        found = get_manifest(self._client, release_tag(release))
+        """See `ArtifactStore`."""
+        found = get_manifest(self._client, release_tag(release)) or self._find_copied(release)
         if found is None:
             raise NotFound(f"the release {release} is not recorded in {self._client.location.name}")
-        if image_components(found.content)[0] != release:
+        if read_image(found.content).release != release:
             raise DamagedContent(f"the manifest {found.digest} is not of release {release}, whose tag names it")
         return found.content
+
+    # --- what a registry has beyond the port ----------------------------------------------------------------------
 
     def put_referrer(self, subject: Digest, manifest: bytes) -> Digest:
         """Store a manifest whose `subject` is the manifest with this digest. Returns its own digest. Idempotent.
@@ -134,6 +141,13 @@ class OciRegistryStore:
     def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Referrer, ...]:
         """What refers to the manifest with this digest, of one artifact type if it is given. Read one with `read_all`."""
         return self._referrers.find(subject, artifact_type)
+
+    def _find_copied(self, release: Digest) -> FoundManifest | None:
+        """Another tool that copied the release here has left it under a version tag alone."""
+        for item in list_releases(self._client):
+            if item.release == release and item.manifest:
+                return FoundManifest(item.manifest, read_small(self._client, item.manifest, _LONGEST_MANIFEST))
+        return None
 
     # --- blobs ----------------------------------------------------------------------------------------------------
 

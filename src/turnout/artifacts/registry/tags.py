@@ -20,6 +20,7 @@ _PAIRS = {"/": "__", "+": "_.", ":": "_-", "@": "._"}
 _SIGNS = {pair: sign for sign, pair in _PAIRS.items()}
 _LONGEST = 128
 _DIGEST_TAG = re.compile(r"[0-9a-f]{64}")
+_MANIFEST_TAG = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{64}")
 _REFERRERS_TAG = re.compile(r"sha256-[0-9a-f]{64}(?:\..*)?")
 _PAGE = 1_000
 
@@ -46,6 +47,22 @@ def release_tag(release: Digest) -> str:
 def release_of_tag(name: str) -> Digest | None:
     """The release that a tag names by its digest."""
     return digest_from_hex(name) if _DIGEST_TAG.fullmatch(name) else None
+
+
+def manifest_tag(release: Digest, manifest: Digest) -> str:
+    """A tag that says which manifest a release has, should the registry not be able to give it out any more."""
+    return f"{hex_digits(release)[:32]}.{hex_digits(manifest)}"
+
+
+def manifest_of_tag(name: str, release: Digest) -> Digest | None:
+    """The manifest that such a tag of the release names."""
+    digits = name.removeprefix(f"{hex_digits(release)[:32]}.")
+    return digest_from_hex(digits) if _MANIFEST_TAG.fullmatch(name) and digits != name else None
+
+
+def is_manifest_tag(name: str) -> bool:
+    """Whether a tag says which manifest a release has."""
+    return _MANIFEST_TAG.fullmatch(name) is not None
 
 
 def referrers_tag(subject: Digest) -> str:

@@ -40,7 +40,7 @@ def pack(files: Iterable[FileEntry]) -> Iterator[bytes]:
 
 def _packed_file(entry: FileEntry) -> Iterator[bytes]:
     try:
-        with _open_regular(entry) as file:
+        with open_regular(entry) as file:
             before = os.fstat(file.fileno())
             yield _header(entry, before)
             yield from _content(entry, file, before.st_size)
@@ -48,11 +48,11 @@ def _packed_file(entry: FileEntry) -> Iterator[bytes]:
     except OSError as error:
         raise BuildFailed(f"{entry.path} cannot be read: {error.strerror}") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise _changed(entry)
+        raise changed(entry)
 
 
-def _open_regular(entry: FileEntry) -> IO[bytes]:
-    """Open without waiting, so that a pipe cannot hold up the build."""
+def open_regular(entry: FileEntry) -> IO[bytes]:
+    """Open without waiting, so that a pipe cannot hold up the build. Raises `OSError`, `BuildFailed`."""
     descriptor = os.open(entry.source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -63,10 +63,7 @@ def _open_regular(entry: FileEntry) -> IO[bytes]:
 
 
 def _header(entry: FileEntry, status: os.stat_result) -> bytes:
-    try:
-        entry.path.encode()
-    except UnicodeEncodeError:
-        raise BuildFailed(f"the name {os.fsencode(entry.path)!r} is not UTF-8", hint="rename this file") from None
+    check_name(entry)
     info = tarfile.TarInfo(entry.path)
     info.size = status.st_size
     info.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
@@ -78,13 +75,22 @@ def _content(entry: FileEntry, file: IO[bytes], size: int) -> Iterator[bytes]:
     while left:
         chunk = file.read(min(CHUNK, left))
         if not chunk:
-            raise _changed(entry)
+            raise changed(entry)
         left -= len(chunk)
         yield chunk
     if file.read(1):
-        raise _changed(entry)
+        raise changed(entry)
     yield bytes(-size % BLOCK)
 
 
-def _changed(entry: FileEntry) -> BuildFailed:
+def check_name(entry: FileEntry) -> None:
+    """Raise `BuildFailed` for a name that is not UTF-8."""
+    try:
+        entry.path.encode()
+    except UnicodeEncodeError:
+        raise BuildFailed(f"the name {os.fsencode(entry.path)!r} is not UTF-8", hint="rename this file") from None
+
+
+def changed(entry: FileEntry) -> BuildFailed:
+    """What to raise for a file that something writes to while it is read."""
     return BuildFailed(f"{entry.path} changed while it was read", hint="build again when nothing writes to the folder")
