@@ -18,11 +18,15 @@ from turnout.schemas import (
     AgentList,
     AgentView,
     ApprovalView,
+    AttestationAnswer,
+    CollectionView,
     DeploymentList,
     DeploymentView,
     DiffView,
     EventList,
     InstanceView,
+    KeyList,
+    KeyView,
     MissingBlobs,
     MissingChunks,
     PreviewView,
@@ -30,9 +34,11 @@ from turnout.schemas import (
     ReleaseView,
     TokenList,
     TokenView,
+    VerificationView,
 )
 
 _TRIES = 5
+_BLOCK = 1 << 20
 _FIRST_PAUSE = 0.1  # seconds; doubled with every try
 
 
@@ -142,6 +148,54 @@ class Client:
     def revoke_token(self, name: str) -> None:
         """Forget a token."""
         self._call("DELETE", f"/v1/tokens/{quote(name, '')}")
+
+    def trusted_keys(self) -> KeyList:
+        """All keys that are or were trusted."""
+        return cast(KeyList, self._call("GET", "/v1/keys"))
+
+    def trust_key(self, public_key: str, *, instance: bool) -> KeyView:
+        """Trust a key, given as the file of its public half."""
+        return cast(KeyView, self._call("POST", "/v1/keys", {"public_key": public_key, "instance": instance}))
+
+    def revoke_key(self, keyid: str) -> None:
+        """Trust a key no longer."""
+        self._call("DELETE", f"/v1/keys/{quote(keyid, '')}")
+
+    def verification(self, agent: str, ref: str, ring: str | None) -> VerificationView:
+        """What is found about a release when everything of it is read."""
+        path = f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}/verification{_query(ring=ring)}"
+        return cast(VerificationView, self._call("GET", path))
+
+    def attest(self, agent: str, ref: str, envelope: str) -> AttestationAnswer:
+        """Keep a signed statement about a release."""
+        path = f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}/attestations"
+        return cast(AttestationAnswer, self._call("POST", path, {"envelope": envelope}))
+
+    def archive(self, agent: str, ref: str) -> Iterator[bytes]:
+        """A release as one file, in chunks. Raises `ServerUnreachable` when it is cut."""
+        path = f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}/archive"
+        try:
+            response = self._pool.request("GET", self._url + path, headers=self._headers(), preload_content=False)
+            with response:
+                if response.status >= 400:
+                    response.read(cache_content=True)
+                    _read(response)
+                yield from response.stream(_BLOCK)
+        except HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def put_wheels(self, agent: str, ref: str, wheels: Mapping[str, str]) -> ReleaseView:
+        """Let uploaded wheels, by file name, refer to a release."""
+        path = f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}/wheels"
+        return cast(ReleaseView, self._call("PUT", path, {"wheels": dict(wheels)}))
+
+    def remove_tag(self, agent: str, tag: str) -> None:
+        """Let a version name nothing any more."""
+        self._call("DELETE", f"/v1/agents/{quote(agent, '')}/tags/{quote(tag, '')}")
+
+    def collect_garbage(self, *, dry_run: bool) -> CollectionView:
+        """Remove from the artifact store what nothing needs."""
+        return cast(CollectionView, self._call("POST", "/v1/garbage", {"dry_run": dry_run}))
 
     def missing_blobs(self, agent: str, digests: list[str]) -> list[str]:
         """Which of these blobs the server does not have."""

@@ -6,9 +6,9 @@ on every implementation, the fake included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +37,17 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest that refers to another; `size` in bytes."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class ArtifactStore(Protocol):
@@ -79,8 +90,19 @@ class ArtifactStore(Protocol):
     def releases(self) -> dict[Digest, tuple[str, ...]]:
         """Every recorded release and its tags."""
 
-    def damages(self) -> Iterator[tuple[Digest, str]]:
-        """Read everything; give each blob that is damaged or missing with a sentence that says which and why."""
+    def put_referrer(self, subject: Digest, manifest: bytes) -> Digest:
+        """Store a manifest whose `subject` is the manifest with this digest. Returns its own digest. Idempotent.
+
+        Raises `InvalidRequest` for a manifest of another subject, `NotFound` when a blob that it names is not stored.
+        """
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Referrer, ...]:
+        """What refers to the manifest with this digest, of one artifact type if it is given. Read one with `read_all`."""
+
+    def damages(self, release: Digest | None = None) -> Iterator[tuple[Digest, str]]:
+        """Read everything, or all of one release; give each blob that is damaged or missing with a sentence that says
+        which and why.
+        """
 
 
 class Intake(Protocol):
@@ -92,11 +114,93 @@ class Intake(Protocol):
         `verify`: read what is stored, and do not count on what is damaged.
         """
 
+    def damages(self, release: Digest) -> Iterator[tuple[Digest, str]]:
+        """Read everything of one release; give each blob that is damaged or missing with a sentence."""
+
+    def hand_over(self, release: Digest, tag: str) -> tuple[int, Iterator[bytes]]:
+        """The archive of a release, with all that refers to it: its size in bytes, and its content.
+
+        Raises `NotFound`; `DamagedContent`, also while it is read.
+        """
+
+    def attach_wheels(self, release: Digest, wheels: Mapping[str, Digest]) -> None:
+        """Let stored wheels of its dependencies, by file name, refer to a release. Raises `InvalidRequest`, `NotFound`."""
+
+    def collect(self, keep: Container[Digest], *, dry_run: bool) -> tuple[tuple[Digest, ...], int, int]:
+        """Remove the releases that are not to be kept and every blob that nothing needs; fresh ones stay.
+
+        Returns what was removed, or would be: releases, number and bytes of blobs. Raises `InvalidRequest` where the store
+        is shared and cannot know what others keep.
+        """
+
     def record(self, release: Digest, bundles: Sequence[Digest], known: Iterable[Digest]) -> bytes:
         """Record a release whose document, components and new bundles are stored. Returns its image manifest.
 
         Raises `NotFound` when something of it is not stored, `InvalidRequest`, `DamagedContent`.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A public key that the instance trusts. `instance`: it belongs to an instance, which attests what others decided."""
+
+    keyid: str
+    name: str
+    public: str  # 64 hexadecimal digits: Ed25519
+    created_at: float
+    expires_at: float
+    instance: bool
+    added_by: str
+    added_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationRecord:
+    """An attestation that was found. None for what cannot be known of one that does not count."""
+
+    kind: str | None
+    signer: str | None
+    keyid: str | None
+    at: float | None
+    counts: bool
+    verdict: str
+    envelope: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The attestations of a release, oldest first, and a sentence for each thing that is missing or wrong."""
+
+    attestations: tuple[AttestationRecord, ...]
+    problems: tuple[str, ...]
+
+
+class Notary(Protocol):
+    """The attestations of releases."""
+
+    def read_key(self, public: bytes, *, instance: bool, added_by: str, now: float) -> KeyRecord:
+        """A public key from its file. Raises `InvalidRequest` for anything else, above all for a private key."""
+
+    def accept(self, release: Digest, envelope: bytes, keys: Sequence[KeyRecord], now: float) -> str | None:
+        """Keep an attestation that somebody made. Returns why it does not count as the keys are now, if so.
+
+        Raises `InvalidRequest` for one that never can: malformed, changed, or about another release.
+        """
+
+    def attest(self, deployment: Deployment, approvals: Iterable[Approval]) -> None:
+        """Attest, as the instance, the decisions about a release and its promotion. Idempotent."""
+
+    def assess(
+        self,
+        release: Release,
+        ring: str | None,
+        demanded: Sequence[str],
+        keys: Sequence[KeyRecord],
+        now: float,
+        approvals: int = 0,
+    ) -> Assessment:
+        """What there is, and what is missing for a ring (None: no ring is asked for). `approvals`: how many it needs."""
 
 
 class Runtime(Protocol):
@@ -277,6 +381,9 @@ class Snapshot(Protocol):
     def tokens(self) -> tuple[TokenRecord, ...]:
         """All tokens, by name."""
 
+    def trusted_keys(self) -> tuple[KeyRecord, ...]:
+        """All keys that are or were trusted, by name and age."""
+
     def response(self, actor: str, key: str) -> StoredResponse | None:
         """The answer recorded under an idempotency key of an actor."""
 
@@ -295,6 +402,9 @@ class Transaction(Snapshot, Protocol):
 
     def add_tag(self, agent: str, tag: str, digest: Digest) -> None:
         """Let a tag point at a release. Raises `Conflict` when it points at another."""
+
+    def remove_tag(self, agent: str, tag: str) -> None:
+        """Let a tag name nothing. Raises `NotFound`."""
 
     def add_deployment(self, deployment: Deployment) -> None:
         """Record a new deployment. Raises `Conflict` when one is in progress in the ring."""
@@ -337,6 +447,12 @@ class Transaction(Snapshot, Protocol):
 
     def remove_token(self, name: str) -> None:
         """Forget a token. Raises `NotFound`."""
+
+    def add_key(self, key: KeyRecord) -> bool:
+        """Trust a key; False when it is known already."""
+
+    def revoke_key(self, keyid: str, at: float) -> None:
+        """Trust a key no longer, nor anything that it signed. Raises `NotFound`."""
 
     def save_response(self, actor: str, key: str, response: StoredResponse, at: float) -> None:
         """Record what a write answered, for a day; status 0 while it is not known yet."""

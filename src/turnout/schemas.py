@@ -127,6 +127,66 @@ class ReleaseView(TypedDict):
     quarantine: str | None
 
 
+class KeyView(TypedDict):
+    """A public key that is or was trusted. `instance`: it belongs to an instance of turnout."""
+
+    keyid: str
+    name: str
+    instance: bool
+    created_at: str
+    expires_at: str
+    added_by: str
+    added_at: str
+    revoked_at: str | None
+
+
+class KeyList(TypedDict):
+    """Keys, by name."""
+
+    keys: list[KeyView]
+
+
+class AttestationView(TypedDict):
+    """A signed statement about a release; null for what cannot be known of one that does not count."""
+
+    kind: str | None
+    signer: str | None
+    keyid: str | None
+    at: str | None
+    counts: bool
+    verdict: str
+    envelope: str
+
+
+class VerificationView(TypedDict):
+    """What was found about a release, and what is missing for a ring (null: none was named)."""
+
+    agent: str
+    digest: str
+    version: str
+    ring: str | None
+    demanded: list[str]
+    verified: bool
+    damages: list[str]
+    problems: list[str]
+    attestations: list[AttestationView]
+
+
+class AttestationAnswer(TypedDict):
+    """What became of an attestation: `note` says why it does not count as the keys are now, or is null."""
+
+    note: str | None
+
+
+class CollectionView(TypedDict):
+    """What was removed from the artifact store, or would be."""
+
+    releases: list[str]
+    blobs: int
+    bytes: int
+    dry_run: bool
+
+
 class MissingChunks(TypedDict):
     """Chunks of data that are not stored yet, as [first, count] in the order in which the index first names them."""
 
@@ -196,21 +256,71 @@ class EventList(TypedDict):
     events: list[EventView]
 
 
-class FileChange(TypedDict):
-    """One file or value that differs. `diff` is a unified diff where both sides are text."""
+class ChangeView(TypedDict):
+    """One thing that differs. `kind`: what it is (prompt, tool, parameter, dependency, file, document, env, ring, …).
 
+    `change`: added, removed, changed or renamed. `path`: where it is in its component. `before` and `after`: a value as
+    JSON, of a file its size, digest and executable bit; absent on a side where it is not. `diff`: a unified diff, where
+    both sides are text. `note`: what the rest does not say. `id`: of a document within a file. `bytes`: how much of a
+    data file differs.
+    """
+
+    kind: str
     path: str
     change: str
+    before: NotRequired[Any]
+    after: NotRequired[Any]
     diff: NotRequired[str]
+    note: NotRequired[str]
+    id: NotRequired[str | int]
+    bytes: NotRequired[ByteCounts]
+
+
+class ChangeCounts(TypedDict):
+    """How many things differ, and how."""
+
+    added: int
+    removed: int
+    changed: int
+    renamed: int
+
+
+class ByteCounts(TypedDict):
+    """Data in bytes: how many there are, how many went and came. `share` is of both sides together, from 0 to 1."""
+
+    before: int
+    after: int
+    removed: int
+    added: int
+    share: float
+
+
+class ComponentSummary(TypedDict):
+    """A component that differs, in a sentence and in numbers by kind of thing."""
+
+    text: str
+    kinds: dict[str, ChangeCounts]
+    bytes: NotRequired[ByteCounts]
 
 
 class ComponentDiff(TypedDict):
-    """One component that differs."""
+    """One component that differs. `left_out`: changes beyond those that are listed; the summary counts all of them."""
 
     component: str
     a: str | None
     b: str | None
-    changes: list[FileChange]
+    summary: ComponentSummary
+    changes: list[ChangeView]
+    left_out: int
+
+
+class DiffSummary(TypedDict):
+    """What differs, short enough for an alert. `components` holds those that differ."""
+
+    same: bool
+    text: str
+    total: ChangeCounts
+    components: dict[str, ComponentSummary]
 
 
 class DiffView(TypedDict):
@@ -221,6 +331,7 @@ class DiffView(TypedDict):
     a_version: str
     b_version: str
     changed: list[str]
+    summary: DiffSummary
     components: list[ComponentDiff]
 
 

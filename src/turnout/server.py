@@ -21,24 +21,30 @@ from typing import IO
 import uvicorn
 
 from turnout.api.app import create_app
+from turnout.artifacts.attest.keys import TrustedKey
+from turnout.artifacts.attest.notary import StoreNotary
+from turnout.artifacts.attest.own import keep_instance_key
 from turnout.artifacts.diff import diff_releases
 from turnout.artifacts.intake import Intake
 from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release, unpack_release
+from turnout.artifacts.wheels import unpack_wheels
 from turnout.controller.ingest import Ingest
 from turnout.controller.loop import Controller
 from turnout.controller.reconcile import Parts
 from turnout.db.engine import migrate, open_engine
 from turnout.db.store import SqlStore
 from turnout.domain.errors import SetupFailed
-from turnout.domain.models import Digest
+from turnout.domain.events import Event, EventType
+from turnout.domain.models import Deployment, Digest, Release
 from turnout.domain.policy import Role
-from turnout.ports import ArtifactStore
-from turnout.runtimes.environment import Environments
+from turnout.ports import ArtifactStore, KeyRecord
+from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.probe import HttpProber
 from turnout.runtimes.process import ProcessRuntime
 from turnout.services.office import Actor, Office, ReadRelease
 from turnout.services.tokens import create_token
+from turnout.services.verification import verify_deployment
 from turnout.settings import INSTANCE_FILE, LOCK_FILE, TOKEN_FILE, Settings
 from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
 from turnout.traffic.envoy import EnvoyRouter
@@ -116,7 +122,25 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     prober = HttpProber()
     runtime = build_runtime(settings.state, artifacts, prober, wake)
     clock = SystemClock()
-    parts = Parts(store, runtime, router, prober, clock, HOLDER, settings.build_slots, on_effect or (lambda _: None))
+    offices: list[Office] = []  # built last
+
+    def verify(deployment: Deployment, release: Release, demanded: tuple[str, ...]) -> str | None:
+        return verify_deployment(offices[0], deployment, release, demanded)
+
+    parts = Parts(
+        store,
+        runtime,
+        router,
+        prober,
+        clock,
+        HOLDER,
+        settings.build_slots,
+        on_effect or (lambda _: None),
+        verify,
+    )
+    own = keep_instance_key(settings.state, clock.now())
+    _trust_own_key(store, own.public, clock.now())
+    notary = StoreNotary(artifacts, own.unlock)
     access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
     controller = Controller(parts, Ingest(store, access_log, parse_access_line))
     wakes.append(controller.wake)
@@ -124,6 +148,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         store=store,
         artifacts=artifacts,
         intake=Intake(artifacts),
+        notary=notary,
         runtime=runtime,
         clock=clock,
         wake=controller.wake,
@@ -132,7 +157,19 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         diff=partial(diff_releases, artifacts),
         traffic_url=settings.traffic_url,
     )
+    offices.append(office)
     return Instance(settings, office, controller, runtime, prober, router)
+
+
+def _trust_own_key(store: SqlStore, public: TrustedKey, now: float) -> None:
+    """What the instance attests counts on it."""
+    record = KeyRecord(
+        public.keyid, public.name, public.public, public.created_at, public.expires_at, True, "turnout", now
+    )
+    with store.transaction() as transaction:
+        if transaction.add_key(record):
+            data = {"keyid": record.keyid, "name": record.name, "instance": True}
+            transaction.emit(Event(EventType.KEY_TRUSTED, now, "turnout", data=data))
 
 
 def _check_not_lost(store: SqlStore, state: Path) -> None:
@@ -152,7 +189,11 @@ def build_runtime(
     state: Path, artifacts: ArtifactStore, prober: HttpProber, on_change: Callable[[str, str], None] | None = None
 ) -> ProcessRuntime:
     """The runtime of a state folder; it adopts the replicas that run there."""
-    unpack = partial(unpack_release, artifacts)
+
+    def unpack(digest: Digest, folder: Path) -> None:
+        unpack_release(artifacts, digest, folder)
+        unpack_wheels(artifacts, digest, wheels_folder(folder))
+
     environments = Environments(state / "runtime" / "envs")
     return ProcessRuntime(state / "runtime", unpack, prober, environments, on_change, hidden=state)
 

@@ -12,11 +12,15 @@ import pytest
 
 from tests.contract.registry_server import RegistryServer, registry_server
 from tests.unit.artifacts.agents import COMPONENTS, build, write_agent
+from tests.unit.artifacts.chunks.stored import noise, write_files
 from turnout.artifacts.build import BuiltRelease
+from turnout.artifacts.chunks import bundle as bundle_module
 from turnout.artifacts.digest import sha256_digest
+from turnout.artifacts.document import read_image
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.layout import OciLayoutStore
 from turnout.artifacts.registry import OciRegistryStore
+from turnout.artifacts.release import open_data, unpack_release
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest, short_digest
 from turnout.ports import ArtifactStore
@@ -322,3 +326,157 @@ def test_many_writers_at_once_lose_nothing(store: ArtifactStore, built: BuiltRel
     assert all(store.has(digest) for digest in digests)
     assert store.releases() == {built.digest: tuple(sorted(f"v{number}" for number in range(40)))}
     assert list(store.damages()) == []
+
+
+# --- ranges and manifests ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [(0, 0), (0, 1), (0, len(BIG)), (1_000_000, 3 << 20), (len(BIG) - 1, 1), (len(BIG), 0)]
+)
+def test_a_range_is_read(store: ArtifactStore, offset: int, length: int) -> None:
+    digest = store.write([BIG])
+    assert store.read_range(digest, offset, length) == BIG[offset : offset + length]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 6), (4, 2), (5, 1), (1 << 40, 1)])
+def test_a_range_beyond_the_end_is_a_damage_that_names_the_blob(store: ArtifactStore, offset: int, length: int) -> None:
+    digest = store.write([b"short"])
+    with pytest.raises(DamagedContent, match=digest):
+        store.read_range(digest, offset, length)
+
+
+def test_a_range_of_an_unknown_blob_is_not_found_and_of_no_digest_refused(store: ArtifactStore) -> None:
+    with pytest.raises(NotFound):
+        store.read_range(sha256_digest(b"unknown"), 0, 1)
+    with pytest.raises(InvalidRequest, match="is no digest"):
+        store.read_range(Digest("sha256:../../etc/passwd"), 0, 1)
+
+
+def test_the_manifest_of_a_release_is_given_back(store: ArtifactStore, built: BuiltRelease) -> None:
+    assert store.release_manifest(built.digest) == built.manifest
+    store.put_release(built.manifest, built.digest, ["v1"])
+    assert store.release_manifest(built.digest) == built.manifest
+
+
+def test_the_manifest_of_what_is_not_recorded_is_not_found(store: ArtifactStore, built: BuiltRelease) -> None:
+    for digest in (sha256_digest(b"unknown"), built.components["code"].digest, sha256_digest(built.manifest)):
+        with pytest.raises(NotFound):
+            store.release_manifest(digest)
+
+
+def test_a_damaged_manifest_is_not_given_out(harness: Harness, built: BuiltRelease) -> None:
+    digest = sha256_digest(built.manifest)
+    harness.overwrite(digest, built.manifest.replace(b"schemaVersion", b"schemaversion"))
+    with pytest.raises(DamagedContent, match=digest):
+        harness.store.release_manifest(built.digest)
+
+
+# --- data in chunks ----------------------------------------------------------------------------------------------------
+
+DATA = {"index/big": noise(1 << 20, 1), "index/text": b"again and again " * 20_000, "index/part-1.bin": b""}
+CHANGED = DATA["index/big"][:500_000] + b"changed" + DATA["index/big"][500_000:]
+
+
+@pytest.fixture
+def small_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "FULL", 400_000)
+
+
+def build_data(folder: Path, store: ArtifactStore, files: dict[str, bytes]) -> BuiltRelease:
+    agent = write_agent(folder)
+    write_files(agent, files)
+    return build(agent, store)
+
+
+def bundles_of(manifest: bytes) -> list[Digest]:
+    return [bundle.digest for bundle in read_image(manifest).bundles]
+
+
+@pytest.mark.usefixtures("small_bundles")
+def test_data_is_unpacked_and_read_from_several_bundles(store: ArtifactStore, tmp_path: Path) -> None:
+    built = build_data(tmp_path / "agent", store, DATA)
+    assert len(bundles_of(built.manifest)) >= 3
+    assert list(store.damages()) == []
+    unpack_release(store, built.digest, tmp_path / "node" / "release")
+    reader = open_data(store, built.digest, built.components["data"])
+    for path, content in DATA.items():
+        assert (tmp_path / "node" / "release" / path).read_bytes() == content
+        assert b"".join(reader.read_file(path)) == content
+    assert reader.read_range("index/big", 300_000, 300_000) == DATA["index/big"][300_000:600_000]
+
+
+@pytest.mark.usefixtures("small_bundles")
+def test_a_change_adds_one_small_bundle_to_those_that_are_there(store: ArtifactStore, tmp_path: Path) -> None:
+    first = build_data(tmp_path / "first", store, DATA)
+    second = build_data(tmp_path / "second", store, {**DATA, "index/big": CHANGED})
+    (added,) = set(bundles_of(second.manifest)) - set(bundles_of(first.manifest))
+    assert store.size(added) < 300_000
+    for built, content in ((first, DATA["index/big"]), (second, CHANGED)):
+        unpack_release(store, built.digest, tmp_path / "node" / built.digest)
+        assert (tmp_path / "node" / built.digest / "index/big").read_bytes() == content
+
+
+@pytest.mark.usefixtures("small_bundles")
+@pytest.mark.parametrize("position", [0, 0.5, 1])
+def test_one_flipped_byte_in_any_bundle_is_found_named_and_never_unpacked(
+    harness: Harness, tmp_path: Path, position: float
+) -> None:
+    built = build_data(tmp_path / "agent", harness.store, DATA)
+    for number, bundle in enumerate(bundles_of(built.manifest)):
+        content = harness.content(bundle)
+        place = int((len(content) - 1) * position)
+        harness.overwrite(bundle, content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        ((digest, sentence),) = harness.store.damages()
+        assert digest == bundle
+        assert f"a bundle of the data of release {short_digest(built.digest)}" in sentence
+        with pytest.raises(DamagedContent, match=bundle):
+            unpack_release(harness.store, built.digest, tmp_path / "node" / str(number))
+        assert list((tmp_path / "node").iterdir()) == []
+        harness.overwrite(bundle, content)
+
+
+@pytest.mark.usefixtures("small_bundles")
+def test_a_lost_bundle_is_found_and_named_and_the_release_not_recorded_again(harness: Harness, tmp_path: Path) -> None:
+    built = build_data(tmp_path / "agent", harness.store, DATA)
+    lost = bundles_of(built.manifest)[0]
+    harness.overwrite(lost, None)
+    ((digest, sentence),) = harness.store.damages()
+    assert digest == lost
+    assert "is not stored" in sentence
+    with pytest.raises(NotFound, match=lost):
+        unpack_release(harness.store, built.digest, tmp_path / "node" / "release")
+    with pytest.raises(NotFound, match=lost):
+        harness.store.put_release(built.manifest, built.digest, ["v1"])
+    assert harness.store.releases() == {built.digest: ()}
+
+
+@pytest.mark.usefixtures("small_bundles")
+def test_a_manifest_without_a_bundle_that_is_needed_is_not_recorded(store: ArtifactStore, tmp_path: Path) -> None:
+    source = MemoryArtifactStore()
+    built = build_data(tmp_path / "agent", source, DATA)
+    for digest, content in source.blobs.items():
+        store.write([content], digest)
+    manifest = json.loads(built.manifest)
+    del manifest["layers"][-1]
+    with pytest.raises(NotFound, match="chunks of component data"):
+        store.put_release(json.dumps(manifest).encode(), built.digest)
+    assert store.releases() == {}
+    store.put_release(built.manifest, built.digest)
+    assert store.release_manifest(built.digest) == built.manifest
+
+
+@pytest.mark.usefixtures("small_bundles")
+def test_pushes_of_the_same_data_at_once_lose_nothing(harness: Harness, tmp_path: Path) -> None:
+    def push(number: int) -> BuiltRelease:
+        files = DATA if number % 2 else {**DATA, "index/big": CHANGED}
+        return build_data(tmp_path / f"agent-{number}", harness.store, files)
+
+    with ThreadPoolExecutor(6) as pool:
+        built = list(pool.map(push, range(6)))
+    assert {release.digest for release in built} == set(harness.store.releases())
+    assert len(harness.store.releases()) == 2
+    assert list(harness.store.damages()) == []
+    for number, content in ((0, CHANGED), (1, DATA["index/big"])):
+        unpack_release(harness.store, built[number].digest, tmp_path / "node" / str(number))
+        assert (tmp_path / "node" / str(number) / "index/big").read_bytes() == content

@@ -9,7 +9,9 @@ from typing import Any
 
 from tests.e2e.tiny_agent import write_agent
 from tests.live import LiveInstance, wait_until
-from turnout.cli.building import build_store, built, push
+from turnout.artifacts.build import build_parts
+from turnout.cli.building import build_store, push
+from turnout.cli.signing import Signing
 from turnout.domain.phases import TERMINAL
 from turnout.manifest import load_manifest
 
@@ -20,9 +22,11 @@ PATIENCE = 30.0
 def push_agent(instance: LiveInstance, folder: Path, tag: str | None = None) -> str:
     """Build the agent in a folder and push it. Returns the digest."""
     manifest = load_manifest(folder)
-    with build_store(folder, throw_away=True) as store, built(folder, manifest, store, cached=False) as parts:
+    with build_store(folder, throw_away=True) as store:
+        parts = build_parts(folder, manifest, store)
+        unsigned = Signing(folder, None, 0.0, wanted=False)
         client, spool = instance.client(), Path(tempfile.gettempdir())
-        return push(client, store, parts, spool=spool, tag=tag, git_sha=None, verify=False)["digest"]
+        return push(client, store, parts, unsigned, spool=spool, tag=tag, verify=False)["digest"]
 
 
 def push_tiny(instance: LiveInstance, folder: Path, note: str = "one", **settings: Any) -> str:

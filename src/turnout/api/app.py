@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from turnout import __version__
-from turnout.api import agents, deployments, instance, releases, rollouts, tokens
+from turnout.api import agents, deployments, instance, keys, releases, rollouts, tokens
 from turnout.api.document import build_document
 from turnout.api.limits import BodyLimit
 from turnout.domain.errors import ManifestError, TurnoutError
@@ -33,7 +33,7 @@ def create_app(office: Office) -> FastAPI:
     app.state.office = office
     app.openapi = lambda: build_document(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit)
-    for room in (instance, agents, releases, deployments, rollouts, tokens):
+    for room in (instance, agents, releases, deployments, rollouts, tokens, keys):
         app.include_router(room.router)
     app.add_exception_handler(TurnoutError, _show_error)
     app.add_exception_handler(RequestValidationError, _show_invalid)

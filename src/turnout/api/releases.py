@@ -11,7 +11,7 @@ from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
@@ -19,8 +19,17 @@ from turnout.api.auth import Authenticated, Uploading
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
 from turnout.domain.policy import Verb
-from turnout.schemas import DiffView, MissingBlobs, MissingChunks, ReleaseList, ReleaseView
+from turnout.schemas import (
+    AttestationAnswer,
+    DiffView,
+    MissingBlobs,
+    MissingChunks,
+    ReleaseList,
+    ReleaseView,
+    VerificationView,
+)
 from turnout.services import releases as services
+from turnout.services import storage, verification
 from turnout.services.office import Office
 
 router = APIRouter(prefix="/v1/agents/{agent}", tags=["releases"])
@@ -47,6 +56,22 @@ class BlobsBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     digests: list[str] = Field(max_length=10_000)
+
+
+class AttestationBody(BaseModel):
+    """A signed statement."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    envelope: str = Field(description="the DSSE envelope, as text", max_length=2 << 20)
+
+
+class WheelsBody(BaseModel):
+    """Wheels that are uploaded, by file name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wheels: dict[str, str] = Field(max_length=2_000)
 
 
 class ChunksBody(BaseModel):
@@ -83,6 +108,41 @@ def put_release(agent: str, digest: str, body: ReleaseBody, call: Authenticated)
 def diff(agent: str, a: Annotated[str, Query()], b: Annotated[str, Query()], call: Authenticated) -> DiffView:
     """What differs from release `a` to release `b`, by component."""
     return services.diff_releases(call.office, call.actor, agent, a, b)
+
+
+@router.get("/releases/{ref}/verification")
+def verify_release(agent: str, ref: str, call: Authenticated, ring: str | None = None) -> VerificationView:
+    """Read everything of a release, check its attestations, and hold it against what a ring demands."""
+    return verification.verify_release(call.office, call.actor, agent, ref, ring)
+
+
+@router.post("/releases/{ref}/attestations", status_code=201)
+def attest_release(agent: str, ref: str, body: AttestationBody, call: Authenticated) -> AttestationAnswer:
+    """Keep a signed statement about a release: an in-toto statement in a DSSE envelope."""
+    note = verification.attest_release(call.office, call.actor, agent, ref, body.envelope.encode())
+    return {"note": note}
+
+
+@router.get("/releases/{ref}/archive", response_class=StreamingResponse)
+def export_release(agent: str, ref: str, call: Authenticated) -> StreamingResponse:
+    """A release with its attestations as one file: an OCI image layout in a tar archive."""
+    archive = storage.export_release(call.office, call.actor, agent, ref)
+    headers = {"Content-Length": str(archive.size), "Content-Disposition": f'attachment; filename="{archive.name}"'}
+    return StreamingResponse(archive.content, media_type="application/x-tar", headers=headers)
+
+
+@router.put("/releases/{ref}/wheels")
+def put_wheels(agent: str, ref: str, body: WheelsBody, call: Authenticated) -> ReleaseView:
+    """Let uploaded wheels refer to a release, which is then installed from them alone."""
+    wheels = {name: _check_digest(digest) for name, digest in body.wheels.items()}
+    return storage.attach_wheels(call.office, call.actor, agent, ref, wheels)
+
+
+@router.delete("/tags/{tag}", status_code=204)
+def remove_tag(agent: str, tag: str, call: Authenticated) -> Response:
+    """Let a version name nothing any more."""
+    storage.untag_release(call.office, call.actor, agent, tag)
+    return Response(status_code=204)
 
 
 @router.post("/blobs/missing")

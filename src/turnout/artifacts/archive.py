@@ -35,7 +35,24 @@ def pack(files: Iterable[FileEntry]) -> Iterator[bytes]:
     """
     for entry in sorted(files, key=lambda file: os.fsencode(file.path)):
         yield from _packed_file(entry)
-    yield bytes(2 * BLOCK)
+    yield END
+
+
+def write_member(path: str, size: int, content: Iterable[bytes]) -> Iterator[bytes]:
+    """One file of an archive that is not executable, and of which nothing but its content is on this machine."""
+    info = tarfile.TarInfo(path)
+    info.size = size
+    yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+    yield from content
+    yield bytes(-size % BLOCK)
+
+
+def member_size(path: str, size: int) -> int:
+    """The bytes that `write_member` makes of it."""
+    return len(tarfile.TarInfo(path).tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")) + size + -size % BLOCK
+
+
+END = bytes(2 * BLOCK)
 
 
 def _packed_file(entry: FileEntry) -> Iterator[bytes]:

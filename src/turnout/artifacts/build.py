@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,12 @@ def build_parts(
     *,
     data_folder: Path | None = None,
     cache: Path | None = None,
+    scan: Callable[[Selection], None] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> ReleaseParts:
     """Store the document and the components of a release. `on_progress` is called before each component.
+
+    `scan` looks through the files at the same time; what it raises ends the build.
 
     `data_folder` is what `run_data_build` returned; without it the data is taken from its path in `folder`. `cache`: a file
     that remembers the data's chunks, so that data which has not changed is not read again.
@@ -63,16 +67,18 @@ def build_parts(
     """
     selection = select_files(folder, manifest, data_folder=data_folder)
     config = canonical_json(build_config(manifest))
-    data = None
-    if selection.data:
-        known = ChunkCache(cache)
-        data = index_files(selection.data, known)
-        known.save()
-    components = {}
-    for name, chunks in _contents(manifest, selection, data, config):
-        if on_progress:
-            on_progress(name)
-        components[name] = _store_component(store, name, chunks)
+    known = ChunkCache(cache)
+    with ThreadPoolExecutor(1, thread_name_prefix="scan") as beside:
+        scanned = beside.submit(scan, selection) if scan else None
+        data = index_files(selection.data, known) if selection.data else None
+        components = {}
+        for name, chunks in _contents(manifest, selection, data, config):
+            if on_progress:
+                on_progress(name)
+            components[name] = _store_component(store, name, chunks)
+        if scanned:
+            scanned.result()
+    known.save()
     document = canonical_json(ReleaseDocument(manifest.agent, components).as_json())
     return ReleaseParts(store.write([document]), components, parse_config(config), data)
 
@@ -128,8 +134,8 @@ def _store_component(store: ArtifactStore, name: str, chunks: Iterable[bytes]) -
 
 
 def _model_document(manifest: Manifest) -> dict[str, Any]:
-    """The pin itself; whether floating names were allowed is a rule of the build, not of the release."""
-    return manifest.model.model_dump(exclude={"allow_floating"}) if manifest.model else {}
+    """The pin itself; whether a floating name is accepted is a rule of each ring."""
+    return manifest.model.model_dump() if manifest.model else {}
 
 
 def _canonical_tools(entry: FileEntry) -> bytes:

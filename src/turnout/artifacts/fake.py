@@ -10,8 +10,10 @@ from turnout.artifacts.digest import digest_from_hex, hex_digits, sha256_digest
 from turnout.artifacts.document import check_recordable
 from turnout.artifacts.index import check_tags
 from turnout.artifacts.inventory import Recorded, find_damages
+from turnout.artifacts.links import describe_referrer, referrer_blobs
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
+from turnout.ports import Referrer
 
 _CHUNK = 1 << 16
 
@@ -23,6 +25,7 @@ class MemoryArtifactStore:
         self.blobs: dict[Digest, bytes] = {}
         self._manifests: dict[Digest, Digest] = {}
         self._tags: dict[str, Digest] = {}
+        self._referrers: dict[Digest, dict[Digest, Referrer]] = {}
         self._lock = threading.Lock()
 
     def has(self, digest: Digest) -> bool:
@@ -81,9 +84,24 @@ class MemoryArtifactStore:
         """See `ArtifactStore`."""
         return {recorded.release: recorded.tags for recorded in self.recorded()}
 
-    def damages(self) -> Iterator[tuple[Digest, str]]:
+    def put_referrer(self, subject: Digest, manifest: bytes) -> Digest:
         """See `ArtifactStore`."""
-        return find_damages(self)
+        referrer = describe_referrer(manifest, subject)
+        for blob in referrer_blobs(manifest):
+            self.size(blob)
+        self.write([manifest], referrer.digest)
+        with self._lock:
+            self._referrers.setdefault(subject, {})[referrer.digest] = referrer
+        return referrer.digest
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Referrer, ...]:
+        """See `ArtifactStore`."""
+        found = [item for item in self.attached(subject) if artifact_type in (None, item.artifact_type)]
+        return tuple(sorted(found, key=lambda referrer: referrer.digest))
+
+    def damages(self, release: Digest | None = None) -> Iterator[tuple[Digest, str]]:
+        """See `ArtifactStore`."""
+        return find_damages(self, release)
 
     def recorded(self) -> tuple[Recorded, ...]:
         """All recorded releases."""
@@ -96,6 +114,10 @@ class MemoryArtifactStore:
     def stored(self) -> tuple[Digest, ...]:
         """The digests that blobs are stored under."""
         return tuple(self.blobs)
+
+    def attached(self, manifest: Digest) -> tuple[Referrer, ...]:
+        """What refers to a manifest."""
+        return tuple(self._referrers.get(manifest, {}).values())
 
     def fault(self, digest: Digest) -> str | None:
         """Read a blob; None when it has its digest, else what is wrong with it."""

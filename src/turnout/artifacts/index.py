@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from turnout.artifacts.faults import disk_errors
 from turnout.artifacts.inventory import Recorded
 from turnout.domain.errors import DamagedContent, InvalidRequest
 from turnout.domain.models import Digest
+from turnout.ports import Referrer
 
 REF_NAME = "org.opencontainers.image.ref.name"
 RELEASE = "vnd.turnout.release"
+SUBJECT = "vnd.turnout.subject"  # a layout has no list of referrers: the entry says what it refers to
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _TAG = re.compile(r"[A-Za-z0-9]+(?:(?:[-._:@/+]|--)[A-Za-z0-9]+)*")  # the grammar of ref.name
 _DIGEST_TAG = re.compile(r"(?:[0-9a-f]{32}\.)?[0-9a-f]{64}")  # the second form is used in registries
@@ -41,6 +43,13 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
                 f'"{tag[:80]}" cannot be a tag', hint="letters and digits, joined by single . _ - / + : or @"
             )
     return checked
+
+
+def build_index(release: Digest, manifest: bytes, tag: str, referrers: Iterable[Referrer]) -> bytes:
+    """The index of a layout that holds one release, and what refers to it."""
+    subject = sha256_digest(manifest)
+    entries = [_entry(release, manifest, name) for name in sorted({*check_tags([tag]), hex_digits(release)})]
+    return _index([*entries, *(_referrer_entry(subject, referrer) for referrer in referrers)])
 
 
 class LayoutIndex:
@@ -60,9 +69,9 @@ class LayoutIndex:
         """The recorded releases by digest. Raises `DamagedContent` when the file is missing or cannot be understood."""
         found: dict[Digest, tuple[Digest, set[str]]] = {}
         for entry in self._entries():
-            release = _release_of(entry)
+            release = release_of(entry)
             if release:
-                found.setdefault(release, (_manifest_of(entry), set()))[1].add(_tag_of(entry))
+                found.setdefault(release, (manifest_of(entry), set()))[1].add(_tag_of(entry))
         return tuple(
             Recorded(release, manifest, tuple(sorted(tag for tag in tags if tag and tag != hex_digits(release))))
             for release, (manifest, tags) in sorted(found.items())
@@ -71,22 +80,55 @@ class LayoutIndex:
     def others(self) -> tuple[tuple[Digest, str], ...]:
         """The manifests that other tools have put there, and their tags."""
         return tuple(
-            (_manifest_of(entry), _tag_of(entry))
+            (manifest_of(entry), _tag_of(entry))
             for entry in self._entries()
-            if not _release_of(entry) and entry.get("mediaType") == IMAGE_MANIFEST_TYPE
+            if not {RELEASE, SUBJECT} & (entry.get("annotations") or {}).keys()
+            and entry.get("mediaType") == IMAGE_MANIFEST_TYPE
         )
 
-    def record(self, release: Digest, manifest: bytes, tags: Iterable[str]) -> None:
-        """Let the tags name the release; those that it had stay. Safe against other processes."""
+    def attached(self, subject: Digest) -> tuple[Referrer, ...]:
+        """What refers to a manifest."""
+        return tuple(
+            Referrer(manifest_of(entry), entry["mediaType"], entry["size"], entry.get("artifactType", ""))
+            for entry in self._entries()
+            if (entry.get("annotations") or {}).get(SUBJECT) == subject
+        )
+
+    def attach(self, subject: Digest, referrer: Referrer) -> None:
+        """List a manifest that refers to another. Safe against other processes."""
+        entry = _referrer_entry(subject, referrer)
         with self._locked():
             entries = self._entries()
-            kept = {_tag_of(entry) for entry in entries if _release_of(entry) == release}
+            if entry not in entries:
+                with disk_errors(self._path):
+                    self._write([*entries, entry])
+
+    def record(
+        self, release: Digest, manifest: bytes, tags: Iterable[str], check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Let the tags name the release; those that it had stay. Safe against other processes.
+
+        `check` is called while nothing can be collected.
+        """
+        with self._locked():
+            check()
+            entries = self._entries()
+            kept = {_tag_of(entry) for entry in entries if release_of(entry) == release}
             named = {*tags, *kept, hex_digits(release)} - {""}
-            others = [entry for entry in entries if _release_of(entry) != release and _tag_of(entry) not in named]
+            others = [entry for entry in entries if release_of(entry) != release and _tag_of(entry) not in named]
             ours = [_entry(release, manifest, tag) for tag in sorted(named)]
             if entries != others + ours:
                 with disk_errors(self._path):
                     self._write(others + ours)
+
+    def collect(self, choose: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+        """Keep the entries that are chosen. Nothing is recorded meanwhile."""
+        with self._locked():
+            entries = self._entries()
+            kept = choose(entries)
+            if kept != entries:
+                with disk_errors(self._path):
+                    self._write(kept)
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
@@ -103,7 +145,7 @@ class LayoutIndex:
         return list(entries)
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
-        replace_file(self._path, canonical_json({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries}))
+        replace_file(self._path, _index(entries))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -114,6 +156,20 @@ class LayoutIndex:
             yield
         finally:
             os.close(descriptor)
+
+
+def _index(entries: list[dict[str, Any]]) -> bytes:
+    return canonical_json({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries})
+
+
+def _referrer_entry(subject: Digest, referrer: Referrer) -> dict[str, Any]:
+    return {
+        "mediaType": referrer.media_type,
+        "artifactType": referrer.artifact_type,
+        "digest": referrer.digest,
+        "size": referrer.size,
+        "annotations": {**referrer.annotations, SUBJECT: subject},
+    }
 
 
 def _entry(release: Digest, manifest: bytes, tag: str) -> dict[str, Any]:
@@ -141,12 +197,20 @@ def _check_entry(entry: dict[str, Any]) -> None:
         raise ValueError(f"the entry {tag} names the release {release}")
 
 
-def _release_of(entry: dict[str, Any]) -> Digest | None:
+def release_of(entry: dict[str, Any]) -> Digest | None:
+    """The release that an entry names, if it is one of turnout's."""
     release = (entry.get("annotations") or {}).get(RELEASE)
     return Digest(release) if release else None
 
 
-def _manifest_of(entry: dict[str, Any]) -> Digest:
+def subject_of(entry: dict[str, Any]) -> Digest | None:
+    """The manifest that the manifest of an entry refers to."""
+    subject = (entry.get("annotations") or {}).get(SUBJECT)
+    return Digest(subject) if subject else None
+
+
+def manifest_of(entry: dict[str, Any]) -> Digest:
+    """The manifest that an entry names."""
     return Digest(entry["digest"])
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
+from turnout.artifacts.attest.notary import copy_attestations
 from turnout.artifacts.chunks.bundle import BUNDLE_TYPE
 from turnout.artifacts.chunks.catalog import Footers, choose_bundles, runs
 from turnout.artifacts.chunks.index import read_index
 from turnout.artifacts.document import build_image_manifest, check_release_document, read_image
+from turnout.artifacts.handover import hand_over
+from turnout.artifacts.layout import OciLayoutStore
+from turnout.artifacts.wheels import attach_wheels
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import ComponentRef, Digest
 from turnout.ports import ArtifactStore
@@ -36,14 +40,10 @@ class Intake:
 
         Raises `NotFound` when something of it is not stored, `InvalidRequest`, `DamagedContent`.
         """
-        if not bundles:
-            try:
-                manifest = self._store.release_manifest(release)
-            except (NotFound, DamagedContent):
-                pass
-            else:
-                self._store.put_release(manifest, release)
-                return manifest
+        before = self._recorded(release)
+        if before is not None and not bundles:
+            self._store.put_release(before, release)
+            return before
         content = self._store.read_all(release)
         components = check_release_document(content, release).components
         data = components.get("data")
@@ -54,7 +54,36 @@ class Intake:
         refs = [ComponentRef(bundle, BUNDLE_TYPE, self._store.size(bundle)) for bundle in sorted(used)]
         manifest = build_image_manifest(content, components, refs)
         self._store.put_release(manifest, release)
+        if before is not None and before != manifest:
+            copy_attestations(self._store, before, self._store, manifest)
         return manifest
+
+    def damages(self, release: Digest) -> Iterator[tuple[Digest, str]]:
+        """Read everything of one release; give each blob that is damaged or missing with a sentence."""
+        return self._store.damages(release)
+
+    def hand_over(self, release: Digest, tag: str) -> tuple[int, Iterator[bytes]]:
+        """See `ports.Intake`."""
+        return hand_over(self._store, release, tag)
+
+    def attach_wheels(self, release: Digest, wheels: Mapping[str, Digest]) -> None:
+        """See `ports.Intake`."""
+        attach_wheels(self._store, release, wheels)
+
+    def collect(self, keep: Container[Digest], *, dry_run: bool) -> tuple[tuple[Digest, ...], int, int]:
+        """See `ports.Intake`."""
+        if not isinstance(self._store, OciLayoutStore):
+            raise InvalidRequest(
+                "the releases are in a registry, which others may use too: turnout removes nothing there",
+                hint="remove tags and let the registry collect its garbage with its own tools",
+            )
+        return self._store.collect(keep, dry_run=dry_run)
+
+    def _recorded(self, release: Digest) -> bytes | None:
+        try:
+            return self._store.release_manifest(release)
+        except (NotFound, DamagedContent):
+            return None
 
     def _bundles(self, known: Iterable[Digest]) -> list[Digest]:
         found: dict[Digest, None] = {}

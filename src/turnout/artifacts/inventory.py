@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from turnout.artifacts.document import Image, check_release_document, read_image
+from turnout.artifacts.links import referrer_blobs
 from turnout.domain.errors import TurnoutError
 from turnout.domain.models import ComponentRef, Digest, short_digest
+from turnout.ports import Referrer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,22 @@ class Inspected(Protocol):
     def fault(self, digest: Digest) -> str | None:
         """Read a blob; None when it has its digest, else what is wrong with it."""
 
+    def attached(self, manifest: Digest) -> tuple[Referrer, ...]:
+        """What refers to a manifest."""
+
     def read_all(self, digest: Digest, limit: int = 16 << 20) -> bytes:
         """See `ArtifactStore`."""
 
 
-def find_damages(store: Inspected) -> Iterator[tuple[Digest, str]]:
-    """Each blob that is damaged or missing, with a sentence that says which part of which release it is, and why."""
+def find_damages(store: Inspected, release: Digest | None = None) -> Iterator[tuple[Digest, str]]:
+    """Each blob that is damaged or missing, with a sentence that says which part of which release it is, and why.
+
+    Of one release if it is given, else of all of them and of what no release names.
+    """
     parts: dict[Digest, list[str]] = {}
     for recorded in store.recorded():
+        if release not in (None, recorded.release):
+            continue
         manifest, document, components = _inspect(store, recorded)
         parts.setdefault(recorded.manifest, []).append(f"the image manifest of release {recorded.name}")
         parts.setdefault(recorded.release, []).append(f"the document of release {recorded.name}")
@@ -53,6 +63,8 @@ def find_damages(store: Inspected) -> Iterator[tuple[Digest, str]]:
             parts.setdefault(ref.digest, []).append(f"component {name} of release {recorded.name}")
         for bundle in manifest.bundles if manifest else ():
             parts.setdefault(bundle.digest, []).append(f"a bundle of the data of release {recorded.name}")
+        for digest, name in _attached(store, recorded):
+            parts.setdefault(digest, []).append(name)
         if manifest and document and manifest[:2] != document:
             yield (
                 recorded.manifest,
@@ -62,10 +74,20 @@ def find_damages(store: Inspected) -> Iterator[tuple[Digest, str]]:
         fault = store.fault(digest)
         if fault:
             yield digest, f"{', '.join(names)}: {fault}"
-    for digest in sorted(set(store.stored()) - set(parts)):
+    for digest in sorted(set(store.stored()) - set(parts)) if release is None else ():
         fault = store.fault(digest)
         if fault:
             yield digest, f"a blob that no readable release names: {fault}"
+
+
+def _attached(store: Inspected, recorded: Recorded) -> Iterator[tuple[Digest, str]]:
+    """The manifests that refer to a release, and their blobs as far as they can be told."""
+    for referrer in store.attached(recorded.manifest):
+        name = f"the {referrer.artifact_type or 'referrer'} of release {recorded.name}"
+        yield referrer.digest, name
+        with suppress(TurnoutError):  # a damaged one is named when all are read
+            for blob in referrer_blobs(store.read_all(referrer.digest)):
+                yield blob, f"a blob of {name}"
 
 
 def _inspect(

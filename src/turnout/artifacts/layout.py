@@ -10,23 +10,35 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from turnout.artifacts.digest import digest_from_hex, hex_digits, sha256_digest
 from turnout.artifacts.document import check_recordable, is_release, read_image
 from turnout.artifacts.durable import replace_file, sync_folder
 from turnout.artifacts.faults import disk_error, disk_errors
-from turnout.artifacts.index import LayoutIndex, check_tags
+from turnout.artifacts.index import LayoutIndex, check_tags, manifest_of, release_of, subject_of
 from turnout.artifacts.inventory import Recorded, find_damages
+from turnout.artifacts.links import describe_referrer, named_blobs, referrer_blobs
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
+from turnout.ports import Referrer
 
 CHUNK = 1 << 20
 _LONGEST_MANIFEST = 8 << 20
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+FRESH = 24 * 3_600.0  # seconds in which a blob is not collected, because a push may be under way
 _STALE_AFTER = 3_600.0  # seconds without a write until an unfinished blob counts as left behind
+
+
+class Collected(NamedTuple):
+    """What was removed, or would be: releases, and the number and bytes of blobs."""
+
+    releases: tuple[Digest, ...]
+    blobs: int
+    size: int
 
 
 class OciLayoutStore:
@@ -44,8 +56,16 @@ class OciLayoutStore:
             self._mark_layout()
 
     def has(self, digest: Digest) -> bool:
-        """See `ArtifactStore`."""
-        return self._path(digest).is_file()
+        """See `ArtifactStore`. What is asked for is not collected for a while: a push counts on it."""
+        path = self._path(digest)
+        try:
+            if time.time() - path.stat().st_mtime > FRESH / 2:
+                os.utime(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise disk_error(error, self._root) from error
+        return path.is_file()
 
     def size(self, digest: Digest) -> int:
         """See `ArtifactStore`."""
@@ -98,9 +118,12 @@ class OciLayoutStore:
     def put_release(self, manifest: bytes, release: Digest, tags: Iterable[str] = ()) -> None:
         """See `ArtifactStore`. A tag that named another release moves to this one."""
         tags = check_tags(tags)
-        check_recordable(self, manifest, release)
-        self.write([manifest], sha256_digest(manifest))
-        self._index.record(release, manifest, tags)
+
+        def check() -> None:
+            check_recordable(self, manifest, release)
+            self.write([manifest], sha256_digest(manifest))
+
+        self._index.record(release, manifest, tags, check)
 
     def release_manifest(self, release: Digest) -> bytes:
         """See `ArtifactStore`."""
@@ -113,9 +136,23 @@ class OciLayoutStore:
         """See `ArtifactStore`. Raises `DamagedContent` when the index cannot be read."""
         return {recorded.release: recorded.tags for recorded in self.recorded()}
 
-    def damages(self) -> Iterator[tuple[Digest, str]]:
+    def put_referrer(self, subject: Digest, manifest: bytes) -> Digest:
+        """See `ArtifactStore`."""
+        referrer = describe_referrer(manifest, subject)
+        for blob in referrer_blobs(manifest):
+            self.size(blob)
+        self.write([manifest], referrer.digest)
+        self._index.attach(subject, referrer)
+        return referrer.digest
+
+    def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Referrer, ...]:
+        """See `ArtifactStore`."""
+        found = [item for item in self.attached(subject) if artifact_type in (None, item.artifact_type)]
+        return tuple(sorted(found, key=lambda referrer: referrer.digest))
+
+    def damages(self, release: Digest | None = None) -> Iterator[tuple[Digest, str]]:
         """See `ArtifactStore`. Raises `DamagedContent` when the index cannot be read."""
-        return find_damages(self)
+        return find_damages(self, release)
 
     # --- what an inspection asks ----------------------------------------------------------------------------------
 
@@ -132,6 +169,10 @@ class OciLayoutStore:
             with suppress(InvalidRequest):
                 hex_digits(digest_from_hex(name))
                 yield digest_from_hex(name)
+
+    def attached(self, manifest: Digest) -> tuple[Referrer, ...]:
+        """What refers to a manifest."""
+        return self._index.attached(manifest)
 
     def fault(self, digest: Digest) -> str | None:
         """Read a blob; None when it has its digest, else what is wrong with it."""
@@ -152,6 +193,69 @@ class OciLayoutStore:
         for release in sorted(set(found) - known):
             manifest, tags = found[release]
             yield Recorded(release, manifest, tuple(sorted(tag for tag in tags if tag and tag != hex_digits(release))))
+
+    def collect(self, keep: Container[Digest], *, fresh: float = FRESH, dry_run: bool = False) -> Collected:
+        """Remove the releases that are not to be kept, and every blob that nothing needs, unless it is fresh (seconds).
+
+        What other tools recorded here stays, with all that it names. Nothing can be recorded meanwhile.
+        """
+        oldest = time.time() - fresh
+        removed: list[Digest] = []
+        blobs: list[tuple[Digest, int]] = []
+
+        def choose(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            kept = [entry for entry in entries if not self._can_go(entry, keep, oldest)]
+            manifests = {manifest_of(entry) for entry in kept}
+            kept = [entry for entry in kept if subject_of(entry) is None or subject_of(entry) in manifests]
+            removed.extend(
+                sorted({release for entry in entries if entry not in kept and (release := release_of(entry))})
+            )
+            needed = self._needed(kept)
+            blobs.extend((blob, size) for blob, size in self._aged(oldest) if blob not in needed)
+            return entries if dry_run else kept
+
+        self._index.collect(choose)
+        if not dry_run:
+            self._remove_blobs([blob for blob, _ in blobs], oldest)
+        return Collected(tuple(removed), len(blobs), sum(size for _, size in blobs))
+
+    def _can_go(self, entry: dict[str, Any], keep: Container[Digest], oldest: float) -> bool:
+        release = release_of(entry)
+        if release is None or release in keep:
+            return False
+        try:
+            return self._path(manifest_of(entry)).stat().st_mtime < oldest
+        except FileNotFoundError:
+            return True
+
+    def _needed(self, entries: Iterable[dict[str, Any]]) -> set[Digest]:
+        """Every blob that the manifests of these entries name. Raises `DamagedContent` for one that cannot be read."""
+        needed: set[Digest] = set()
+        manifests = [manifest_of(entry) for entry in entries]
+        while manifests:
+            manifest = manifests.pop()
+            if manifest not in needed:
+                needed.add(manifest)
+                blobs, inner = named_blobs(self.read_all(manifest, _LONGEST_MANIFEST))
+                needed.update(blobs)
+                manifests.extend(inner)
+        return needed
+
+    def _aged(self, oldest: float) -> Iterator[tuple[Digest, int]]:
+        for digest in self.stored():
+            with suppress(FileNotFoundError):
+                status = self._path(digest).stat()
+                if status.st_mtime < oldest:
+                    yield digest, status.st_size
+
+    def _remove_blobs(self, blobs: Iterable[Digest], oldest: float) -> None:
+        for digest in blobs:
+            path = self._path(digest)
+            with disk_errors(self._root), suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:  # nobody has asked for it since
+                    path.unlink()
+        with disk_errors(self._root):
+            sync_folder(self._blobs)
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -205,7 +309,7 @@ class OciLayoutStore:
         if marker.exists():
             return
         self._index.create()
-        replace_file(marker, _LAYOUT)
+        replace_file(marker, LAYOUT)
 
     def _remove_stale(self) -> None:
         """What a killed writer left behind."""

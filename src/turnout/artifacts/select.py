@@ -17,7 +17,7 @@ from pathspec import GitIgnoreSpec
 
 from turnout.artifacts.archive import FileEntry
 from turnout.domain.errors import BuildFailed, ManifestError
-from turnout.manifest.load import MANIFEST_NAME
+from turnout.manifest.load import ALLOW_NAME, MANIFEST_NAME
 from turnout.manifest.schema import Manifest
 
 DEFAULT_EXCLUDES = (
@@ -58,7 +58,7 @@ def select_files(folder: Path, manifest: Manifest, *, data_folder: Path | None =
     lock = manifest.code.lock
     tools = manifest.tools.manifest if manifest.tools else None
     data_path = manifest.data.path if manifest.data else None
-    fixed = {path for path in (lock, tools, MANIFEST_NAME) if path}
+    fixed = {path for path in (lock, tools, MANIFEST_NAME, ALLOW_NAME) if path}
     kept = GitIgnoreSpec.from_lines(DEFAULT_EXCLUDES)
 
     others = [item for item in found if item.path not in fixed]

@@ -12,6 +12,7 @@ import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from turnout.artifacts.archive import BLOCK, CHUNK
 from turnout.artifacts.faults import disk_error, disk_errors
@@ -34,6 +35,30 @@ def unpack(chunks: Iterable[bytes], target: Path, *, size: int) -> None:
         if count > MAX_FILES:
             raise UnsafeArchive(f"the archive holds more than {MAX_FILES} files")
         _extract(stream, member, target)
+    stream.finish()
+
+
+class ArchivedFile(NamedTuple):
+    """A file of an archive that is being read. `content` gives its bytes, until the next file is asked for."""
+
+    path: str
+    size: int
+    executable: bool
+    content: Iterator[bytes]
+
+
+def read_archive(chunks: Iterable[bytes], *, size: int) -> Iterator[ArchivedFile]:
+    """The files of an archive of `size` bytes, as they come; none is held in memory. Raises `UnsafeArchive` as `unpack`.
+
+    The chunks are read to their end, so that a store can verify them.
+    """
+    stream = _BoundedStream(chunks, size)
+    for member in _members(stream):
+        content = _content(stream, member.size)
+        yield ArchivedFile(member.name, member.size, bool(member.mode & stat.S_IXUSR), content)
+        for _ in content:
+            pass
+        stream.exactly(-member.size % BLOCK)
     stream.finish()
 
 
@@ -132,13 +157,20 @@ def _extract(stream: _BoundedStream, member: tarfile.TarInfo, target: Path) -> N
         raise UnsafeArchive(f"the archive holds {member.name!r}: {fault or 'its path is not in plain form'}")
     descriptor = create_file(member.name, target)
     with disk_errors(target), os.fdopen(descriptor, "wb") as file:
-        left = member.size
-        while left:
-            left -= file.write(stream.exactly(min(left, CHUNK)))
+        for part in _content(stream, member.size):
+            file.write(part)
         os.fchmod(file.fileno(), 0o555 if member.mode & stat.S_IXUSR else 0o444)
         file.flush()
         os.fsync(file.fileno())
     stream.exactly(-member.size % BLOCK)
+
+
+def _content(stream: _BoundedStream, size: int) -> Iterator[bytes]:
+    left = size
+    while left:
+        part = stream.exactly(min(left, CHUNK))
+        left -= len(part)
+        yield part
 
 
 def create_file(name: str, target: Path) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 
 from turnout.cli.building import WORK_FOLDER, build_store, built, cache_option, find_git_sha, push, remember_build
 from turnout.cli.connection import connect, note, print_json
+from turnout.cli.signing import Signing, sign_option
 from turnout.domain.errors import ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.models import short_digest
 
@@ -17,6 +19,7 @@ from turnout.domain.models import short_digest
 @click.option("--tag", help="Version of the release, such as v2.3.0. Default: the next number.")
 @click.option("--push/--no-push", "pushed", default=None, help="Push, or not. Default: push if a server answers.")
 @cache_option
+@sign_option
 @click.option("--server", help="URL of the API. Default: TURNOUT_SERVER, or the instance of --state.")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="State folder of the instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
@@ -25,6 +28,7 @@ def build(
     tag: str | None,
     pushed: bool | None,
     cached: bool,
+    sign: bool | None,
     server: str | None,
     state: Path | None,
     as_json: bool,
@@ -32,6 +36,7 @@ def build(
     """Build the release of FOLDER and push it to the server. The same inputs give the same digest everywhere."""
     from turnout.manifest import load_manifest
 
+    began = time.time()
     manifest = load_manifest(folder)
     with build_store(folder, throw_away=False) as store, built(folder, manifest, store, cached=cached) as parts:
         remember_build(folder, manifest.agent, parts.digest)
@@ -39,7 +44,8 @@ def build(
         if pushed is not False:
             try:
                 client, spool, git_sha = connect(server, state), folder / WORK_FOLDER, find_git_sha(folder)
-                release = push(client, store, parts, spool=spool, tag=tag, git_sha=git_sha, verify=not cached)
+                signing = Signing(folder, git_sha, began, sign)
+                release = push(client, store, parts, signing, spool=spool, tag=tag, verify=not cached)
             except TurnoutError as error:
                 if pushed or error.code not in (ServerUnreachable.code, Unauthenticated.code):
                     raise

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +28,14 @@ if TYPE_CHECKING:
     from turnout.artifacts.chunks.index import ChunkRef
     from turnout.artifacts.chunks.source import DataSource
     from turnout.artifacts.layout import OciLayoutStore
+    from turnout.artifacts.select import Selection
+    from turnout.cli.signing import Signing
     from turnout.manifest import Manifest
 
 WORK_FOLDER = ".turnout"
 _LAST_BUILD = "last-build.json"
 _CHUNKS = "chunks.json"
+_SCANNED = "scanned.json"
 
 
 cache_option = click.option(
@@ -51,9 +56,11 @@ def built(folder: Path, manifest: Manifest, store: OciLayoutStore, *, cached: bo
     from turnout.artifacts.data import run_data_build
     from turnout.runtimes.environment import Environments
 
-    cache = folder / WORK_FOLDER / _CHUNKS if cached and (folder / WORK_FOLDER).exists() else None
+    work = folder / WORK_FOLDER if (folder / WORK_FOLDER).exists() else None
+    cache = work / _CHUNKS if work and cached else None
+    scan = partial(_refuse_secrets, folder, manifest, work, cached)
     if manifest.data is None or not manifest.data.build:
-        yield build_parts(folder, manifest, store, cache=cache, on_progress=_progress)
+        yield build_parts(folder, manifest, store, cache=cache, scan=scan, on_progress=_progress)
         return
     note("build    the environment of the data build")
     environments = Environments(_cache_folder() / "environments")
@@ -63,20 +70,35 @@ def built(folder: Path, manifest: Manifest, store: OciLayoutStore, *, cached: bo
         data = run_data_build(
             folder, manifest, environment / "bin", Path(workspace), lambda line: note(f"         | {line}")
         )
-        yield build_parts(folder, manifest, store, data_folder=data, cache=cache, on_progress=_progress)
+        yield build_parts(folder, manifest, store, data_folder=data, cache=cache, scan=scan, on_progress=_progress)
+
+
+def _refuse_secrets(folder: Path, manifest: Manifest, work: Path | None, cached: bool, selection: Selection) -> None:
+    """Raise `BuildFailed` when something in the release looks like a secret and is not allowed."""
+    from turnout.artifacts.scan import ScanCache, check_findings, load_allowed, scan_release, stale_allowances
+
+    today = datetime.now(UTC).date()
+    allowed = load_allowed(folder, today)
+    cache = ScanCache(work / _SCANNED) if work and cached else None
+    findings = scan_release(folder, manifest, selection, cache=cache, staging=work)
+    check_findings(findings, allowed, today)
+    for entry in stale_allowances(findings, allowed):
+        note(f"scan     warning: nothing is found any more for {entry.describe()}")
 
 
 def push(
     client: Client,
     store: OciLayoutStore,
     parts: ReleaseParts,
+    signing: Signing,
     *,
     spool: Path,
     tag: str | None,
-    git_sha: str | None,
     verify: bool,
 ) -> ReleaseView:
-    """Upload what the server does not have, then record the release. `spool`: a folder for bundles on their way.
+    """Upload what the server does not have, record the release, and send its provenance with it.
+
+    `spool`: a folder for bundles on their way.
 
     `verify`: let the server read what it has, and replace what is damaged.
     """
@@ -93,7 +115,14 @@ def push(
             sent += size
     count = len(blobs) + len(bundles)
     note(f"push     {count} blobs, {sent:,} bytes" if count else "push     nothing: the server has every blob")
-    return client.put_release(agent, parts.digest, {"bundles": bundles, "tag": tag, "git_sha": git_sha})
+    # Signed before it is recorded: a wrong passphrase must not leave a release behind that its ring refuses.
+    envelope = signing.sign(parts) if count or signing.wanted else None
+    view = client.put_release(agent, parts.digest, {"bundles": bundles, "tag": tag, "git_sha": signing.git_sha})
+    if envelope:
+        answer = client.attest(agent, parts.digest, envelope)
+        if answer["note"]:
+            note(f"sign     does not count here: {answer['note']}")
+    return view
 
 
 def _push_chunks(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,9 +23,14 @@ from turnout.cli.building import (
 from turnout.cli.connection import connected, note
 from turnout.cli.follow import follow
 from turnout.cli.preview import show_preview
+from turnout.cli.signing import Signing, sign_option
 from turnout.client import Client
-from turnout.domain.errors import NotFound
+from turnout.domain.errors import ManifestError, NotFound
 from turnout.domain.models import short_digest
+
+if TYPE_CHECKING:
+    from turnout.manifest import Manifest
+    from turnout.manifest.schema import Fallback, Model
 
 
 @click.command()
@@ -33,6 +39,7 @@ from turnout.domain.models import short_digest
 @click.option("--tag", help="Version of the release; with --skip-build the release to deploy.")
 @click.option("--skip-build", is_flag=True, help="Deploy what was built last, or the release named by --tag.")
 @cache_option
+@sign_option
 @click.option("--force", is_flag=True, help="Deploy again even if the ring runs this release already.")
 @click.option("--override", help="Reason for passing over a policy (order of rings, quarantine); admins only.")
 @click.option("--reason", default="", help="Why, for the history.")
@@ -47,6 +54,7 @@ def deploy(
     tag: str | None,
     skip_build: bool,
     cached: bool,
+    sign: bool | None,
     dry_run: bool,
     wait: bool,
     no_wait: bool,
@@ -56,12 +64,15 @@ def deploy(
     """Validate, build, push and deploy the agent in FOLDER to its first ring."""
     from turnout.manifest import load_manifest
 
+    began = time.time()
     manifest = load_manifest(folder)
     note("validate turnout.toml is valid")
     target = ring or next(iter(manifest.ring_tables))
     if target not in manifest.ring_tables:
         hint = f"its rings are {', '.join(manifest.ring_tables)}; rings are declared in turnout.toml"
         raise NotFound(f"{manifest.agent} has no ring {target!r}", hint=hint)
+    if not skip_build:
+        _check_pins(manifest, target, wish["override"])
     if dry_run:
         _preview(client, folder, manifest, target, tag, wish, skip_build=skip_build, cached=cached, as_json=as_json)
         return
@@ -70,7 +81,8 @@ def deploy(
     else:
         with build_store(folder, throw_away=False) as store, built(folder, manifest, store, cached=cached) as parts:
             spool, git_sha = folder / WORK_FOLDER, find_git_sha(folder)
-            release = push(client, store, parts, spool=spool, tag=tag, git_sha=git_sha, verify=not cached)["digest"]
+            signing = Signing(folder, git_sha, began, sign)
+            release = push(client, store, parts, signing, spool=spool, tag=tag, verify=not cached)["digest"]
             remember_build(folder, manifest.agent, release)
     deployment = client.deploy(manifest.agent, target, {"release": release, **wish})
     if deployment["state"] == "active":
@@ -79,6 +91,24 @@ def deploy(
         return
     note(f"deploy   {manifest.agent} {deployment['version']} ({short_digest(deployment['digest'])}) to {target}")
     follow(client, deployment, wait=wait, no_wait=no_wait, as_json=as_json)
+
+
+def _check_pins(manifest: Manifest, ring: str, override: str | None) -> None:
+    """Refuse before anything is built what the server would refuse. Raises `ManifestError`."""
+    if manifest.model is None or manifest.ring_tables[ring].floating_models or override is not None:
+        return
+    from turnout.manifest.models import floating_fault
+
+    pins: dict[str, Model | Fallback] = {"model.name": manifest.model}
+    pins |= {f"model.fallbacks[{index}].name": pin for index, pin in enumerate(manifest.model.fallbacks)}
+    faults = {place: floating_fault(pin.provider, pin.name) for place, pin in pins.items()}
+    problems = tuple(f"{place}: {fault}" for place, fault in faults.items() if fault)
+    if problems:
+        raise ManifestError(
+            f"{ring} takes no model whose name changes its meaning",
+            problems=problems,
+            hint=f"pin a dated name, or set floating_models = true in [rings.{ring}]",
+        )
 
 
 def _preview(

@@ -26,6 +26,7 @@ EXIT_CODES: dict[str, int] = {
     "storage_full": 7,
     "server_unreachable": 7,
     "deployment_ended": 8,
+    "verification_failed": 9,
     "interrupted": 130,
 }
 

@@ -29,8 +29,10 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "history": ("history", "history", "Show what happened, or the releases of an agent."),
     "logs": ("logs", "logs", "Show what the replicas of a ring print."),
     "diff": ("diff", "diff", "Show what differs between two releases."),
+    "release": ("release", "release", "Hand releases over as files, let versions go, collect garbage."),
     "tokens": ("tokens", "tokens", "Create, list and revoke tokens."),
-    "verify": ("verify", "verify", "Read the whole artifact store and name every damaged blob."),
+    "verify": ("verify", "verify", "Check a release: its bytes, its attestations, what a ring demands."),
+    "keys": ("keys", "keys", "Make, list, rotate and trust the keys that sign releases."),
     "version": ("version", "version", "Print the version."),
 }
 
@@ -75,7 +77,7 @@ def cli() -> None:
 
     Exit codes: 0 done; 1 a fault of turnout; 2 wrong usage; 3 invalid manifest, request or build; 4 not found; 5 refused
     by the state of a ring or a policy; 6 not allowed; 7 not reachable just now; 8 the deployment failed or was rolled
-    back; 130 interrupted.
+    back; 9 a release is not verified; 130 interrupted.
     """
 
 

@@ -25,6 +25,7 @@ from turnout.domain.plan import (
     RunSmoke,
     StartReplica,
     StopReplica,
+    Verify,
     plan,
     wanted_digests,
 )
@@ -52,6 +53,8 @@ class Parts:
     holder: str
     build_slots: int = 2
     on_effect: Callable[[str], None] = lambda _: None  # called around every side effect; tests stop the process there
+    # Attests what led to a deployment and checks what is demanded of its release; returns what is missing.
+    verify: Callable[[Deployment, Release, tuple[str, ...]], str | None] = lambda _deployment, _release, _demanded: None
 
 
 class Reconciler:
@@ -107,6 +110,7 @@ class Reconciler:
                 approvals=snapshot.approvals(agent, ring, deployment.digest) if deployment else (),
                 replicas=observed,
                 preparations=self._look("prepare", running),
+                verifications=self._look("verify", running),
                 smoke=self._look("smoke", running),
                 quarantine=_find_quarantine(snapshot, deployment),
                 slot_free=not running or snapshot.unprepared() < self._parts.build_slots,
@@ -171,6 +175,8 @@ class Reconciler:
         match action:
             case Prepare():
                 self._start_preparing(view, action)
+            case Verify():
+                self._start_verifying(view, action)
             case RunSmoke():
                 self._start_smoke(view, action)
             case StartReplica():
@@ -192,6 +198,16 @@ class Reconciler:
             self._parts.runtime.prepare(release)
 
         self._jobs.start("prepare", action.deployment, prepare, self._waker(view))
+
+    def _start_verifying(self, view: RingView, action: Verify) -> None:
+        deployment = view.rollback if view.rollback and view.rollback.id == action.deployment else view.deployment
+
+        def verify() -> str | None:
+            if deployment is None:
+                return None
+            return self._parts.verify(deployment, view.releases[action.digest], action.demanded)
+
+        self._jobs.start("verify", action.deployment, verify, self._waker(view))
 
     def _start_smoke(self, view: RingView, action: RunSmoke) -> None:
         tasks = view.releases[action.digest].spec.smoke

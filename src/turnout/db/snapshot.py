@@ -13,6 +13,7 @@ from turnout.db.tables import (
     cursors,
     deployments,
     events,
+    keys,
     pointers,
     quarantines,
     releases,
@@ -34,7 +35,7 @@ from turnout.domain.models import (
 )
 from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import Role
-from turnout.ports import StoredEvent, StoredResponse, TokenRecord
+from turnout.ports import KeyRecord, StoredEvent, StoredResponse, TokenRecord
 
 ACCESS_LOG = "access_log"
 _UNFINISHED = sorted(IN_PROGRESS | {Phase.ROLLING_BACK})
@@ -184,6 +185,11 @@ class SqlSnapshot:
         """The token with this SHA-256."""
         row = self._one(select(tokens).where(tokens.c.digest == digest))
         return _token(row) if row else None
+
+    def trusted_keys(self) -> tuple[KeyRecord, ...]:
+        """All keys that are or were trusted, by name and age."""
+        rows = self._all(select(keys).order_by(keys.c.name, keys.c.added_at, keys.c.keyid))
+        return tuple(KeyRecord(**row) for row in rows)
 
     def tokens(self) -> tuple[TokenRecord, ...]:
         """All tokens, by name."""

@@ -234,6 +234,20 @@ leases = Table(
     Column("expires_at", Float, nullable=False),
 )
 
+keys = Table(
+    "keys",
+    metadata,
+    Column("keyid", String(64), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("public", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("instance", Boolean, nullable=False),
+    Column("added_by", String(128), nullable=False),
+    Column("added_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)
+
 tokens = Table(
     "tokens",
     metadata,

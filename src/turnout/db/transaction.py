@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Table, delete, insert, select, update
@@ -19,6 +19,7 @@ from turnout.db.tables import (
     cursors,
     deployments,
     events,
+    keys,
     leases,
     pointers,
     quarantines,
@@ -34,7 +35,7 @@ from turnout.domain.errors import Conflict, LeaseLost, NotFound
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Approval, Deployment, Digest, Pointer, Quarantine, Release, ReplicaStatus, Task
 from turnout.domain.phases import Phase, check_transition
-from turnout.ports import Lease, StoredResponse, TokenRecord
+from turnout.ports import KeyRecord, Lease, StoredResponse, TokenRecord
 
 _KEEP_RESPONSES = 86_400.0  # an idempotency key is honoured for a day
 
@@ -64,6 +65,12 @@ class SqlTransaction(SqlSnapshot):
                 f"the version {tag} of {agent} already names {stored}",
                 hint="a version never moves to another release: choose a new one with --tag",
             )
+
+    def remove_tag(self, agent: str, tag: str) -> None:
+        """Let a tag name nothing. Raises `NotFound`."""
+        removed = delete(tags).where(tags.c.agent == agent, tags.c.tag == tag)
+        if self._connection.execute(removed).rowcount == 0:
+            raise NotFound(f"{agent} has no version {tag!r}", hint=f"see `turnout history {agent} --releases`")
 
     def add_deployment(self, deployment: Deployment) -> None:
         """Record a new deployment. Raises `Conflict` when one is in progress in the ring."""
@@ -230,6 +237,16 @@ class SqlTransaction(SqlSnapshot):
         expires_at = self._connection.scalar(query.with_for_update())
         if expires_at is None or expires_at <= now:
             raise LeaseLost(f"the lease on {lease.name} is no longer held by {lease.holder}")
+
+    def add_key(self, key: KeyRecord) -> bool:
+        """Trust a key; False when it is known already."""
+        return bool(self._insert_new(keys, [asdict(key)]))
+
+    def revoke_key(self, keyid: str, at: float) -> None:
+        """Trust a key no longer, nor anything that it signed. Raises `NotFound`."""
+        changed = update(keys).where(keys.c.keyid == keyid, keys.c.revoked_at.is_(None)).values(revoked_at=at)
+        if self._connection.execute(changed).rowcount == 0:
+            raise NotFound(f"no key {keyid[:12]} is trusted", hint="see `turnout keys list`")
 
     def add_token(self, token: TokenRecord) -> None:
         """Record a token. Raises `Conflict` when the name is taken."""

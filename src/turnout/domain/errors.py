@@ -70,6 +70,13 @@ class PolicyRefused(Terminal):
     status = 409
 
 
+class VerificationFailed(Terminal):
+    """A release is not what it should be, or what a ring demands of its attestations is not there."""
+
+    code = "verification_failed"
+    status = 422
+
+
 class Unauthenticated(Terminal):
     """No token, or one that is not known."""
 

@@ -11,6 +11,8 @@ class EventType(StrEnum):
     """The names of events; documented in docs/reference/events.md."""
 
     RELEASE_PUSHED = "release.pushed"
+    RELEASE_UNTAGGED = "release.untagged"
+    STORE_COLLECTED = "store.collected"
     RELEASE_QUARANTINED = "release.quarantined"
     DEPLOYMENT_CREATED = "deployment.created"
     DEPLOYMENT_TRANSITIONED = "deployment.transitioned"
@@ -23,6 +25,8 @@ class EventType(StrEnum):
     POINTER_CHANGED = "pointer.changed"
     APPROVAL_GIVEN = "approval.given"
     APPROVAL_REJECTED = "approval.rejected"
+    KEY_TRUSTED = "key.trusted"
+    KEY_REVOKED = "key.revoked"
     POLICY_OVERRIDDEN = "policy.overridden"
     TOKEN_CREATED = "token.created"  # noqa: S105
     TOKEN_REVOKED = "token.revoked"  # noqa: S105

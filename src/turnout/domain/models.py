@@ -16,6 +16,7 @@ Digest = NewType("Digest", str)
 """`sha256:` and 64 hexadecimal digits."""
 
 FULL_WEIGHT = 10_000
+ATTESTATION_KINDS = ("provenance", "test-result", "approval")
 COMPONENT_NAMES = ("code", "model", "prompts", "tools", "data", "config")
 DEFAULT_RINGS = ("dev", "staging", "production")
 
@@ -80,10 +81,12 @@ class RingSettings:
     env: Mapping[str, str] = field(default_factory=dict)
     approvals: int = 0
     approval_expiry: float = 86_400.0
+    require: tuple[str, ...] = ()  # kinds of attestations without which no release starts here
     canary: tuple[CanaryStep, ...] = ()
     warm: float = 600.0  # how long a release that left the traffic keeps running; last-good is always kept
     drain: float = 30.0  # how long requests in flight may take to finish when a release is stopped
     stop_grace: float = 10.0  # between SIGTERM and SIGKILL
+    floating_models: bool = False  # whether names of models that change their meaning are accepted
 
 
 @dataclass(frozen=True, slots=True)

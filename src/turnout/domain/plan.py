@@ -23,7 +23,7 @@ from turnout.domain.models import (
     short_digest,
 )
 from turnout.domain.phases import Phase
-from turnout.domain.policy import approvals_needed, assess_approvals
+from turnout.domain.policy import approvals_needed, assess_approvals, attestations_needed
 from turnout.domain.replicas import in_crash_loop, next_attempt
 from turnout.domain.rollout import canary_steps, describe_step, step_is_over
 from turnout.domain.routes import warm_digests
@@ -49,6 +49,7 @@ class RingView:
     approvals: tuple[Approval, ...] = ()
     replicas: tuple[ReplicaStatus, ...] = ()
     preparations: Mapping[str, Job] = field(default_factory=dict)  # by deployment
+    verifications: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     smoke: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     slot_free: bool = True
     quarantine: str | None = None  # why the release of `deployment` is in quarantine, if it is
@@ -84,6 +85,15 @@ class Prepare:
 
     deployment: str
     digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Attest what led to a deployment, and check that its release has the attestations that are demanded."""
+
+    deployment: str
+    digest: Digest
+    demanded: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +180,7 @@ Action = (
     Move
     | Wait
     | Prepare
+    | Verify
     | MarkPrepared
     | RunSmoke
     | MarkSmokePassed
@@ -261,7 +272,7 @@ def _plan_building(view: RingView, deployment: Deployment, now: float) -> Iterat
             yield MarkPrepared(deployment.id)
         return
     if deployment.kind is Kind.ROLLBACK:
-        yield Move(deployment.id, Phase.DEPLOYING, "a rollback needs no approval")
+        yield from _plan_verification(view, deployment, "a rollback needs no approval", now)
         return
     yield from _plan_approval(view, deployment, now)
 
@@ -275,9 +286,29 @@ def _plan_approval(view: RingView, deployment: Deployment, now: float) -> Iterat
         yield Move(deployment.id, Phase.FAILED, status.describe())
     elif status.satisfied:
         reason = f"approved by {', '.join(status.approvers)}" if needed else "no approval is needed"
-        yield Move(deployment.id, Phase.DEPLOYING, reason)
+        yield from _plan_verification(view, deployment, reason, now)
     else:
         yield from _wait(deployment, "awaiting_approval", status.describe(), now)
+
+
+def _plan_verification(view: RingView, deployment: Deployment, reason: str, now: float) -> Iterator[Action]:
+    """Approvals and promotion are attested in any case; only where the ring demands attestations does anything wait."""
+    candidate = view.releases[deployment.digest]
+    stable = view.releases.get(view.pointer.stable) if view.pointer.stable else None
+    demanded = attestations_needed(candidate, stable, deployment.ring) if deployment.override is None else ()
+    if deployment.kind is Kind.ROLLBACK:
+        demanded = tuple(kind for kind in demanded if kind != "approval")
+    job = view.verifications.get(deployment.id)
+    if job is None:
+        yield Verify(deployment.id, deployment.digest, demanded)
+    if not demanded:
+        yield Move(deployment.id, Phase.DEPLOYING, reason)
+    elif job is None or not job.over:
+        yield from _wait(deployment, "verifying", f"verifying {', '.join(demanded)}", now)
+    elif job.error is not None:
+        yield Move(deployment.id, Phase.FAILED, job.error)
+    else:
+        yield Move(deployment.id, Phase.DEPLOYING, f"{reason}; {', '.join(demanded)} verified")
 
 
 def _plan_deploying(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from turnout.domain.errors import Conflict, Forbidden, NotFound, PolicyRefused
 from turnout.domain.models import (
+    ATTESTATION_KINDS,
     Approval,
     Deployment,
     Digest,
@@ -88,9 +90,20 @@ class ApprovalStatus:
 
 
 def approvals_needed(candidate: Release, stable: Release | None, ring: str) -> int:
-    """The larger of what the candidate and the stable release ask: a release cannot lower the bar it must pass."""
+    """The larger of what the candidate and the stable release ask: a release cannot lower the bar it must pass.
+
+    A ring that demands signed approvals asks for one at least.
+    """
     settings = [release.spec.ring(ring) for release in (candidate, stable) if release is not None]
-    return max((ring_settings.approvals for ring_settings in settings if ring_settings is not None), default=0)
+    asked = max((ring_settings.approvals for ring_settings in settings if ring_settings is not None), default=0)
+    return max(asked, 1 if "approval" in attestations_needed(candidate, stable, ring) else 0)
+
+
+def attestations_needed(candidate: Release, stable: Release | None, ring: str) -> tuple[str, ...]:
+    """The kinds that either the candidate or the stable release demands: a release cannot lower the bar it must pass."""
+    settings = [release.spec.ring(ring) for release in (candidate, stable) if release is not None]
+    asked = {kind for ring_settings in settings if ring_settings is not None for kind in ring_settings.require}
+    return tuple(kind for kind in ATTESTATION_KINDS if kind in asked)
 
 
 def assess_approvals(needed: int, author: str, approvals: Iterable[Approval], now: float) -> ApprovalStatus:
@@ -102,6 +115,13 @@ def assess_approvals(needed: int, author: str, approvals: Iterable[Approval], no
     rejected = next((approval.approver for approval in valid if not approval.approved), None)
     approvers = tuple(sorted(approval.approver for approval in valid if approval.approved))
     return ApprovalStatus(needed, approvers, rejected, author_alone=needed > 0 and set(approvers) <= {author})
+
+
+class ReleaseFaults(NamedTuple):
+    """What is wrong with a release itself, a sentence each, found by reading it."""
+
+    floating: tuple[str, ...] = ()  # models whose name changes its meaning
+    unattested: tuple[str, ...] = ()  # what the ring demands of its attestations and is not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +139,7 @@ class RingFacts:
     quarantine: Quarantine | None
     replicas: tuple[ReplicaStatus, ...]  # of the agent, in all rings
     reference: Release | None = None
+    faults: ReleaseFaults = field(default_factory=ReleaseFaults)
 
 
 def check_deploy(facts: RingFacts, override: str | None) -> tuple[str, ...]:
@@ -128,7 +149,7 @@ def check_deploy(facts: RingFacts, override: str | None) -> tuple[str, ...]:
     """
     _check_ring(facts)
     _check_idle(facts)
-    broken = list(_quarantine_problems(facts))
+    broken = list(_release_problems(facts))
     mend = "deploy a mended release"
     before = [order[order.index(facts.ring) - 1] for order in _orders(facts) if order.index(facts.ring) > 0]
     if before:
@@ -141,7 +162,7 @@ def check_promotion(facts: RingFacts, source_ring: str, override: str | None) ->
     """Whether a promotion from `source_ring` may start: sequential, and the source is active and healthy."""
     _check_ring(facts)
     _check_idle(facts)
-    broken = list(_quarantine_problems(facts))
+    broken = list(_release_problems(facts))
     source = next((pointer for pointer in facts.pointers if pointer.ring == source_ring), None)
     for order in _orders(facts):
         if source_ring not in order or order.index(source_ring) != order.index(facts.ring) - 1:
@@ -151,8 +172,11 @@ def check_promotion(facts: RingFacts, source_ring: str, override: str | None) ->
         broken.append(f"{facts.release.version} is not the active release of {source_ring}")
     elif not _healthy(facts, source_ring):
         broken.append(f"{facts.release.version} is not healthy in {source_ring}: none of its replicas is ready")
-    only_quarantine = facts.quarantine is not None and len(broken) == 1
-    mend = "deploy a mended release" if only_quarantine else "promote it ring by ring, once it is healthy"
+    mend = (
+        "deploy a mended release"
+        if len(_release_problems(facts)) == len(broken)
+        else "promote it ring by ring, once it is healthy"
+    )
     return _overridden(broken, override, hint=f"{mend}; or give --override REASON as an admin")
 
 
@@ -195,9 +219,20 @@ def _check_idle(facts: RingFacts) -> None:
         )
 
 
-def _quarantine_problems(facts: RingFacts) -> Sequence[str]:
+def _release_problems(facts: RingFacts) -> Sequence[str]:
+    """What only another release mends."""
     found = facts.quarantine
-    return () if found is None else (f"{facts.release.version} is in quarantine: {found.reason} (by {found.actor})",)
+    held = () if found is None else (f"{facts.release.version} is in quarantine: {found.reason} (by {found.actor})",)
+    return (*held, *_floating_problems(facts), *facts.faults.unattested)
+
+
+def _floating_problems(facts: RingFacts) -> Sequence[str]:
+    """Both the release and the one that serves must allow floating models: a release cannot lower its own bar."""
+    asked = (facts.release.spec.ring(facts.ring), facts.reference.spec.ring(facts.ring) if facts.reference else None)
+    if all(settings is None or settings.floating_models for settings in asked):
+        return ()
+    allow = f"or allow it with floating_models = true in [rings.{facts.ring}]"
+    return tuple(f"{sentence}, {allow}" for sentence in facts.faults.floating)
 
 
 def _healthy(facts: RingFacts, ring: str) -> bool:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import (
+    ATTESTATION_KINDS,
     FULL_WEIGHT,
     CanaryStep,
     HealthCheck,
@@ -100,10 +101,12 @@ def _ring_settings(name: str, ring: schema.Ring) -> RingSettings:
         env=_environment(ring.env, ring.flags),
         approvals=ring.approvals,
         approval_expiry=ring.approval_expiry,
+        require=tuple(kind for kind in ATTESTATION_KINDS if kind in ring.require),
         canary=tuple(CanaryStep(basis_points(step.weight), step.time, step.tasks) for step in ring.canary),
         warm=ring.warm,
         drain=ring.drain,
         stop_grace=ring.stop_grace,
+        floating_models=ring.floating_models,
     )
 
 
@@ -226,10 +229,12 @@ class _Ring(_Document):
     env: _EnvDocument
     approvals: _Count
     approval_expiry: _Duration
+    require: tuple[Literal["provenance", "test-result", "approval"], ...]
     canary: tuple[_Step, ...]
     warm: _Duration
     drain: _Duration
     stop_grace: _Duration
+    floating_models: bool
 
     def settings(self) -> RingSettings:
         steps = tuple(CanaryStep(**step.model_dump()) for step in self.canary)

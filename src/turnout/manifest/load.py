@@ -20,6 +20,7 @@ from turnout.manifest.schema import Manifest
 from turnout.manifest.values import Faults, type_name
 
 MANIFEST_NAME = "turnout.toml"
+ALLOW_NAME = "turnout-allow.toml"  # findings of the secret scan that are none
 _LARGEST_MANIFEST = 1 << 20
 
 _EXPECTED = {

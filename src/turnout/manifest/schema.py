@@ -106,19 +106,6 @@ class Model(Table):
     fallbacks: tuple[Fallback, ...] = Field(
         default=(), strict=False, description="models to use, in order, when this one does not answer"
     )
-    allow_floating: bool = Field(default=False, description="accept a name that changes its meaning, such as -latest")
-
-    @model_validator(mode="after")
-    def _pinned(self) -> Self:
-        names = [("", self.name), *((f".fallbacks[{i}]", model.name) for i, model in enumerate(self.fallbacks))]
-        faults = [
-            (f"{place}.name", f'"{name}" floats: pin a dated snapshot such as "{_pinned_example(name)}"')
-            for place, name in names
-            if name.endswith(("-latest", ":latest"))
-        ]
-        if faults and not self.allow_floating:
-            raise Faults(*faults)
-        return self
 
 
 class Prompts(Table):
@@ -219,12 +206,21 @@ class Ring(Table):
     )
     approvals: int = Field(default=0, ge=0, le=100, description="people who must approve, the author not alone")
     approval_expiry: Seconds = Field(default=86_400.0, gt=0, description="how long an approval counts")
+    require: tuple[Literal["provenance", "test-result", "approval"], ...] = Field(
+        default=(),
+        strict=False,
+        description="signed statements that a release must have to start here",
+        examples=[["provenance"]],
+    )
     canary: tuple[Canary, ...] = Field(
         default=(), strict=False, description="steps of growing traffic before the release becomes active"
     )
     warm: Seconds = Field(default=600.0, description="how long a release that left the traffic keeps running")
     drain: Seconds = Field(default=30.0, description="how long requests in flight may take to finish")
     stop_grace: Seconds = Field(default=10.0, description="time between SIGTERM and SIGKILL")
+    floating_models: bool = Field(
+        default=False, description="accept models whose name changes its meaning, such as -latest"
+    )
 
     @model_validator(mode="after")
     def _weights_grow(self) -> Self:
@@ -297,8 +293,3 @@ def _refuse_double_flags(env: Mapping[str, str], flags: Mapping[str, object]) ->
     ]
     if faults:
         raise Faults(*faults)
-
-
-def _pinned_example(name: str) -> str:
-    """What a pinned name looks like, in the manner of the one that was given."""
-    return name.removesuffix("latest") + ("2025-09-29" if name.endswith("-latest") else "1.0")

@@ -59,12 +59,13 @@ class Environments:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
             interpreter, version = self._find_python(python)
             target = self._root / environment_key(release_folder, lock, version)
+            wheels = wheels_folder(release_folder)
             with _exclusive(target.with_name(f"{target.name}.lock")):
                 if self.complete(target):
                     return target
                 shutil.rmtree(target, ignore_errors=True)
                 for command in build_commands(str(self._binary()), release_folder, lock, target, interpreter):
-                    self._run(command, release_folder, target, on_output)
+                    self._run(command, release_folder, target, on_output, wheels if wheels.is_dir() else None)
                 (target / MARK).touch()
             return target
 
@@ -104,15 +105,28 @@ class Environments:
         return answer.stdout.strip()
 
     def _run(
-        self, command: list[str], release_folder: Path, environment: Path, on_output: Callable[[str], None] | None
+        self,
+        command: list[str],
+        release_folder: Path,
+        environment: Path,
+        on_output: Callable[[str], None] | None,
+        wheels: Path | None,
     ) -> None:
-        """Run uv to its end, or to the end of its time. Raises `BuildFailed`, `StorageFull`."""
+        """Run uv to its end, or to the end of its time; with wheels it takes no other packages.
+
+        Raises `BuildFailed`, `StorageFull`.
+        """
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         process = subprocess.Popen(
             command,
             cwd=release_folder,
             # Files of the cache are linked into environments: it must be as much out of the agents' reach as these are.
-            env={"UV_CACHE_DIR": str(self._root / ".cache"), **_uv_env(), "UV_PROJECT_ENVIRONMENT": str(environment)},
+            env={
+                "UV_CACHE_DIR": str(self._root / ".cache"),
+                **_uv_env(),
+                "UV_PROJECT_ENVIRONMENT": str(environment),
+                **({"UV_FIND_LINKS": str(wheels), "UV_OFFLINE": "1"} if wheels else {}),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -141,6 +155,11 @@ class Environments:
             raise BuildFailed(f"the environment was not built within {self._timeout:g} s; uv said last: {_join(tail)}")
         if process.returncode != 0:
             raise _failure(tail)
+
+
+def wheels_folder(release_folder: Path) -> Path:
+    """Where the wheels of a release are, if it was handed over with them."""
+    return release_folder.with_name(f"{release_folder.name}.wheels")
 
 
 def environment_key(release_folder: Path, lock: str | None, version: str) -> str:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from turnout.domain.errors import NotFound, PolicyRefused
+from turnout.domain.errors import Conflict, NotFound, PolicyRefused
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import ComponentRef, Deployment, Digest, Kind, Release, ReleaseSpec
+from turnout.domain.models import ComponentRef, Deployment, Digest, Kind, Release, ReleaseSpec, RingSettings
 from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import (
+    ReleaseFaults,
     RingFacts,
     Verb,
     approvals_needed,
+    attestations_needed,
     check_deploy,
     check_promotion,
     choose_reference,
     is_last_ring,
 )
 from turnout.domain.rollout import choose_canary, describe_target
+from turnout.manifest.models import floating_fault
 from turnout.ports import Snapshot
 from turnout.schemas import DeploymentList, DeploymentView, PreviewView
 from turnout.services.office import Actor, Office, check_agent, check_ring, find_release
+from turnout.services.verification import find_problems
 from turnout.services.views import view_deployment
+
+_NO_FAULTS = ReleaseFaults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +54,17 @@ def deploy(office: Office, actor: Actor, wish: Wish) -> DeploymentView:
     if wish.override is not None:
         actor.check(Verb.OVERRIDE, wish.ring)
     now = office.clock.now()
+    with office.store.snapshot() as snapshot:
+        wished = _find_wished(snapshot, wish)
+    faults = _read_faults(office, wished, wish.ring)  # reads blobs, so it comes before the transaction
     with office.store.transaction() as transaction:
         release = _find_wished(transaction, wish)
+        if release.digest != wished.digest:
+            raise Conflict(f"another release became active in {wish.source} just now", hint="do the same again")
         active = _already_active(transaction, wish, release)
         if active is not None:
             return view_deployment(transaction, active)
-        overridden = _check(transaction, actor, wish, release)
+        overridden = _check(transaction, actor, wish, release, faults)
         deployment = Deployment(
             id=office.new_id("dep"),
             agent=wish.agent,
@@ -87,8 +99,11 @@ def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None =
     with office.store.snapshot() as snapshot:
         known = snapshot.release(unpushed.digest) if unpushed else None
         release = known or unpushed or _find_wished(snapshot, wish)
+        stored = known is not None or unpushed is None
+        # The client checks the models of what it has not pushed; attestations come with the push.
+        faults = _read_faults(office, release, wish.ring) if stored else ReleaseFaults()
         active = _already_active(snapshot, wish, release)
-        overridden = () if active else _check(snapshot, actor, wish, release)
+        overridden = () if active else _check(snapshot, actor, wish, release, faults)
         pointer = snapshot.pointer(wish.agent, wish.ring)
         stable = snapshot.release(pointer.stable) if pointer.stable else None
     return {
@@ -119,6 +134,9 @@ def describe_steps(release: Release, stable: Release | None, ring: str) -> list[
     ]
     if needed:
         steps.append(f"approval: {needed}, not by {release.author} alone")
+    demanded = attestations_needed(release, stable, ring)
+    if demanded:
+        steps.append(f"verify: {', '.join(demanded)}, signed by keys that are trusted")
     steps.append(f"deploy: start {settings.replicas} replicas, wait until GET {spec.health.path} answers")
     if spec.smoke:
         steps.append(f"smoke: {', '.join(task.name for task in spec.smoke)}")
@@ -139,9 +157,15 @@ def diff_settings(spec: ReleaseSpec, source: str | None, ring: str) -> Iterator[
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
             yield f"{name}: {old:g} → {new:g}"
+    if before.floating_models != after.floating_models:
+        yield f"floating models: {_taken(before)} → {_taken(after)}"
     for key in sorted({*before.env, *after.env}):
         if before.env.get(key) != after.env.get(key):
             yield f"env {key}: {before.env.get(key, '(none)')} → {after.env.get(key, '(none)')}"
+
+
+def _taken(settings: RingSettings) -> str:
+    return "accepted" if settings.floating_models else "refused"
 
 
 def changed_components(stable: Release | None, release: Release) -> list[str]:
@@ -189,7 +213,9 @@ def _find_wished(snapshot: Snapshot, wish: Wish) -> Release:
     return release
 
 
-def gather_facts(snapshot: Snapshot, agent: str, ring: str, release: Release) -> RingFacts:
+def gather_facts(
+    snapshot: Snapshot, agent: str, ring: str, release: Release, faults: ReleaseFaults = _NO_FAULTS
+) -> RingFacts:
     """What the policy gate looks at for a release in a ring."""
     pointers = snapshot.pointers(agent)
     reference = choose_reference(tuple(item.name for item in release.spec.rings), ring, pointers)
@@ -201,11 +227,27 @@ def gather_facts(snapshot: Snapshot, agent: str, ring: str, release: Release) ->
         quarantine=snapshot.quarantine(agent, release.digest),
         replicas=snapshot.replicas(agent),
         reference=snapshot.release(reference) if reference else None,
+        faults=faults,
     )
 
 
-def _check(snapshot: Snapshot, actor: Actor, wish: Wish, release: Release) -> tuple[str, ...]:
-    facts = gather_facts(snapshot, wish.agent, wish.ring, release)
+def _read_faults(office: Office, release: Release, ring: str) -> ReleaseFaults:
+    """What the release itself says against it."""
+    return ReleaseFaults(_floating(office, release), find_problems(office, release, ring))
+
+
+def _floating(office: Office, release: Release) -> tuple[str, ...]:
+    """A sentence for each model of the release that floats."""
+    ref = release.components.get("model")
+    if ref is None:
+        return ()
+    model = json.loads(office.artifacts.read_all(ref.digest))
+    faults = (floating_fault(item["provider"], item["name"]) for item in (model, *model["fallbacks"]))
+    return tuple(fault for fault in faults if fault)
+
+
+def _check(snapshot: Snapshot, actor: Actor, wish: Wish, release: Release, faults: ReleaseFaults) -> tuple[str, ...]:
+    facts = gather_facts(snapshot, wish.agent, wish.ring, release, faults)
     actor.check(Verb.DEPLOY, wish.ring, last_ring=is_last_ring(facts))
     if wish.source is None:
         return check_deploy(facts, wish.override)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from turnout.domain.errors import NotFound
 from turnout.domain.models import ComponentRef, Digest, Release, ReleaseSpec
 from turnout.domain.policy import Role, Verb, check_allowed
-from turnout.ports import ArtifactStore, Clock, Intake, Runtime, Snapshot, Store
+from turnout.ports import ArtifactStore, Clock, Intake, Notary, Runtime, Snapshot, Store
 from turnout.schemas import ComponentDiff
 
 
@@ -40,6 +40,7 @@ class Office:
     store: Store
     artifacts: ArtifactStore
     intake: Intake
+    notary: Notary
     runtime: Runtime
     clock: Clock
     wake: Callable[[str, str], None]  # tells the controller that a ring has changed

@@ -10,7 +10,15 @@ from turnout.domain.events import Event, EventType
 from turnout.domain.models import Digest, Release
 from turnout.domain.policy import Verb
 from turnout.ports import Snapshot
-from turnout.schemas import DiffView, MissingChunks, ReleaseList, ReleaseView
+from turnout.schemas import (
+    ChangeCounts,
+    ComponentDiff,
+    DiffSummary,
+    DiffView,
+    MissingChunks,
+    ReleaseList,
+    ReleaseView,
+)
 from turnout.services.office import Actor, Office, check_agent, find_release
 from turnout.services.views import view_release
 
@@ -85,7 +93,26 @@ def diff_releases(office: Office, actor: Actor, agent: str, a: str, b: str) -> D
         "a_version": before.version,
         "b_version": after.version,
         "changed": [component["component"] for component in components],
+        "summary": summarize(components),
         "components": components,
+    }
+
+
+def summarize(components: Sequence[ComponentDiff]) -> DiffSummary:
+    """A diff in short, for an alert: which components changed, in words and in numbers."""
+    total: ChangeCounts = {"added": 0, "removed": 0, "changed": 0, "renamed": 0}
+    for component in components:
+        for counts in component["summary"]["kinds"].values():
+            total["added"] += counts["added"]
+            total["removed"] += counts["removed"]
+            total["changed"] += counts["changed"]
+            total["renamed"] += counts["renamed"]
+    sentences = [f"{component['component']}: {component['summary']['text']}" for component in components]
+    return {
+        "same": not components,
+        "text": "; ".join(sentences) or "the same release",
+        "total": total,
+        "components": {component["component"]: component["summary"] for component in components},
     }
 
 

@@ -17,6 +17,8 @@ from fastapi import FastAPI
 from tests.unit.controller.stage import ADMIN, Stage, staged
 from tests.unit.domain.values import AGENT, make_release
 from turnout.api.app import create_app
+from turnout.artifacts.attest.keys import SigningKey
+from turnout.artifacts.attest.notary import StoreNotary
 from turnout.artifacts.diff import diff_releases
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.intake import Intake
@@ -94,6 +96,7 @@ def served(folder: Path) -> Iterator[Api]:
             stage.office,
             artifacts=artifacts,
             intake=Intake(artifacts),
+            notary=StoreNotary(artifacts, _no_key),
             read_release=partial(_read, artifacts),
             diff=partial(diff_releases, artifacts),
         )
@@ -126,3 +129,7 @@ def key() -> dict[str, str]:
 def _read(artifacts: MemoryArtifactStore, digest: Digest) -> ReadRelease:
     read = read_release(artifacts, digest)
     return ReadRelease(read.components, read.spec, artifacts.read_all(read.components["config"].digest))
+
+
+def _no_key() -> SigningKey:
+    raise AssertionError("nothing is signed here")

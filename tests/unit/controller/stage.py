@@ -15,6 +15,8 @@ from sqlalchemy import event
 
 from tests.contract.store_support import add_release, open_empty
 from tests.unit.domain.values import AGENT
+from turnout.artifacts.attest.keys import SigningKey
+from turnout.artifacts.attest.notary import StoreNotary
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.intake import Intake
 from turnout.controller.jobs import Jobs
@@ -241,6 +243,7 @@ def build_stage(store: Store, **options: Any) -> Stage:
         store=store,
         artifacts=artifacts,
         intake=Intake(artifacts),
+        notary=StoreNotary(artifacts, _no_key),
         runtime=runtime,
         clock=clock,
         wake=lambda agent, ring: None,
@@ -259,3 +262,7 @@ def _no_artifact(digest: Digest) -> ReadRelease:
 def _write_lazily(connection: Any, _record: object) -> None:
     """Tests of decisions need no flushed disk."""
     connection.execute("PRAGMA synchronous=OFF")
+
+
+def _no_key() -> SigningKey:
+    raise AssertionError("nothing is signed here")

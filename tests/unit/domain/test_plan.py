@@ -19,6 +19,7 @@ from tests.unit.domain.views import (
     OLD,
     ON_OLD,
     READY,
+    SIGNED,
     SMOKED,
     STARTING,
     UNREADY,
@@ -51,6 +52,7 @@ from turnout.domain.plan import (
     RingView,
     RunSmoke,
     StartReplica,
+    Verify,
     Wait,
     plan,
 )
@@ -99,7 +101,31 @@ def test_an_approval_is_waited_for_and_then_named() -> None:
     assert isinstance(waits, Wait)
     assert waits.condition.type == "awaiting_approval"
     approved = make_approval(ASKED, "bob", at=NOW)
-    assert plan(look(built, approvals=(approved,)), NOW) == (Move("dep_1", Phase.DEPLOYING, "approved by bob"),)
+    attest, move = plan(look(built, approvals=(approved,)), NOW)
+    assert attest == Verify("dep_1", ASKED.digest, ())
+    assert move == Move("dep_1", Phase.DEPLOYING, "approved by bob"), "nothing is demanded, so nothing waits for it"
+
+
+def test_what_the_ring_demands_is_verified_before_anything_starts() -> None:
+    built = make_deployment(SIGNED, phase=Phase.BUILDING, prepared=True)
+    attest, wait = plan(look(built), NOW)
+    assert attest == Verify("dep_1", SIGNED.digest, ("provenance",))
+    assert isinstance(wait, Wait)
+    assert wait.condition.type == "verifying"
+    going = look(built, verifications={"dep_1": Job()})
+    assert [type(action) for action in plan(going, NOW)] == [Wait]
+    failed = look(built, verifications={"dep_1": Job(over=True, error="no provenance")})
+    assert plan(failed, NOW) == (Move("dep_1", Phase.FAILED, "no provenance"),)
+    (move,) = plan(look(built, verifications={"dep_1": Job(over=True)}), NOW)
+    assert move == Move("dep_1", Phase.DEPLOYING, "no approval is needed; provenance verified")
+
+
+def test_a_release_cannot_drop_what_the_stable_one_demands_and_an_override_passes_over_it() -> None:
+    built = make_deployment(NEW, phase=Phase.BUILDING, prepared=True)
+    after_signed = replace(ON_OLD, stable=SIGNED.digest)
+    assert Verify("dep_1", NEW.digest, ("provenance",)) in plan(look(built, pointer=after_signed), NOW)
+    urgent = make_deployment(NEW, phase=Phase.BUILDING, prepared=True, override="urgent")
+    assert Move("dep_1", Phase.DEPLOYING, "no approval is needed") in plan(look(urgent, pointer=after_signed), NOW)
 
 
 def test_a_rejection_fails_the_deployment() -> None:

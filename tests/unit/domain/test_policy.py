@@ -11,6 +11,7 @@ from turnout.domain.errors import Conflict, Forbidden, NotFound, PolicyRefused
 from turnout.domain.models import Approval, Pointer, Quarantine, ReplicaState, RingSettings
 from turnout.domain.phases import Phase
 from turnout.domain.policy import (
+    ReleaseFaults,
     RingFacts,
     Role,
     Verb,
@@ -160,6 +161,17 @@ IN_DOUBT = Quarantine(AGENT, ONE.digest, "production", "it lied", "bob", 1.0)
 
 def test_the_first_ring_takes_any_release() -> None:
     assert check_deploy(facts("dev"), None) == ()
+
+
+def test_a_model_that_floats_is_refused_unless_the_ring_takes_it() -> None:
+    floating = ReleaseFaults(('the model "m-latest" of p floats: pin a dated snapshot',))
+    with pytest.raises(PolicyRefused, match=r"m-latest.*\[rings\.dev\]"):
+        check_deploy(facts("dev", faults=floating), None)
+    with pytest.raises(PolicyRefused, match="m-latest"):
+        check_promotion(facts(faults=floating), "dev", None)
+    assert len(check_deploy(facts("dev", faults=floating), "urgent")) == 1
+    lenient = make_release("v3", rings=(RingSettings("dev", floating_models=True), *RINGS[1:]))
+    assert check_deploy(facts("dev", release=lenient, faults=floating), None) == ()
 
 
 def test_a_later_ring_takes_promotions_only() -> None:

@@ -15,7 +15,8 @@ NEW = make_release("v2", health=HealthCheck(start_timeout=60.0))
 CAREFUL = make_release("v3", rings=(RingSettings(RING, canary=CANARY),))
 SMOKED = make_release("v4", smoke=(SmokeTask("greet", "/greet"),))
 ASKED = make_release("v5", rings=(RingSettings(RING, approvals=1),))
-ALL = {release.digest: release for release in (OLD, NEW, CAREFUL, SMOKED, ASKED)}
+SIGNED = make_release("v6", rings=(RingSettings(RING, require=("provenance",)),))
+ALL = {release.digest: release for release in (OLD, NEW, CAREFUL, SMOKED, ASKED, SIGNED)}
 ON_OLD = Pointer(AGENT, RING, stable=OLD.digest, active_deployment="dep_0")
 EXITED, READY, UNREADY, STARTING, STOPPING = (
     ReplicaState.EXITED,

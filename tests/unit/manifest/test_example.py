@@ -47,7 +47,7 @@ def test_every_field_has_a_type_and_a_meaning_of_one_line() -> None:
         ("rings.<name>.canary", "array of tables", ""),
         ("rings.<name>.canary[].weight", "number", "required"),
         ("rings.<name>.approval_expiry", "duration", '"1d"'),
-        ("model.allow_floating", "boolean", "false"),
+        ("rings.<name>.floating_models", "boolean", "false"),
     ],
 )
 def test_the_reference_tells_type_and_default(path: str, kind: str, default: str) -> None:

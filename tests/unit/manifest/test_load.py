@@ -82,11 +82,6 @@ def test_a_misspelt_key_is_named_with_the_nearest_known_one(folder: Path) -> Non
             "[[smoke]]\nname = 'a'\npath = '/'\njson = [1979-05-27]",
             "smoke[0].json[0]: expected a value that JSON knows",
         ),
-        ("[model]\nprovider = 'a'\nname = 'gpt-latest'", 'model.name: "gpt-latest" floats: pin a dated snapshot'),
-        (
-            "[model]\nprovider = 'a'\nname = 'x'\nfallbacks = [{provider = 'b', name = 'llama:latest'}]",
-            'model.fallbacks[0].name: "llama:latest" floats',
-        ),
         ("[env]\nPORT = '1'", "env.PORT: is set by turnout"),
         ("[env]\nTURNOUT_X = '1'", "env.TURNOUT_X: is set by turnout"),
         ("[env]\nlower = '1'", "env.lower: expected an upper-case name"),
@@ -154,15 +149,6 @@ def test_all_problems_are_reported_at_once(folder: Path) -> None:
 def test_a_setting_that_only_sounds_like_a_credential_is_accepted(folder: Path, setting: str) -> None:
     (folder / "turnout.toml").write_text(MINIMAL + f"[env]\n{setting}\n")
     assert len(load_manifest(folder).env) == 1
-
-
-def test_a_floating_model_can_be_allowed(folder: Path) -> None:
-    (folder / "turnout.toml").write_text(
-        MINIMAL + "[model]\nprovider = 'a'\nname = 'gpt-latest'\nallow_floating = true\n"
-    )
-    model = load_manifest(folder).model
-    assert model is not None
-    assert model.name == "gpt-latest"
 
 
 def test_a_link_that_leaves_the_folder_is_refused(folder: Path) -> None:

@@ -31,6 +31,7 @@ class ChunkCache:
         self._clock = clock
         self._known = _load(path) if path else {}
         self._used: dict[str, Any] = {}
+        self._added: dict[str, Path] = {}
 
     def find(self, path: str, status: os.stat_result) -> tuple[ChunkRef, ...] | None:
         """The chunks of a file that is as it was when they were added."""
@@ -47,10 +48,11 @@ class ChunkCache:
         self._used[path] = entry
         return chunks
 
-    def add(self, path: str, status: os.stat_result, chunks: tuple[ChunkRef, ...]) -> None:
+    def add(self, path: str, source: Path, status: os.stat_result, chunks: tuple[ChunkRef, ...]) -> None:
         """Remember the chunks of a file, whose status was taken before it was read."""
-        if max(status.st_mtime_ns, status.st_ctime_ns) + _SETTLED > self._clock():
+        if status.st_mtime_ns + _SETTLED > self._clock():
             return
+        self._added[path] = source
         self._used[path] = {
             "file": _identity(status),
             "digests": b"".join(chunk.digest for chunk in chunks).hex(),
@@ -58,7 +60,18 @@ class ChunkCache:
         }
 
     def save(self) -> None:
-        """Write what was found or added since the cache was opened; everything else is forgotten."""
+        """Write what was found or added since the cache was opened; everything else is forgotten.
+
+        What else the build does with a file, such as linking it for the scan, changes its ctime: the one that counts is
+        that of now.
+        """
+        for path, source in self._added.items():
+            before = self._used[path]["file"]
+            now = _identity_of(source)
+            if now is None or _without_ctime(now) != _without_ctime(before):
+                del self._used[path]
+            else:
+                self._used[path]["file"] = now
         if self._path is not None and self._used != self._known:
             with suppress(OSError):  # nothing depends on it
                 replace_file(self._path, json.dumps({"version": _VERSION, "files": self._used}).encode())
@@ -66,6 +79,17 @@ class ChunkCache:
 
 def _identity(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino]
+
+
+def _identity_of(source: Path) -> list[int] | None:
+    try:
+        return _identity(source.stat())
+    except OSError:
+        return None
+
+
+def _without_ctime(identity: list[int]) -> list[int]:
+    return identity[:2] + identity[3:]
 
 
 def _load(path: Path) -> dict[str, Any]:

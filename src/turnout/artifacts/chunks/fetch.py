@@ -43,7 +43,7 @@ class DataReader:
         file = self.index.file(path)
         if file is None:
             raise NotFound(f"the data holds no file {path!r}")
-        return (self._chunk(chunk) for chunk in file.chunks)
+        return (self.read_chunk(chunk) for chunk in file.chunks)
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
         """Some bytes of a file; fewer where it ends. Only the chunks that hold them are read."""
@@ -55,9 +55,14 @@ class DataReader:
         parts, offset = [], 0
         for chunk in file.chunks:
             if offset < start + length and offset + chunk.length > start:
-                parts.append(self._chunk(chunk)[max(start - offset, 0) : start + length - offset])
+                parts.append(self.read_chunk(chunk)[max(start - offset, 0) : start + length - offset])
             offset += chunk.length
         return b"".join(parts)
+
+    def read_chunk(self, chunk: ChunkRef) -> bytes:
+        """One chunk of the index. Raises `NotFound`, `DamagedContent` naming the bundle."""
+        bundle, stored = self._found[chunk]
+        return open_chunk(stored, self._store.read_range(bundle, stored.offset, stored.length), bundle)
 
     def unpack(self, target: Path) -> None:
         """Write every file below a folder, read-only (0444, 0555 when executable). What is there already is not touched.
@@ -78,10 +83,6 @@ class DataReader:
         for file in self.index.files:
             with disk_errors(target):
                 _seal(target / file.path, 0o555 if file.executable else 0o444)
-
-    def _chunk(self, chunk: ChunkRef) -> bytes:
-        bundle, stored = self._found[chunk]
-        return open_chunk(stored, self._store.read_range(bundle, stored.offset, stored.length), bundle)
 
 
 def _check_whole(store: ArtifactStore, bundles: Iterable[Digest]) -> None:

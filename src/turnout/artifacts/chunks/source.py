@@ -83,7 +83,7 @@ def _index_file(entry: FileEntry, cache: ChunkCache, pool: ThreadPoolExecutor) -
                     raise changed(entry)
                 if sum(chunk.length for chunk in chunks) != before.st_size:
                     raise changed(entry)
-                cache.add(entry.path, before, chunks)
+                cache.add(entry.path, entry.source, before, chunks)
     except OSError as error:
         raise BuildFailed(f"{entry.path} cannot be read: {error.strerror}") from error
     return FileChunks(entry.path, bool(before.st_mode & stat.S_IXUSR), chunks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from turnout.artifacts.registry.auth import Credentials
 from turnout.artifacts.registry.location import RegistryLocation, parse_location
-from turnout.artifacts.registry.referrers import Referrer
 from turnout.artifacts.registry.store import OciRegistryStore
 
-__all__ = ["Credentials", "OciRegistryStore", "Referrer", "RegistryLocation", "parse_location"]
+__all__ = ["Credentials", "OciRegistryStore", "RegistryLocation", "parse_location"]

@@ -10,9 +10,10 @@ from turnout.artifacts.registry.answers import RegistryFault
 from turnout.artifacts.registry.client import RegistryClient
 from turnout.artifacts.registry.downloads import read_small, verified_chunks
 from turnout.artifacts.registry.listing import Listed
-from turnout.artifacts.registry.referrers import Referrers, referrer_blobs
+from turnout.artifacts.registry.referrers import Referrers
 from turnout.domain.errors import DamagedContent, NotFound
 from turnout.domain.models import Digest, short_digest
+from turnout.ports import Referrer
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,15 @@ class RepositoryInspection:
     referrers: Referrers
     listed: tuple[Listed, ...]
 
-    def damages(self) -> Iterator[tuple[Digest, str]]:
+    def damages(self, release: Digest | None = None) -> Iterator[tuple[Digest, str]]:
         """Each blob that is damaged or missing, with a sentence that says which and why."""
         for item in self.listed:
-            if item.manifest is None:
+            if item.manifest is None and release in (None, item.release):
                 yield (
                     item.release,
                     f"release {short_digest(item.release)}: its manifest and its document cannot be read",
                 )
-        yield from find_damages(self)
-        for recorded in self.recorded():
-            yield from self._damaged_referrers(recorded)
+        yield from find_damages(self, release)
 
     def recorded(self) -> tuple[Recorded, ...]:
         """All releases whose manifest is known."""
@@ -56,14 +55,6 @@ class RepositoryInspection:
             return error.message
         return None
 
-    def _damaged_referrers(self, release: Recorded) -> Iterator[tuple[Digest, str]]:
-        for referrer in self.referrers.find(release.manifest):
-            name = f"the {referrer.artifact_type or 'referrer'} of release {release.name}"
-            fault = self.fault(referrer.digest)
-            if fault:
-                yield referrer.digest, f"{name}: {fault}"
-                continue
-            for blob in referrer_blobs(self.read_all(referrer.digest)):
-                fault = self.fault(blob)
-                if fault:
-                    yield blob, f"a blob of {name}: {fault}"
+    def attached(self, manifest: Digest) -> tuple[Referrer, ...]:
+        """What refers to a manifest."""
+        return self.referrers.find(manifest)

@@ -8,33 +8,20 @@ writer takes off the list is still found, and comes back onto the list with the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from turnout.artifacts.digest import canonical_json, hex_digits, sha256_digest
-from turnout.artifacts.document import IMAGE_MANIFEST_TYPE
+from turnout.artifacts.digest import canonical_json, hex_digits
+from turnout.artifacts.links import Annotations, LinkedDescriptor, describe_referrer
 from turnout.artifacts.registry.client import RegistryClient
 from turnout.artifacts.registry.manifests import get_manifest, put_manifest
 from turnout.artifacts.registry.tags import list_tags, referrer_tag, referrers_tag
-from turnout.domain.errors import DamagedContent, InvalidRequest
+from turnout.domain.errors import DamagedContent
 from turnout.domain.models import Digest
-from turnout.manifest.values import MAX_INTEGER
+from turnout.ports import Referrer
 
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-
-
-@dataclass(frozen=True, slots=True)
-class Referrer:
-    """A manifest that refers to another; `size` in bytes."""
-
-    digest: Digest
-    media_type: str
-    size: int
-    artifact_type: str = ""
-    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class Referrers:
@@ -92,27 +79,6 @@ class Referrers:
             put_manifest(self._client, referrers_tag(subject), index, _INDEX_TYPE)
 
 
-def describe_referrer(manifest: bytes, subject: Digest) -> Referrer:
-    """What a manifest says of itself. Raises `InvalidRequest` when it does not refer to the subject."""
-    try:
-        parsed = _Manifest.model_validate_json(manifest)
-    except ValidationError as error:
-        raise InvalidRequest(f"this is no manifest that refers to another ({error.error_count()} faults)") from None
-    if parsed.subject.digest != subject:
-        raise InvalidRequest(f"this manifest refers to {parsed.subject.digest[:80]}, not to {subject}")
-    kind = parsed.artifact_type or (parsed.config.media_type if parsed.config else "")
-    return Referrer(sha256_digest(manifest), parsed.media_type, len(manifest), kind, parsed.annotations or {})
-
-
-def referrer_blobs(manifest: bytes) -> tuple[Digest, ...]:
-    """The blobs that the manifest of a referrer names. Raises `DamagedContent` when it cannot be read."""
-    try:
-        parsed = _Manifest.model_validate_json(manifest)
-    except ValidationError:
-        raise DamagedContent("the manifest of a referrer cannot be read") from None
-    return tuple(Digest(blob.digest) for blob in (*((parsed.config,) if parsed.config else ()), *parsed.layers))
-
-
 def _read_index(content: bytes, name: str) -> dict[Digest, Referrer]:
     try:
         entries = _Index.model_validate_json(content).manifests
@@ -133,22 +99,10 @@ def _entry(referrer: Referrer) -> dict[str, Any]:
 
 # --- the shapes ------------------------------------------------------------------------------------------------------
 
-_DigestText = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-_Size = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-_Annotations = Mapping[str, str] | None
 
-
-class _Descriptor(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-    media_type: str = Field(alias="mediaType")
-    digest: _DigestText
-    size: _Size
-
-
-class _Entry(_Descriptor):
+class _Entry(LinkedDescriptor):
     artifact_type: str | None = Field(default=None, alias="artifactType")
-    annotations: _Annotations = None
+    annotations: Annotations = None
 
     def referrer(self) -> Referrer:
         return Referrer(
@@ -160,14 +114,3 @@ class _Index(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     manifests: tuple[_Entry, ...]
-
-
-class _Manifest(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
-    media_type: str = Field(alias="mediaType", default=IMAGE_MANIFEST_TYPE)
-    artifact_type: str | None = Field(default=None, alias="artifactType")
-    subject: _Descriptor
-    config: _Descriptor | None = None
-    layers: tuple[_Descriptor, ...] = ()
-    annotations: _Annotations = None

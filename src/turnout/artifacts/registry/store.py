@@ -22,11 +22,12 @@ from turnout.artifacts.registry.inspection import RepositoryInspection
 from turnout.artifacts.registry.listing import list_releases
 from turnout.artifacts.registry.location import RegistryLocation
 from turnout.artifacts.registry.manifests import FoundManifest, find_manifest, get_manifest, manifest_size, put_manifest
-from turnout.artifacts.registry.referrers import Referrer, Referrers
+from turnout.artifacts.registry.referrers import Referrers
 from turnout.artifacts.registry.tags import encode_tags, manifest_tag, release_tag
 from turnout.artifacts.registry.uploads import blob_size, mount_blob, push_blob
 from turnout.domain.errors import DamagedContent, NotFound
 from turnout.domain.models import Digest
+from turnout.ports import Referrer
 
 _LONGEST_MANIFEST = 8 << 20
 _IN_MEMORY = 4 << 20  # a blob up to this many bytes needs no file on the way to the registry
@@ -116,9 +117,9 @@ class OciRegistryStore:
         """See `ArtifactStore`. Raises `DamagedContent` when a tag names a manifest that is lost."""
         return {item.release: item.tags for item in list_releases(self._client)}
 
-    def damages(self) -> Iterator[tuple[Digest, str]]:
+    def damages(self, release: Digest | None = None) -> Iterator[tuple[Digest, str]]:
         """See `ArtifactStore`. Reads what releases and their referrers name: a registry has no list of its blobs."""
-        return RepositoryInspection(self._client, self._referrers, list_releases(self._client)).damages()
+        return RepositoryInspection(self._client, self._referrers, list_releases(self._client)).damages(release)
 
     def release_manifest(self, release: Digest) -> bytes:
         """See `ArtifactStore`."""
@@ -129,17 +130,12 @@ class OciRegistryStore:
             raise DamagedContent(f"the manifest {found.digest} is not of release {release}, whose tag names it")
         return found.content
 
-    # --- what a registry has beyond the port ----------------------------------------------------------------------
-
     def put_referrer(self, subject: Digest, manifest: bytes) -> Digest:
-        """Store a manifest whose `subject` is the manifest with this digest. Returns its own digest. Idempotent.
-
-        Raises `InvalidRequest` for a manifest of another subject, `NotFound` when a blob that it names is not stored.
-        """
+        """See `ArtifactStore`."""
         return self._referrers.put(subject, manifest)
 
     def referrers(self, subject: Digest, artifact_type: str | None = None) -> tuple[Referrer, ...]:
-        """What refers to the manifest with this digest, of one artifact type if it is given. Read one with `read_all`."""
+        """See `ArtifactStore`."""
         return self._referrers.find(subject, artifact_type)
 
     def _find_copied(self, release: Digest) -> FoundManifest | None:

@@ -23,7 +23,7 @@ from turnout.artifacts.attest.envelope import MAX_ENVELOPE, Opened, read_envelop
 from turnout.artifacts.attest.statement import KINDS
 from turnout.artifacts.digest import canonical_json, sha256_digest
 from turnout.artifacts.layout import OciLayoutStore
-from turnout.artifacts.registry.referrers import describe_referrer
+from turnout.artifacts.links import describe_referrer
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import ComponentRef
 

@@ -37,6 +37,19 @@ def upgrade() -> None:
     op.create_index(op.f("ix_events_agent_ring_seq"), "events", ["agent", "ring", "seq"], unique=False)
     op.create_index(op.f("ix_events_deployment_seq"), "events", ["deployment", "seq"], unique=False)
     op.create_table(
+        "keys",
+        sa.Column("keyid", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("public", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.Column("instance", sa.Boolean(), nullable=False),
+        sa.Column("added_by", sa.String(length=128), nullable=False),
+        sa.Column("added_at", sa.Float(), nullable=False),
+        sa.Column("revoked_at", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("keyid", name=op.f("pk_keys")),
+    )
+    op.create_table(
         "leases",
         sa.Column("name", sa.String(length=160), nullable=False),
         sa.Column("holder", sa.String(length=128), nullable=False),

@@ -1,0 +1,160 @@
+"""`turnout release`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from turnout.cli.agent import agent_here
+from turnout.cli.connection import connected, note, print_json
+from turnout.client import Client
+from turnout.domain.errors import InvalidRequest
+from turnout.domain.models import Digest, short_digest
+from turnout.schemas import ReleaseView
+
+if TYPE_CHECKING:
+    from turnout.artifacts.handover import Received
+
+_agent = click.option("--agent", help="Agent of the release. Default: the one of turnout.toml in this folder.")
+
+
+@click.group()
+def release() -> None:
+    """Hand releases over as files, let versions go, and collect garbage."""
+
+
+@release.command(short_help="Write a release and its attestations to one file.")
+@click.argument("release_ref", metavar="RELEASE")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@click.option("--wheels", is_flag=True, help="Add the packages of its lock file, for machines without a package index.")
+@_agent
+@connected
+def export(client: Client, release_ref: str, output: Path, wheels: bool, agent: str | None, as_json: bool) -> None:
+    """Write RELEASE (a version, digest or ring:NAME) and its attestations to one file: an OCI image layout in an archive."""
+    name = agent or agent_here()
+    view = client.release(name, release_ref)
+    with tempfile.TemporaryDirectory(prefix=".turnout-export-", dir=output.absolute().parent) as work:
+        archive = Path(work) / "archive"
+        _write(archive, client, name, view["digest"])
+        if wheels:
+            archive = _add_wheels(archive, Path(work), view)
+        archive.replace(output)
+    size = output.stat().st_size
+    if as_json:
+        print_json(
+            {"agent": name, "digest": view["digest"], "version": view["version"], "file": str(output), "bytes": size}
+        )
+    else:
+        click.echo(f"{name} {view['version']}  {view['digest']}  {output}  {size:,} bytes")
+
+
+@release.command("import", short_help="Take a release from such a file.")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--tag", help="Version of the release here. Default: the one that it had.")
+@connected
+def import_(client: Client, file: Path, tag: str | None, as_json: bool) -> None:
+    """Take the release in FILE, with its attestations: the same digest, and every byte verified."""
+    from turnout.artifacts.handover import receive
+
+    with tempfile.TemporaryDirectory(prefix="turnout-import-") as work:
+        received = receive(file, Path(work) / "layout")
+        view = _push(client, received, tag)
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(f"{view['agent']} {view['version']}  {view['digest']}")
+
+
+@release.command(short_help="Let a version name nothing any more.")
+@click.argument("version")
+@_agent
+@connected
+def untag(client: Client, version: str, agent: str | None, as_json: bool) -> None:
+    """Let VERSION name nothing any more. The release stays until nothing needs it and garbage is collected. For admins."""
+    name = agent or agent_here()
+    client.remove_tag(name, version)
+    if as_json:
+        print_json({"agent": name, "version": version, "untagged": True})
+    else:
+        click.echo(f"{name}: {version} names nothing any more")
+
+
+@release.command("collect-garbage", short_help="Remove what nothing needs from the artifact store.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@connected
+def collect_garbage(client: Client, dry_run: bool, as_json: bool) -> None:
+    """Remove releases that no version names and no ring routes to or keeps warm, and blobs that no release needs.
+
+    What was pushed or asked for in the last day stays: a push may be under way. For admins.
+    """
+    view = client.collect_garbage(dry_run=dry_run)
+    if as_json:
+        print_json(view)
+        return
+    for digest in view["releases"]:
+        click.echo(f"  {digest}")
+    done = "would remove" if dry_run else "removed"
+    click.echo(f"{done} {len(view['releases'])} releases, {view['blobs']} blobs, {view['bytes']:,} bytes")
+
+
+def _write(archive: Path, client: Client, agent: str, digest: str) -> None:
+    with archive.open("wb") as file:
+        for block in client.archive(agent, digest):
+            file.write(block)
+
+
+def _add_wheels(archive: Path, work: Path, view: ReleaseView) -> Path:
+    """The same archive with the packages that the lock file of the release names."""
+    from turnout.artifacts.handover import hand_over, receive
+    from turnout.artifacts.release import read_release, unpack_release
+    from turnout.artifacts.wheels import attach_wheels
+    from turnout.runtimes.wheels import download_wheels
+
+    received = receive(archive, work / "layout")
+    lock = read_release(received.store, received.release).spec.lock
+    if lock is None:
+        raise InvalidRequest(
+            f"{view['version']} has no lock file, so no packages", hint="leave out --wheels"
+        )
+    unpack_release(received.store, received.release, work / "release")
+    note(f"download the packages of {lock}")
+    files = download_wheels(work / "release", lock, work / "wheels")
+    stored = {path.name: received.store.write([path.read_bytes()]) for path in files}
+    attach_wheels(received.store, received.release, stored)
+    made = work / "archive-with-wheels"
+    with made.open("wb") as file:
+        for block in hand_over(received.store, received.release, view["version"]).content:
+            file.write(block)
+    return made
+
+
+def _push(client: Client, received: Received, tag: str | None) -> ReleaseView:
+    from turnout.artifacts.attest.notary import read_envelopes
+    from turnout.artifacts.document import read_image
+    from turnout.artifacts.release import read_release
+    from turnout.artifacts.wheels import find_wheels
+
+    store, digest = received.store, received.release
+    stored = read_release(store, digest)
+    agent = stored.spec.agent
+    image = read_image(store.release_manifest(digest))
+    bundles = [bundle.digest for bundle in image.bundles]
+    wheels = find_wheels(store, digest)
+    blobs = [*(ref.digest for ref in stored.components.values()), *bundles, digest, *wheels.values()]
+    missing = [Digest(blob) for blob in client.missing_blobs(agent, list(dict.fromkeys(blobs)))]
+    note(f"push     {len(missing)} of {len(blobs)} blobs, {sum(store.size(blob) for blob in missing):,} bytes")
+    for blob in missing:
+        client.put_blob(agent, blob, store.read(blob))
+    version = tag or (received.tags[0] if received.tags else None)
+    view = client.put_release(agent, digest, {"bundles": bundles, "tag": version})
+    for envelope in read_envelopes(store, store.release_manifest(digest)):
+        answer = client.attest(agent, digest, envelope.decode())
+        if answer["note"]:
+            note(f"an attestation does not count here: {answer['note']}")
+    if wheels:
+        client.put_wheels(agent, digest, wheels)
+        note(f"push     {len(wheels)} packages: {short_digest(digest)} is installed from them alone")
+    return view
