@@ -71,10 +71,18 @@ class LiveInstance:
             self.process.wait()
 
     def run(
-        self, *arguments: str, check: bool = True, token: str | None = None, timeout: float = 120
+        self,
+        *arguments: str,
+        check: bool = True,
+        token: str | None = None,
+        timeout: float = 120,
+        more: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a verb of the command line against this instance; `token` speaks for somebody else than the admin."""
-        env = {**os.environ, "TURNOUT_STATE": str(self.state)}
+        """Run a verb of the command line against this instance; `token` speaks for somebody else than the admin.
+
+        `more`: additions to its environment.
+        """
+        env = {**os.environ, "TURNOUT_STATE": str(self.state), **(more or {})}
         if token is not None:
             env |= {"TURNOUT_STATE": "/nonexistent", "TURNOUT_SERVER": self.api, "TURNOUT_TOKEN": token}
         command = [sys.executable, "-m", "turnout.cli.main", *arguments]

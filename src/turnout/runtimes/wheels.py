@@ -7,8 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from uv import find_uv_bin
-
 from turnout.domain.errors import BuildFailed, InvalidRequest
 
 _TIMEOUT = 1_800.0  # seconds
@@ -28,7 +26,7 @@ def download_wheels(release_folder: Path, lock: str, target: Path) -> tuple[Path
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="turnout-pip-") as work:
         environment = Path(work) / "environment"
-        _run([find_uv_bin(), "venv", "--quiet", "--seed", "--python", sys.executable, str(environment)], release_folder)
+        _run([sys.executable, "-m", "venv", str(environment)], release_folder)  # with the pip that Python brings along
         pip = [str(environment / "bin" / "python"), "-m", "pip", "download", "--quiet", "--no-deps"]
         _run([*pip, "--dest", str(target.absolute()), "-r", lock], release_folder)
     return tuple(sorted(target.iterdir()))
