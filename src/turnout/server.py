@@ -21,9 +21,8 @@ from typing import IO
 import uvicorn
 
 from turnout.api.app import create_app
-from turnout.artifacts.attest.keys import TrustedKey
 from turnout.artifacts.attest.notary import StoreNotary
-from turnout.artifacts.attest.own import keep_instance_key
+from turnout.artifacts.attest.own import OwnKey, keep_instance_key
 from turnout.artifacts.diff import diff_releases
 from turnout.artifacts.intake import Intake
 from turnout.artifacts.open import open_store
@@ -110,6 +109,8 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     migrate(engine)
     store = SqlStore(engine)
     _check_not_lost(store, settings.state)
+    clock = SystemClock()
+    own = _own_key(store, settings.state, clock.now())
     artifacts = open_store(settings.state, settings.registry, os.environ)
     router = EnvoyRouter(settings.state / "envoy", settings.traffic_host, settings.traffic_port)
     router.start()
@@ -121,7 +122,6 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
 
     prober = HttpProber()
     runtime = build_runtime(settings.state, artifacts, prober, wake)
-    clock = SystemClock()
     offices: list[Office] = []  # built last
 
     def verify(deployment: Deployment, release: Release, demanded: tuple[str, ...]) -> str | None:
@@ -138,8 +138,6 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         on_effect or (lambda _: None),
         verify,
     )
-    own = keep_instance_key(settings.state, clock.now())
-    _trust_own_key(store, own.public, clock.now())
     notary = StoreNotary(artifacts, own.unlock)
     access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
     controller = Controller(parts, Ingest(store, access_log, parse_access_line))
@@ -161,8 +159,12 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     return Instance(settings, office, controller, runtime, prober, router)
 
 
-def _trust_own_key(store: SqlStore, public: TrustedKey, now: float) -> None:
-    """What the instance attests counts on it."""
+def _own_key(store: SqlStore, state: Path, now: float) -> OwnKey:
+    """The key of the instance, which it trusts: what it attests counts on it. A revoked one is replaced."""
+    with store.snapshot() as snapshot:
+        revoked = {key.keyid for key in snapshot.trusted_keys() if key.revoked_at is not None}
+    own = keep_instance_key(state, now, revoked)
+    public = own.public
     record = KeyRecord(
         public.keyid, public.name, public.public, public.created_at, public.expires_at, True, "turnout", now
     )
@@ -170,6 +172,7 @@ def _trust_own_key(store: SqlStore, public: TrustedKey, now: float) -> None:
         if transaction.add_key(record):
             data = {"keyid": record.keyid, "name": record.name, "instance": True}
             transaction.emit(Event(EventType.KEY_TRUSTED, now, "turnout", data=data))
+    return own
 
 
 def _check_not_lost(store: SqlStore, state: Path) -> None:

@@ -54,6 +54,7 @@ def build_parts(
     *,
     data_folder: Path | None = None,
     cache: Path | None = None,
+    cached: bool = True,
     scan: Callable[[Selection], None] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> ReleaseParts:
@@ -67,7 +68,7 @@ def build_parts(
     """
     selection = select_files(folder, manifest, data_folder=data_folder)
     config = canonical_json(build_config(manifest))
-    known = ChunkCache(cache)
+    known = ChunkCache(cache, trusted=cached)
     with ThreadPoolExecutor(1, thread_name_prefix="scan") as beside:
         scanned = beside.submit(scan, selection) if scan else None
         data = index_files(selection.data, known) if selection.data else None

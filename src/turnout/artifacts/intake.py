@@ -32,6 +32,9 @@ class Intake:
         `verify`: read the bundles, and do not count on those that are damaged.
         """
         content = read_index(self._store, index)
+        known = list(known)
+        if verify:
+            self._footers.forget(self._bundles(known))
         bundles = [bundle for bundle in self._bundles(known) if not verify or self._is_intact(bundle)]
         return runs(content, choose_bundles(content, self._footers.readable(bundles))[1])
 
@@ -40,6 +43,7 @@ class Intake:
 
         Raises `NotFound` when something of it is not stored, `InvalidRequest`, `DamagedContent`.
         """
+        self._footers.forget(bundles)  # pushed just now, perhaps in place of damaged ones
         before = self._recorded(release)
         if before is not None and not bundles:
             self._store.put_release(before, release)
@@ -53,9 +57,12 @@ class Intake:
             used = choose_bundles(index, self._footers.readable([*bundles, *self._bundles(known)]))[0]
         refs = [ComponentRef(bundle, BUNDLE_TYPE, self._store.size(bundle)) for bundle in sorted(used)]
         manifest = build_image_manifest(content, components, refs)
+        if before is None or before == manifest:
+            self._store.put_release(manifest, release)
+            return manifest
+        copy_attestations(self._store, before, self._store, manifest)  # before it is published: a crash must lose none
         self._store.put_release(manifest, release)
-        if before is not None and before != manifest:
-            copy_attestations(self._store, before, self._store, manifest)
+        copy_attestations(self._store, before, self._store, manifest)  # what was attached meanwhile
         return manifest
 
     def damages(self, release: Digest) -> Iterator[tuple[Digest, str]]:

@@ -57,10 +57,11 @@ def built(folder: Path, manifest: Manifest, store: OciLayoutStore, *, cached: bo
     from turnout.runtimes.environment import Environments
 
     work = folder / WORK_FOLDER if (folder / WORK_FOLDER).exists() else None
-    cache = work / _CHUNKS if work and cached else None
+    cache = work / _CHUNKS if work else None
     scan = partial(_refuse_secrets, folder, manifest, work, cached)
+    build = partial(build_parts, folder, manifest, store, cache=cache, cached=cached, scan=scan, on_progress=_progress)
     if manifest.data is None or not manifest.data.build:
-        yield build_parts(folder, manifest, store, cache=cache, scan=scan, on_progress=_progress)
+        yield build()
         return
     note("build    the environment of the data build")
     environments = Environments(_cache_folder() / "environments")
@@ -70,7 +71,9 @@ def built(folder: Path, manifest: Manifest, store: OciLayoutStore, *, cached: bo
         data = run_data_build(
             folder, manifest, environment / "bin", Path(workspace), lambda line: note(f"         | {line}")
         )
-        yield build_parts(folder, manifest, store, data_folder=data, cache=cache, scan=scan, on_progress=_progress)
+        yield build_parts(
+            folder, manifest, store, data_folder=data, cache=cache, cached=cached, scan=scan, on_progress=_progress
+        )
 
 
 def _refuse_secrets(folder: Path, manifest: Manifest, work: Path | None, cached: bool, selection: Selection) -> None:

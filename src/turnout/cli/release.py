@@ -116,9 +116,7 @@ def _add_wheels(archive: Path, work: Path, view: ReleaseView) -> Path:
     received = receive(archive, work / "layout")
     lock = read_release(received.store, received.release).spec.lock
     if lock is None:
-        raise InvalidRequest(
-            f"{view['version']} has no lock file, so no packages", hint="leave out --wheels"
-        )
+        raise InvalidRequest(f"{view['version']} has no lock file, so no packages", hint="leave out --wheels")
     unpack_release(received.store, received.release, work / "release")
     note(f"download the packages of {lock}")
     files = download_wheels(work / "release", lock, work / "wheels")

@@ -159,7 +159,8 @@ class Environments:
 
 def wheels_folder(release_folder: Path) -> Path:
     """Where the wheels of a release are, if it was handed over with them."""
-    return release_folder.with_name(f"{release_folder.name}.wheels")
+    folder = release_folder.absolute()
+    return folder.with_name(f"{folder.name}.wheels")
 
 
 def environment_key(release_folder: Path, lock: str | None, version: str) -> str:

@@ -29,7 +29,12 @@ MATRIX: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("GET", f"{URL}/releases/v1", None, READS),
     ("GET", f"{URL}/rings/dev/logs", None, READS),
     ("GET", f"{URL}/rings/production/approvals", None, READS),
+    ("GET", f"{URL}/releases/v1/verification", None, READS),
+    ("GET", f"{URL}/releases/v1/verification?ring=production", None, READS),
+    ("GET", f"{URL}/releases/v1/archive", None, READS),
     ("PUT", f"{URL}/releases/{BLOB}", {}, BUILDS),
+    ("POST", f"{URL}/releases/v1/attestations", {"envelope": ""}, BUILDS),
+    ("PUT", f"{URL}/releases/v1/wheels", {"wheels": {}}, BUILDS),
     ("PUT", f"{URL}/blobs/{BLOB}", {}, BUILDS),
     ("POST", f"{URL}/blobs/missing", {"digests": []}, BUILDS),
     ("POST", f"{URL}/chunks/missing", {"index": BLOB}, BUILDS),
@@ -49,6 +54,12 @@ MATRIX: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("GET", "/v1/tokens", None, {"admin"}),
     ("POST", "/v1/tokens", {"name": "eve", "role": "viewer"}, {"admin"}),
     ("DELETE", "/v1/tokens/nobody", None, {"admin"}),
+    ("GET", "/v1/keys", None, READS),
+    ("POST", "/v1/keys", {"public_key": "{}"}, {"admin"}),
+    ("POST", "/v1/keys", {"public_key": "{}", "instance": True}, {"admin"}),
+    ("DELETE", "/v1/keys/nobody", None, {"admin"}),
+    ("DELETE", f"{URL}/tags/none", None, {"admin"}),
+    ("POST", "/v1/garbage", {"dry_run": True}, {"admin"}),
 ]
 
 

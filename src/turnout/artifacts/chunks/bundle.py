@@ -11,7 +11,7 @@ import hashlib
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -101,6 +101,11 @@ def open_chunk(stored: Stored, content: bytes, bundle: Digest) -> bytes:
     """The bytes of a chunk from what is stored, verified. Raises `DamagedContent` naming the bundle."""
     if stored.length < stored.chunk.length:
         try:
+            if zstandard.frame_content_size(content) not in (
+                -1,
+                stored.chunk.length,
+            ):  # a bound is ignored if it is given
+                raise _damaged(bundle)
             content = zstandard.ZstdDecompressor().decompress(content, max_output_size=stored.chunk.length)
         except zstandard.ZstdError:
             raise _damaged(bundle) from None
@@ -146,8 +151,11 @@ def _temporary(spool: Path) -> Iterator[IO[bytes]]:
     with disk_errors(spool):
         spool.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=spool)  # noqa: SIM115  (closed below)
-    with file:
+    try:
         yield file
+    finally:
+        with suppress(OSError):  # what is left in its buffer is not wanted
+            file.close()
 
 
 def _no_bundle(bundle: Digest) -> DamagedContent:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from turnout.artifacts.chunks.cut import SCHEME
+from turnout.artifacts.chunks.cut import MAX_CHUNK, SCHEME
 from turnout.artifacts.chunks.index import ChunkRef
 from turnout.artifacts.durable import replace_file
 
@@ -24,12 +24,15 @@ _VERSION = f"1 {SCHEME}"
 
 
 class ChunkCache:
-    """A cache in one file; without a file it is always empty. `clock`: nanoseconds since the epoch."""
+    """A cache in one file; without a file it is always empty. `clock`: nanoseconds since the epoch.
 
-    def __init__(self, path: Path | None, clock: Callable[[], int] = time.time_ns) -> None:
+    One that is not `trusted` is not read, and written anew.
+    """
+
+    def __init__(self, path: Path | None, clock: Callable[[], int] = time.time_ns, *, trusted: bool = True) -> None:
         self._path = path
         self._clock = clock
-        self._known = _load(path) if path else {}
+        self._known = _load(path) if path and trusted else {}
         self._used: dict[str, Any] = {}
         self._added: dict[str, Path] = {}
 
@@ -40,6 +43,8 @@ class ChunkCache:
             if entry is None or entry["file"] != _identity(status):
                 return None
             digests, lengths = bytes.fromhex(entry["digests"]), entry["lengths"]
+            if any(type(length) is not int or not 0 < length <= MAX_CHUNK for length in lengths):
+                return None
             chunks = tuple(ChunkRef(digests[32 * i : 32 * i + 32], length) for i, length in enumerate(lengths))
         except (KeyError, TypeError, ValueError):
             return None
@@ -93,7 +98,7 @@ def _without_ctime(identity: list[int]) -> list[int]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         document = json.loads(path.read_bytes())
         if document["version"] == _VERSION and isinstance(document["files"], dict):
             return document["files"]

@@ -36,6 +36,12 @@ class Footers:
                 self._kept.popitem(last=False)
         return footer
 
+    def forget(self, bundles: Iterable[Digest]) -> None:
+        """Read these again: they were damaged, or were written anew."""
+        with self._lock:
+            for bundle in bundles:
+                self._kept.pop(bundle, None)
+
     def readable(self, bundles: Iterable[Digest]) -> dict[Digest, tuple[Stored, ...]]:
         """The footers of those bundles that are there and can be read."""
         found = {}

@@ -94,7 +94,8 @@ def _check_whole(store: ArtifactStore, bundles: Iterable[Digest]) -> None:
 
 def _read_chunks(store: ArtifactStore, bundle: Digest, held: Sequence[Stored]) -> Iterator[tuple[ChunkRef, bytes]]:
     """The chunks from one bundle: as a whole, which verifies all of it, unless most of it is not wanted."""
-    if 2 * sum(stored.length for stored in held) >= store.size(bundle):
+    size = store.size(bundle)
+    if size <= _RANGE or 2 * sum(stored.length for stored in held) >= size:
         return _streamed(store, bundle, held)
     return _picked(store, bundle, held)
 

@@ -42,7 +42,9 @@ class DataSource:
                 if file is None or number != open_number:
                     if file is not None:
                         file.close()
-                    file, open_number = open_regular(self._entry(number)), number
+                        file = None
+                    open_number = number
+                    file = open_regular(self._entry(number))
                 content = os.pread(file.fileno(), chunk.length, offset)
                 if hashlib.sha256(content).digest() != chunk.digest:
                     raise changed(self._entry(number))
