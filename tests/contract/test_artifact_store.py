@@ -15,7 +15,7 @@ from tests.unit.artifacts.agents import COMPONENTS, build, write_agent
 from tests.unit.artifacts.chunks.stored import noise, write_files
 from turnout.artifacts.build import BuiltRelease
 from turnout.artifacts.chunks import bundle as bundle_module
-from turnout.artifacts.digest import sha256_digest
+from turnout.artifacts.digest import canonical_json, sha256_digest
 from turnout.artifacts.document import read_image
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.layout import OciLayoutStore
@@ -480,3 +480,57 @@ def test_pushes_of_the_same_data_at_once_lose_nothing(harness: Harness, tmp_path
     for number, content in ((0, CHANGED), (1, DATA["index/big"])):
         unpack_release(harness.store, built[number].digest, tmp_path / "node" / str(number))
         assert (tmp_path / "node" / str(number) / "index/big").read_bytes() == content
+
+
+# --- what refers to a release ----------------------------------------------------------------------------------------
+
+
+def attached(store: ArtifactStore, built: BuiltRelease, text: bytes) -> Digest:
+    blob = store.write([text])
+    config = store.write([b"{}"])
+    manifest = canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": "application/vnd.example",
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+            "layers": [{"mediaType": "text/plain", "digest": blob, "size": len(text)}],
+            "subject": {
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": sha256_digest(built.manifest),
+                "size": len(built.manifest),
+            },
+        }
+    )
+    return store.put_referrer(sha256_digest(built.manifest), manifest)
+
+
+def test_what_refers_to_a_release_is_found_by_type_and_inspected_too(store: ArtifactStore, built: BuiltRelease) -> None:
+    subject = sha256_digest(built.manifest)
+    assert store.referrers(subject) == ()
+    digests = {attached(store, built, b"one"), attached(store, built, b"two"), attached(store, built, b"one")}
+    assert {referrer.digest for referrer in store.referrers(subject)} == digests
+    assert len(digests) == 2, "the same again changes nothing"
+    assert store.referrers(subject, "application/vnd.other") == ()
+    assert {item.digest for item in store.referrers(subject, "application/vnd.example")} == digests
+    assert store.releases() == {built.digest: ()}, "a referrer is no release"
+    assert list(store.damages()) == []
+
+
+def test_a_manifest_of_another_subject_or_with_a_missing_blob_is_not_taken(
+    store: ArtifactStore, built: BuiltRelease
+) -> None:
+    digest = attached(store, built, b"one")
+    manifest = store.read_all(digest)
+    with pytest.raises(InvalidRequest):
+        store.put_referrer(built.digest, manifest)
+    lacking = manifest.replace(sha256_digest(b"one").encode(), sha256_digest(b"never stored").encode())
+    with pytest.raises(NotFound):
+        store.put_referrer(sha256_digest(built.manifest), lacking)
+
+
+@pytest.mark.parametrize("text", [b"one", b"{}"])
+def test_a_damaged_blob_of_a_referrer_is_named(harness: Harness, built: BuiltRelease, text: bytes) -> None:
+    attached(harness.store, built, b"one")
+    harness.overwrite(sha256_digest(text), b"other")
+    assert sha256_digest(text) in dict(harness.store.damages())
