@@ -34,6 +34,8 @@ EVENT_MEANINGS: dict[str, str] = {
     "pointer.changed": "what a ring routes to: `stable`, `candidate`, `weight` in basis points, `last_good`, `generation`",
     "approval.given": "a release was approved for the ring: `digest`, `expires_at`, `comment`",
     "approval.rejected": "a release was rejected for the ring",
+    "release.untagged": "a version names nothing any more: `version`, `digest`",
+    "store.collected": "garbage was removed from the artifact store: `releases`, `blobs`, `bytes`",
     "key.trusted": "signatures of a key count from now on: `keyid`, `name`, `instance`",
     "key.revoked": "nothing that a key ever signed counts any more: `keyid`",
     "policy.overridden": "an admin passed over a policy: `overridden`, `reason`",
