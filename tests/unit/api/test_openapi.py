@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.unit.api.service import Api
-from turnout.api import agents, deployments, instance, releases, rollouts, tokens
+from turnout.api import agents, deployments, instance, keys, releases, rollouts, tokens
 
-ROOMS = (instance, agents, releases, deployments, rollouts, tokens)
+ROOMS = (instance, agents, releases, deployments, rollouts, tokens, keys)
 
 
 @pytest.fixture
