@@ -63,11 +63,31 @@ class Environments:
             with _exclusive(target.with_name(f"{target.name}.lock")):
                 if self.complete(target):
                     return target
-                shutil.rmtree(target, ignore_errors=True)
-                for command in build_commands(str(self._binary()), release_folder, lock, target, interpreter):
-                    self._run(command, release_folder, target, on_output, wheels if wheels.is_dir() else None)
+                commands = build_commands(str(self._binary()), release_folder, lock, target, interpreter)
+                self._build(commands, release_folder, target, on_output, wheels if wheels.is_dir() else None)
                 (target / MARK).touch()
             return target
+
+    def _build(
+        self,
+        commands: list[list[str]],
+        release_folder: Path,
+        target: Path,
+        on_output: Callable[[str], None] | None,
+        wheels: Path | None,
+    ) -> None:
+        """From the wheels alone if there are any; where they do not suffice, from the package index."""
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            for command in commands:
+                self._run(command, release_folder, target, on_output, wheels)
+        except BuildFailed as error:
+            if wheels is None:
+                raise
+            try:
+                self._build(commands, release_folder, target, on_output, None)
+            except BuildFailed:
+                raise error from None  # what is wrong with the wheels is what is to be mended
 
     def complete(self, environment: Path) -> bool:
         """Whether it was built to its end, and the interpreter that it stands on is still there."""

@@ -11,16 +11,20 @@ from pathlib import Path
 import pytest
 
 from tests.unit.artifacts.agents import build, write_agent
+from tests.unit.artifacts.attest.people import make_key
 from turnout.artifacts.attest.carrier import EMPTY_CONFIG
+from turnout.artifacts.attest.envelope import sign_statement
+from turnout.artifacts.attest.notary import attach_envelope, read_envelopes
+from turnout.artifacts.attest.predicates import Provenance, build_provenance
 from turnout.artifacts.build import BuiltRelease
 from turnout.artifacts.digest import canonical_json, sha256_digest
 from turnout.artifacts.layout import FRESH, OciLayoutStore
 from turnout.artifacts.release import unpack_release
-from turnout.artifacts.wheels import attach_wheels, find_wheels
 from turnout.domain.errors import NotFound
 from turnout.domain.models import Digest
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+KEY = make_key("alice", bytes(32))
 OLD = time.time() - 2 * FRESH
 
 
@@ -88,12 +92,16 @@ def test_what_refers_to_a_release_goes_and_stays_with_it(root: Path, releases: l
     first, second = releases
     store = OciLayoutStore(root)
     for release, text in ((first, b"one"), (second, b"two")):
-        attach_wheels(store, release.digest, {"x-1.0-py3-none-any.whl": store.write([text])})
+        envelope = sign_statement(
+            build_provenance("support", release.digest, Provenance("urn:x", user=text.decode())), KEY
+        )
+        attach_envelope(store, store.release_manifest(release.digest), envelope)
     age(root)
+    before = list(read_envelopes(store, store.release_manifest(first.digest)))
     store.collect({second.digest})
-    assert list(find_wheels(store, second.digest)) == ["x-1.0-py3-none-any.whl"]
+    assert len(list(read_envelopes(store, store.release_manifest(second.digest)))) == 1
     assert store.has(sha256_digest(EMPTY_CONFIG))
-    assert not store.has(sha256_digest(b"one"))
+    assert not store.has(sha256_digest(before[0]))
     assert list(store.damages()) == []
 
 

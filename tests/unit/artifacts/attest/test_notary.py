@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,10 +31,12 @@ from turnout.artifacts.attest.envelope import MAX_ENVELOPE, sign_statement
 from turnout.artifacts.attest.keys import SigningKey, export_public
 from turnout.artifacts.attest.notary import StoreNotary, copy_attestations, read_envelopes
 from turnout.artifacts.attest.statement import Statement
-from turnout.artifacts.chunks.bundle import BUNDLE_TYPE
+from turnout.artifacts.chunks.bundle import BUNDLE_TYPE, file_chunks, write_bundles
+from turnout.artifacts.chunks.index import ChunkRef
 from turnout.artifacts.digest import canonical_json, sha256_digest
 from turnout.artifacts.document import build_image_manifest
 from turnout.artifacts.fake import MemoryArtifactStore
+from turnout.artifacts.intake import Intake
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import Approval, ComponentRef, Deployment, Digest, Kind, Release, ReleaseSpec
 from turnout.domain.phases import Phase
@@ -358,3 +361,20 @@ def test_attestations_are_copied_to_another_image_manifest_of_the_release(desk: 
     assert {envelope_of(desk.store.read_all(item.digest)) for item in carriers} == before
     assert {sha256_digest(envelope) for envelope in read_envelopes(desk.store, manifest)} == before
     assert desk.store.referrers(sha256_digest(desk.manifest), ENVELOPE_TYPE) != carriers
+
+
+def test_a_push_with_other_bundles_loses_no_attestation(desk: Desk, tmp_path: Path) -> None:
+    """Neither one that a ring demands, nor one that speaks against the release."""
+    desk.accept(desk.signed(provenance()))
+    desk.accept(desk.signed(suite("FAILED")))
+    before = desk.assess("provenance", "test-result")
+    parts = build(tmp_path / "agent")
+    assert parts.data is not None
+    other = ChunkRef(hashlib.sha256(b"other").digest(), 5)
+    chunks = [*parts.data.read(list(parts.data.index.places)), (other, b"other")]
+    (bundle,) = [desk.store.write(file_chunks(made.file)) for made in write_bundles(chunks, tmp_path)]
+    manifest = Intake(desk.store).record(desk.digest, [bundle], [desk.digest])
+    assert manifest != desk.manifest
+    assert desk.store.release_manifest(desk.digest) == manifest
+    assert desk.assess("provenance", "test-result") == before
+    assert len(before.attestations) == 2
