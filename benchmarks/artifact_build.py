@@ -40,7 +40,7 @@ def hash_file(path: Path) -> str:
 
 
 def build(folder: Path) -> None:
-    """Everything that `turnout build` does before it pushes."""
+    """What `turnout build` does before it pushes, but for the secret scan."""
     store = Path(tempfile.mkdtemp(prefix="artifact-store-"))
     build_parts(folder, load_manifest(folder), OciLayoutStore(store))
     shutil.rmtree(store)

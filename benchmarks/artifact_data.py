@@ -25,7 +25,7 @@ _PEAK = Path(__file__).with_name("artifact_peak.py")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A command that ended well: seconds, peak memory in MB, and what it printed."""
+    """A command that ended well: seconds, most memory in MB, and what it printed."""
 
     seconds: float
     megabytes: float

@@ -131,14 +131,14 @@ def open_data(store: ArtifactStore, digest: Digest, data: ComponentRef) -> DataR
 
 
 def _fill(store: ArtifactStore, digest: Digest, release: StoredRelease, folder: Path) -> None:
-    for name, ref in release.components.items():
+    for name, found in release.components.items():
         if name not in (
             *TAR_COMPONENTS,
             "tools",
             "data",
             "config",
         ):  # nothing of it is unpacked, and it must be intact too
-            for _ in store.read(ref.digest):
+            for _ in store.read(found.digest):
                 pass
     for name in TAR_COMPONENTS:
         ref = release.components.get(name)

@@ -150,7 +150,7 @@ def check_deploy(facts: RingFacts, override: str | None) -> tuple[str, ...]:
     _check_ring(facts)
     _check_idle(facts)
     broken = list(_release_problems(facts))
-    mend = "deploy a mended release"
+    mend = _mend(facts)
     before = [order[order.index(facts.ring) - 1] for order in _orders(facts) if order.index(facts.ring) > 0]
     if before:
         broken.append(f"{facts.ring} is not the first ring; releases come to it by promotion from {before[0]}")
@@ -173,9 +173,7 @@ def check_promotion(facts: RingFacts, source_ring: str, override: str | None) ->
     elif not _healthy(facts, source_ring):
         broken.append(f"{facts.release.version} is not healthy in {source_ring}: none of its replicas is ready")
     mend = (
-        "deploy a mended release"
-        if len(_release_problems(facts)) == len(broken)
-        else "promote it ring by ring, once it is healthy"
+        _mend(facts) if len(_release_problems(facts)) == len(broken) else "promote it ring by ring, once it is healthy"
     )
     return _overridden(broken, override, hint=f"{mend}; or give --override REASON as an admin")
 
@@ -224,6 +222,13 @@ def _release_problems(facts: RingFacts) -> Sequence[str]:
     found = facts.quarantine
     held = () if found is None else (f"{facts.release.version} is in quarantine: {found.reason} (by {found.actor})",)
     return (*held, *_floating_problems(facts), *facts.faults.unattested)
+
+
+def _mend(facts: RingFacts) -> str:
+    """What to do about the problems of a release."""
+    if facts.faults.unattested and len(_release_problems(facts)) == len(facts.faults.unattested):
+        return "add what is missing: `turnout deploy --sign` signs how it was built"
+    return "deploy a mended release"
 
 
 def _floating_problems(facts: RingFacts) -> Sequence[str]:

@@ -57,7 +57,8 @@ def find_problems(office: Office, release: Release, ring: str) -> tuple[str, ...
     with office.store.snapshot() as snapshot:
         demanded, _ = _demand(snapshot, release, ring)
     early = tuple(kind for kind in demanded if kind != "approval")
-    return _assess(office, release, ring, early, 0).problems if early else ()
+    problem = _find_problem(office, release, ring, early, 0)
+    return (problem,) if problem else ()
 
 
 def verify_deployment(
@@ -69,13 +70,12 @@ def verify_deployment(
         _, approvals = _demand(snapshot, release, deployment.ring)
     if deployment.kind is not Kind.ROLLBACK:
         office.notary.attest(deployment, decisions)
-    if not demanded:
-        return None
-    needed = approvals if "approval" in demanded else 0
-    problems = _assess(office, release, deployment.ring, demanded, needed).problems
-    if not problems:
-        return None
-    return f"{deployment.ring} demands {', '.join(demanded)}: {'; '.join(problems)}"
+    return _find_problem(office, release, deployment.ring, demanded, approvals)
+
+
+def _find_problem(office: Office, release: Release, ring: str, demanded: tuple[str, ...], approvals: int) -> str | None:
+    problems = _assess(office, release, ring, demanded, approvals).problems if demanded else ()
+    return f"{ring} demands {', '.join(demanded)}: {'; '.join(problems)}" if problems else None
 
 
 def _demand(snapshot: Snapshot, release: Release, ring: str) -> tuple[tuple[str, ...], int]:
