@@ -23,6 +23,8 @@ from turnout.ports import ArtifactStore
 
 __all__ = ["StoredRelease", "check_release_document", "open_data", "read_release", "unpack_release"]
 
+_UNPACKED = (*TAR_COMPONENTS, "tools", "data", "config")
+
 
 class StoredRelease(NamedTuple):
     """What a store knows of a release: components in their fixed order, the spec, the document as JSON."""
@@ -132,12 +134,7 @@ def open_data(store: ArtifactStore, digest: Digest, data: ComponentRef) -> DataR
 
 def _fill(store: ArtifactStore, digest: Digest, release: StoredRelease, folder: Path) -> None:
     for name, found in release.components.items():
-        if name not in (
-            *TAR_COMPONENTS,
-            "tools",
-            "data",
-            "config",
-        ):  # nothing of it is unpacked, and it must be intact too
+        if name not in _UNPACKED:  # it must be intact too
             for _ in store.read(found.digest):
                 pass
     for name in TAR_COMPONENTS:
