@@ -19,6 +19,7 @@ from turnout.schemas import (
     AgentView,
     ApprovalView,
     AttestationAnswer,
+    AttestationList,
     CollectionView,
     DeploymentList,
     DeploymentView,
@@ -165,6 +166,11 @@ class Client:
         """What is found about a release when everything of it is read."""
         path = f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}/verification{_query(ring=ring)}"
         return cast(VerificationView, self._call("GET", path))
+
+    def attestations(self, agent: str, ref: str) -> AttestationList:
+        """The attestations of a release, each with whether it counts."""
+        path = f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}/attestations"
+        return cast(AttestationList, self._call("GET", path))
 
     def attest(self, agent: str, ref: str, envelope: str) -> AttestationAnswer:
         """Keep a signed statement about a release."""

@@ -158,6 +158,12 @@ class AttestationView(TypedDict):
     envelope: str
 
 
+class AttestationList(TypedDict):
+    """The attestations of a release, oldest first."""
+
+    attestations: list[AttestationView]
+
+
 class VerificationView(TypedDict):
     """What was found about a release, and what is missing for a ring (null: none was named)."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -56,6 +58,25 @@ def test_a_release_is_handed_over_with_its_packages_to_an_instance_without_an_in
         assert (taken["digest"], taken["version"]) == (digest, "v7")
         assert deploy(other, "handed", digest)["digest"] == digest
         assert other.json("verify") == {"damages": []}
+
+
+def test_a_layout_and_an_archive_of_other_tools_are_taken_too(instance: LiveInstance, tmp_path: Path) -> None:
+    digest = push_tiny(instance, tmp_path / "agent", agent="foreign")
+    ours, layout, foreign = tmp_path / "ours.tar", tmp_path / "layout", tmp_path / "foreign.tar"
+    instance.run("release", "export", digest, "-o", str(ours), "--agent", "foreign")
+    with tarfile.open(ours) as archive:
+        archive.extractall(layout, filter="data")
+    index = json.loads((layout / "index.json").read_bytes())
+    for entry in index["manifests"]:  # as others write it: without what turnout adds
+        del entry["annotations"], entry["artifactType"]
+    index["manifests"] = index["manifests"][:1]
+    (layout / "index.json").write_text(json.dumps(index))
+    with tarfile.open(foreign, "w") as archive:
+        archive.add(layout, arcname=".")
+    with live_instance(tmp_path / "other") as other:
+        for source in (foreign, layout):
+            assert other.json("release", "import", str(source), "--tag", "v1")["digest"] == digest
+        assert deploy(other, "foreign", digest)["state"] == "active"
 
 
 def test_an_archive_that_was_changed_is_refused_and_nothing_of_it_is_visible(

@@ -18,6 +18,11 @@ def test_releases_live_in_the_registry_and_are_started_from_there(tmp_path: Path
             assert deployed["state"] == "active"
             assert not (tmp_path / "state" / "artifacts").exists()
             assert instance.json("verify") == {"damages": []}
+            with live_instance(tmp_path / "other", flags=("--registry", url)) as other:
+                adopted = other.json("release", "adopt", "docs-assistant", deployed["digest"])
+                assert adopted["digest"] == deployed["digest"]
+                again = other.json("deploy", str(agent), "--skip-build", "--tag", adopted["version"])
+                assert (again["digest"], again["state"]) == (deployed["digest"], "active")
             instance.run("down", "--server-only")
             instance.flags = ()  # the registry is remembered
             instance.start()

@@ -21,6 +21,7 @@ from turnout.domain.models import Digest
 from turnout.domain.policy import Verb
 from turnout.schemas import (
     AttestationAnswer,
+    AttestationList,
     DiffView,
     MissingBlobs,
     MissingChunks,
@@ -114,6 +115,12 @@ def diff(agent: str, a: Annotated[str, Query()], b: Annotated[str, Query()], cal
 def verify_release(agent: str, ref: str, call: Authenticated, ring: str | None = None) -> VerificationView:
     """Read everything of a release, check its attestations, and hold it against what a ring demands."""
     return verification.verify_release(call.office, call.actor, agent, ref, ring)
+
+
+@router.get("/releases/{ref}/attestations")
+def list_attestations(agent: str, ref: str, call: Authenticated) -> AttestationList:
+    """The attestations of a release, each with whether it counts."""
+    return verification.list_attestations(call.office, call.actor, agent, ref)
 
 
 @router.post("/releases/{ref}/attestations", status_code=201)

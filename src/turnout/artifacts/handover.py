@@ -1,11 +1,12 @@
 """A release as one file: an OCI image layout in an archive, with everything that refers to the release.
 
-Other tools read it (`skopeo inspect oci-archive:FILE`), and the same release makes the same bytes. Reading one trusts
-nothing: the archive is extracted by the strict reader, and every blob is verified where it is taken from it.
+Other tools read it (`skopeo inspect --raw oci-archive:FILE:VERSION`), and the same release makes the same bytes. Reading
+one trusts nothing: the archive is extracted by the strict reader, and every blob is verified where it is taken from it.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -66,22 +67,38 @@ class Received(NamedTuple):
     tags: tuple[str, ...]
 
 
-def receive(archive: Path, folder: Path) -> Received:
-    """Extract an archive into a new folder. Nothing in it is believed yet: reading from the store verifies it.
+def receive(source: Path, folder: Path) -> Received:
+    """Bring an archive, or an OCI image layout in a folder, into a new folder. Other tools may have made either.
 
+    Nothing in it is believed yet: reading from the store verifies it.
     Raises `UnsafeArchive` for anything but plain files, `InvalidRequest` when it does not hold exactly one release,
     `DamagedContent`, `StorageFull`.
     """
-    with disk_errors(archive):
-        size = archive.stat().st_size
-    unpack(_read(archive), folder, size=size)
+    if source.is_dir():
+        _copy(source, folder)
+    else:
+        with disk_errors(source):
+            size = source.stat().st_size
+        unpack(_read(source), folder, size=size, foreign=True)
     if not (folder / "oci-layout").is_file():
-        raise InvalidRequest(f"{archive} holds no release", hint="make one with `turnout release export`")
+        raise InvalidRequest(f"{source} holds no release", hint="make a file with `turnout release export`")
     store = OciLayoutStore(folder)
     recorded = store.recorded()
     if len(recorded) != 1:
-        raise InvalidRequest(f"{archive} holds {len(recorded)} releases, not one")
+        hint = "copy one of them to a place of its own"
+        raise InvalidRequest(f"{source} holds {len(recorded)} releases, not one", hint=hint)
     return Received(store, recorded[0].release, recorded[0].tags)
+
+
+def _copy(layout: Path, folder: Path) -> None:
+    """The files of a layout: what it is made of, and nothing else that lies there."""
+    if not (layout / "oci-layout").is_file():
+        raise InvalidRequest(f"{layout} is no OCI image layout: it has no file oci-layout")
+    with disk_errors(folder):
+        (folder / "blobs").mkdir(parents=True)
+        shutil.copytree(layout / "blobs" / "sha256", folder / "blobs" / "sha256")
+        for name in ("oci-layout", "index.json"):
+            shutil.copyfile(layout / name, folder / name)
 
 
 def _read(path: Path) -> Iterator[bytes]:

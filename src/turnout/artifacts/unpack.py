@@ -20,18 +20,21 @@ from turnout.domain.errors import UnsafeArchive
 from turnout.manifest.values import path_fault
 
 MAX_FILES = 1_000_000
+_ABOUT_FILES = frozenset({b"mtime", b"atime", b"ctime", b"uid", b"gid", b"uname", b"gname"})
 _LONGEST_EXTENSION = 64 << 10
 
 
-def unpack(chunks: Iterable[bytes], target: Path, *, size: int) -> None:
+def unpack(chunks: Iterable[bytes], target: Path, *, size: int, foreign: bool = False) -> None:
     """Extract an archive of `size` bytes into a folder; files become read-only (0444, 0555 when executable).
+
+    `foreign`: other tools may have written it, who put folders, `./` and times around the files: these are passed over.
 
     Raises `UnsafeArchive` for an absolute path, `..`, a link, a device, a path that is already there, for more bytes or
     files than allowed, and for what is no such archive; `StorageFull`. What was extracted until then stays: unpack into
     a folder that can be dropped. The chunks are read to their end, so that a store can verify them.
     """
     stream = _BoundedStream(chunks, size)
-    for count, member in enumerate(_members(stream), start=1):
+    for count, member in enumerate(_members(stream, foreign=foreign), start=1):
         if count > MAX_FILES:
             raise UnsafeArchive(f"the archive holds more than {MAX_FILES} files")
         _extract(stream, member, target)
@@ -98,15 +101,22 @@ class _BoundedStream:
         return bool(chunk)
 
 
-def _members(stream: _BoundedStream) -> Iterator[tarfile.TarInfo]:
+def _members(stream: _BoundedStream, *, foreign: bool = False) -> Iterator[tarfile.TarInfo]:
     """The files of the archive; the content of each must be read before the next is asked for."""
+    passed_over = _ABOUT_FILES if foreign else frozenset()
     while any(block := stream.exactly(BLOCK)):
         member = _parse_header(block)
         if member.type == tarfile.XHDTYPE:
-            extension = _parse_extension(_padded(stream, member.size, _LONGEST_EXTENSION))
+            extension = _parse_extension(_padded(stream, member.size, _LONGEST_EXTENSION), passed_over)
             member = _parse_header(stream.exactly(BLOCK))
             member.name = extension.get("path", member.name)
             member.size = _number(extension["size"]) if "size" in extension else member.size
+        if foreign:
+            member.name = member.name.removeprefix("./")
+            if member.type == tarfile.DIRTYPE and not member.size:
+                continue
+            if member.type == tarfile.AREGTYPE:
+                member.type = tarfile.REGTYPE
         if member.type != tarfile.REGTYPE:
             raise UnsafeArchive(f"the archive holds {member.name!r}, which is not a plain file")
         yield member
@@ -122,14 +132,16 @@ def _parse_header(block: bytes) -> tarfile.TarInfo:
     return member
 
 
-def _parse_extension(content: bytes) -> dict[str, str]:
-    """The records `LENGTH KEY=VALUE\\n` of an extended header; only those that `pack` can write."""
+def _parse_extension(content: bytes, passed_over: frozenset[bytes]) -> dict[str, str]:
+    """The records `LENGTH KEY=VALUE\\n` of an extended header that `pack` can write; some others are passed over."""
     records: dict[str, str] = {}
     while content:
         digits, blank, _ = content.partition(b" ")
         length = _number(digits.decode("ascii", "replace"))
         record, content = content[len(digits) + 1 : length], content[length:]
         key, equals, value = record.partition(b"=")
+        if blank and equals and key in passed_over:
+            continue
         if not blank or not equals or not value.endswith(b"\n") or key not in (b"path", b"size"):
             raise UnsafeArchive("the archive holds an extended header that releases do not have")
         try:

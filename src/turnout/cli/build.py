@@ -59,9 +59,14 @@ def build(
                 "version": version,
                 "components": {name: ref.digest for name, ref in parts.components.items()},
                 "pushed": release is not None,
+                "pushed_blobs": release["pushed_blobs"] if release else 0,
+                "pushed_bytes": release["pushed_bytes"] if release else 0,
             }
         )
         return
     click.echo(f"{manifest.agent} {version}  {parts.digest}")
     for name, ref in parts.components.items():
-        click.echo(f"  {name:<8} {short_digest(ref.digest)}  {ref.size:>12,} bytes")
+        size, cut = ref.size, ""
+        if name == "data" and parts.data:  # its component is only the index
+            size, cut = parts.data.index.size, f" in {len(parts.data.index.places):,} chunks"
+        click.echo(f"  {name:<8} {short_digest(ref.digest)}  {size:>14,} bytes{cut}")

@@ -38,6 +38,13 @@ _CHUNKS = "chunks.json"
 _SCANNED = "scanned.json"
 
 
+class Pushed(ReleaseView):
+    """The release as the server has it now, and what was sent for it."""
+
+    pushed_blobs: int
+    pushed_bytes: int
+
+
 cache_option = click.option(
     "--cache/--no-cache",
     "cached",
@@ -98,7 +105,7 @@ def push(
     spool: Path,
     tag: str | None,
     verify: bool,
-) -> ReleaseView:
+) -> Pushed:
     """Upload what the server does not have, record the release, and send its provenance with it.
 
     `spool`: a folder for bundles on their way.
@@ -106,6 +113,7 @@ def push(
     `verify`: let the server read what it has, and replace what is damaged.
     """
     agent = parts.spec.agent
+    key = signing.unlock(client, parts)  # first of all: a wrong passphrase must not leave a release behind unsigned
     blobs = missing_blobs(client, parts)
     for digest in blobs:
         client.put_blob(agent, digest, store.read(digest))
@@ -118,14 +126,12 @@ def push(
             sent += size
     count = len(blobs) + len(bundles)
     note(f"push     {count} blobs, {sent:,} bytes" if count else "push     nothing: the server has every blob")
-    # Signed before it is recorded: a wrong passphrase must not leave a release behind that its ring refuses.
-    envelope = signing.sign(parts) if count or signing.wanted else None
     view = client.put_release(agent, parts.digest, {"bundles": bundles, "tag": tag, "git_sha": signing.git_sha})
-    if envelope:
-        answer = client.attest(agent, parts.digest, envelope)
+    if key:
+        answer = client.attest(agent, parts.digest, signing.sign(parts, key))
         if answer["note"]:
             note(f"sign     does not count here: {answer['note']}")
-    return view
+    return {**view, "pushed_blobs": count, "pushed_bytes": sent}
 
 
 def _push_chunks(

@@ -108,17 +108,19 @@ def export(name: str, output: IO[bytes]) -> None:
 
     mine = [kept for kept in list_keys(keys_folder()) if kept.public.name == name and kept.can_sign(time.time())]
     if not mine:
-        raise NotFound(f"{name} has no key in {keys_folder()}", hint="make one with `turnout keys init`")
+        others = sorted({kept.public.name for kept in list_keys(keys_folder())})
+        hint = f"there are keys of {', '.join(others)}: --name" if others else "make one with `turnout keys init`"
+        raise NotFound(f"{name} has no key in {keys_folder()} that can sign", hint=hint)
     output.write(export_public(mine[-1].public) + b"\n")
 
 
 @keys.command(short_help="Let an instance trust a key.")
-@click.argument("file", type=click.File("r"))
+@click.argument("file", type=click.File("rb"))
 @click.option("--instance", is_flag=True, help="It is the key of another instance, which attests what others decided.")
 @connected
-def trust(client: Client, file: IO[str], instance: bool, as_json: bool) -> None:
+def trust(client: Client, file: IO[bytes], instance: bool, as_json: bool) -> None:
     """Trust the public key in FILE (- for standard input): what it signed counts from now on. For admins."""
-    view = client.trust_key(file.read().strip(), instance=instance)
+    view = client.trust_key(file.read().decode(errors="replace").strip(), instance=instance)
     if as_json:
         print_json(view)
     else:

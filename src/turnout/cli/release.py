@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from turnout.cli.agent import agent_here
 from turnout.cli.connection import connected, note, print_json
 from turnout.client import Client
-from turnout.domain.errors import InvalidRequest
+from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound, UnsafeArchive
 from turnout.domain.models import Digest, short_digest
 from turnout.schemas import ReleaseView
 
@@ -34,15 +36,17 @@ def release() -> None:
 @connected
 def export(client: Client, release_ref: str, output: Path, wheels: bool, agent: str | None, as_json: bool) -> None:
     """Write RELEASE (a version, digest or ring:NAME) and its attestations to one file: an OCI image layout in an archive."""
+    from turnout.artifacts.faults import disk_errors
+
     name = agent or agent_here()
     view = client.release(name, release_ref)
-    with tempfile.TemporaryDirectory(prefix=".turnout-export-", dir=output.absolute().parent) as work:
-        archive = Path(work) / "archive"
+    with disk_errors(output), _folder_beside(output) as work:
+        archive = work / "archive"
         _write(archive, client, name, view["digest"])
         if wheels:
-            archive = _add_wheels(archive, Path(work), view)
+            archive = _add_wheels(archive, work, view)
         archive.replace(output)
-    size = output.stat().st_size
+        size = output.stat().st_size
     if as_json:
         print_json(
             {"agent": name, "digest": view["digest"], "version": view["version"], "file": str(output), "bytes": size}
@@ -51,17 +55,40 @@ def export(client: Client, release_ref: str, output: Path, wheels: bool, agent: 
         click.echo(f"{name} {view['version']}  {view['digest']}  {output}  {size:,} bytes")
 
 
-@release.command("import", short_help="Take a release from such a file.")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@release.command("import", short_help="Take a release from such a file, or from an OCI image layout.")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
 @click.option("--tag", help="Version of the release here. Default: the one that it had.")
+@click.option("--dry-run", is_flag=True, help="Check all of it, say what would be sent, and change nothing.")
 @connected
-def import_(client: Client, file: Path, tag: str | None, as_json: bool) -> None:
-    """Take the release in FILE, with its attestations: the same digest, and every byte verified."""
+def import_(client: Client, source: Path, tag: str | None, dry_run: bool, as_json: bool) -> None:
+    """Take the release in SOURCE, a file or the folder of an OCI image layout, with its attestations.
+
+    The digest stays the same, and every byte is verified.
+    """
     from turnout.artifacts.handover import receive
 
     with tempfile.TemporaryDirectory(prefix="turnout-import-") as work:
-        received = receive(file, Path(work) / "layout")
-        view = _push(client, received, tag)
+        try:
+            received = receive(source, Path(work) / "layout")
+            view = _examine(client, received, tag) if dry_run else _push(client, received, tag)
+        except (DamagedContent, NotFound, UnsafeArchive) as error:  # of the source: a server's refusal is a `Problem`
+            fault = UnsafeArchive if isinstance(error, UnsafeArchive) else DamagedContent
+            raise fault(f"{source} cannot be taken: {error.message}", hint="hand it over again") from None
+    if as_json:
+        print_json(view)
+    else:
+        said, version = "would take " if dry_run else "", view["version"] or "the next version"
+        click.echo(f"{said}{view['agent']} {version}  {view['digest']}")
+
+
+@release.command(short_help="Take a release that is in the instance's store already.")
+@click.argument("agent")
+@click.argument("digest")
+@click.option("--tag", help="Version of the release. Default: the next number.")
+@connected
+def adopt(client: Client, agent: str, digest: str, tag: str | None, as_json: bool) -> None:
+    """Take the release DIGEST of AGENT, which another instance or tool has put into the store that this one uses."""
+    view = client.put_release(agent, digest, {"tag": tag})
     if as_json:
         print_json(view)
     else:
@@ -71,13 +98,19 @@ def import_(client: Client, file: Path, tag: str | None, as_json: bool) -> None:
 @release.command(short_help="Let a version name nothing any more.")
 @click.argument("version")
 @_agent
+@click.option("--dry-run", is_flag=True, help="Say what it names, and change nothing.")
 @connected
-def untag(client: Client, version: str, agent: str | None, as_json: bool) -> None:
+def untag(client: Client, version: str, agent: str | None, dry_run: bool, as_json: bool) -> None:
     """Let VERSION name nothing any more. The release stays until nothing needs it and garbage is collected. For admins."""
     name = agent or agent_here()
-    client.remove_tag(name, version)
+    if dry_run:
+        digest = client.release(name, version)["digest"]
+    else:
+        client.remove_tag(name, version)
     if as_json:
-        print_json({"agent": name, "version": version, "untagged": True})
+        print_json({"agent": name, "version": version, "untagged": not dry_run})
+    elif dry_run:
+        click.echo(f"{name}: {version} names {digest}; it would name nothing any more")
     else:
         click.echo(f"{name}: {version} names nothing any more")
 
@@ -98,6 +131,16 @@ def collect_garbage(client: Client, dry_run: bool, as_json: bool) -> None:
         click.echo(f"  {digest}")
     done = "would remove" if dry_run else "removed"
     click.echo(f"{done} {len(view['releases'])} releases, {view['blobs']} blobs, {view['bytes']:,} bytes")
+
+
+@contextmanager
+def _folder_beside(output: Path) -> Iterator[Path]:
+    """A folder on the same disk, so that the file appears as a whole. Raises `InvalidRequest`."""
+    parent = output.absolute().parent
+    if not parent.is_dir():
+        raise InvalidRequest(f"there is no folder {parent}", hint="make it, or name another with -o")
+    with tempfile.TemporaryDirectory(prefix=".turnout-export-", dir=parent) as work:
+        yield Path(work)
 
 
 def _write(archive: Path, client: Client, agent: str, digest: str) -> None:
@@ -129,25 +172,28 @@ def _add_wheels(archive: Path, work: Path, view: ReleaseView) -> Path:
     return made
 
 
+def _examine(client: Client, received: Received, tag: str | None) -> dict[str, Any]:
+    """Read every byte, and say what a push would come to."""
+    for _, damage in received.store.damages():
+        raise DamagedContent(damage)
+    parcel = _parcel(client, received)
+    return {
+        "agent": parcel.agent,
+        "version": tag or _version(received),
+        "digest": received.release,
+        "missing_blobs": len(parcel.missing),
+        "dry_run": True,
+    }
+
+
 def _push(client: Client, received: Received, tag: str | None) -> ReleaseView:
     from turnout.artifacts.attest.notary import read_envelopes
-    from turnout.artifacts.document import read_image
-    from turnout.artifacts.release import read_release
-    from turnout.artifacts.wheels import find_wheels
 
     store, digest = received.store, received.release
-    stored = read_release(store, digest)
-    agent = stored.spec.agent
-    image = read_image(store.release_manifest(digest))
-    bundles = [bundle.digest for bundle in image.bundles]
-    wheels = find_wheels(store, digest)
-    blobs = [*(ref.digest for ref in stored.components.values()), *bundles, digest, *wheels.values()]
-    missing = [Digest(blob) for blob in client.missing_blobs(agent, list(dict.fromkeys(blobs)))]
-    note(f"push     {len(missing)} of {len(blobs)} blobs, {sum(store.size(blob) for blob in missing):,} bytes")
+    agent, bundles, wheels, missing = _parcel(client, received)
     for blob in missing:
         client.put_blob(agent, blob, store.read(blob))
-    version = tag or (received.tags[0] if received.tags else None)
-    view = client.put_release(agent, digest, {"bundles": bundles, "tag": version})
+    view = client.put_release(agent, digest, {"bundles": bundles, "tag": tag or _version(received)})
     for envelope in read_envelopes(store, store.release_manifest(digest)):
         answer = client.attest(agent, digest, envelope.decode())
         if answer["note"]:
@@ -156,3 +202,31 @@ def _push(client: Client, received: Received, tag: str | None) -> ReleaseView:
         client.put_wheels(agent, digest, wheels)
         note(f"push     {len(wheels)} packages: {short_digest(digest)} is installed from them alone")
     return view
+
+
+class _Parcel(NamedTuple):
+    """What an archive brings: the bundles of the data, packages by name, and the blobs that the server does not have."""
+
+    agent: str
+    bundles: list[Digest]
+    wheels: Mapping[str, Digest]
+    missing: list[Digest]
+
+
+def _parcel(client: Client, received: Received) -> _Parcel:
+    from turnout.artifacts.document import read_image
+    from turnout.artifacts.release import read_release
+    from turnout.artifacts.wheels import find_wheels
+
+    store, digest = received.store, received.release
+    stored = read_release(store, digest)
+    bundles = [bundle.digest for bundle in read_image(store.release_manifest(digest)).bundles]
+    wheels = find_wheels(store, digest)
+    blobs = [*(ref.digest for ref in stored.components.values()), *bundles, digest, *wheels.values()]
+    missing = [Digest(blob) for blob in client.missing_blobs(stored.spec.agent, list(dict.fromkeys(blobs)))]
+    note(f"push     {len(missing)} of {len(blobs)} blobs, {sum(store.size(blob) for blob in missing):,} bytes")
+    return _Parcel(stored.spec.agent, bundles, wheels, missing)
+
+
+def _version(received: Received) -> str | None:
+    return received.tags[0] if received.tags else None

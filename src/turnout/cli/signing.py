@@ -14,11 +14,12 @@ import click
 
 from turnout import __version__
 from turnout.cli.connection import note
-from turnout.domain.errors import InvalidRequest, NotFound
+from turnout.domain.errors import InvalidRequest, NotFound, TurnoutError
 
 if TYPE_CHECKING:
-    from turnout.artifacts.attest.keys import SigningKey
+    from turnout.artifacts.attest.keys import SigningKey, TrustedKey
     from turnout.artifacts.build import ReleaseParts
+    from turnout.client import Client
 
 PASSPHRASE = "TURNOUT_KEY_PASSPHRASE"  # noqa: S105  (the name of a variable)
 _BUILDER = "urn:turnout:builder:command-line"
@@ -27,7 +28,7 @@ sign_option = click.option(
     "--sign/--no-sign",
     "sign",
     default=None,
-    help="Sign how the release was built, or not. Default: sign what is pushed if there is a key and its passphrase.",
+    help="Sign how the release was built, or not. Default: sign what you have not signed yet, if you have a key.",
 )
 
 
@@ -40,17 +41,20 @@ class Signing:
     began: float
     wanted: bool | None
 
-    def sign(self, parts: ReleaseParts) -> str | None:
-        """The envelope with the provenance of a release; None when it is not to be signed.
+    def unlock(self, client: Client, parts: ReleaseParts) -> SigningKey | None:
+        """The key to sign a release with; None when it is not to be signed, or was signed with this key before.
 
-        Raises `NotFound`, `InvalidRequest` when it was asked for and cannot be done.
+        To be called before anything is sent. Raises `NotFound`, `InvalidRequest` when it was asked for and cannot be done.
         """
         if self.wanted is False:
             return None
-        key = unlock_key(asked=bool(self.wanted))
-        return None if key is None else self._envelope(parts, key)
+        public = find_key(asked=bool(self.wanted))
+        if public is None or (not self.wanted and _is_signed(client, parts, public.keyid)):
+            return None
+        return unlock_key(public, asked=bool(self.wanted))
 
-    def _envelope(self, parts: ReleaseParts, key: SigningKey) -> str:
+    def sign(self, parts: ReleaseParts, key: SigningKey) -> str:
+        """The envelope with the provenance of a release."""
         from turnout.artifacts.attest.envelope import sign_statement
         from turnout.artifacts.attest.predicates import Provenance, build_provenance
         from turnout.artifacts.digest import sha256_digest
@@ -87,14 +91,14 @@ def keys_folder() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "turnout" / "keys"
 
 
-def unlock_key(*, asked: bool) -> SigningKey | None:
-    """The newest key that can sign. None when there is none, or no passphrase, and it was not asked for."""
+def find_key(*, asked: bool) -> TrustedKey | None:
+    """The newest key that can sign. None when there is none and it was not asked for."""
     folder, now = keys_folder(), time.time()
     if not folder.is_dir():
         if asked:
             raise NotFound(f"there is no key in {folder}", hint="make one with `turnout keys init`")
         return None
-    from turnout.artifacts.attest.keyring import list_keys, load_signing_key
+    from turnout.artifacts.attest.keyring import list_keys
 
     usable = [kept for kept in list_keys(folder) if kept.can_sign(now)]
     if not usable:
@@ -103,7 +107,13 @@ def unlock_key(*, asked: bool) -> SigningKey | None:
                 f"no key in {folder} can sign", hint="make one with `turnout keys init`, or rotate the old one"
             )
         return None
-    public = usable[-1].public
+    return usable[-1].public
+
+
+def unlock_key(public: TrustedKey, *, asked: bool) -> SigningKey | None:
+    """A key, ready to sign. None when its passphrase is not to be had and it was not asked for."""
+    from turnout.artifacts.attest.keyring import load_signing_key
+
     passphrase = os.environ.get(PASSPHRASE)
     if not passphrase and not sys.stdin.isatty():
         if asked:
@@ -111,7 +121,21 @@ def unlock_key(*, asked: bool) -> SigningKey | None:
         note(f"not signed: give the passphrase of the key {public.label} in {PASSPHRASE}")
         return None
     passphrase = passphrase or click.prompt(f"passphrase of the key {public.label}", hide_input=True, err=True)
-    return load_signing_key(folder, public.keyid, str(passphrase), now=now)
+    try:
+        return load_signing_key(keys_folder(), public.keyid, str(passphrase), now=time.time())
+    except InvalidRequest as error:
+        hint = f"correct {PASSPHRASE}; for a passphrase that is lost, `turnout keys rotate` makes a new key"
+        raise InvalidRequest(error.message, hint=hint) from None
+
+
+def _is_signed(client: Client, parts: ReleaseParts, keyid: str) -> bool:
+    try:
+        found = client.attestations(parts.spec.agent, parts.digest)["attestations"]
+    except TurnoutError as error:
+        if error.code == NotFound.code:  # it is new
+            return False
+        raise
+    return any(item["kind"] == "provenance" and item["keyid"] == keyid for item in found)
 
 
 def new_passphrase() -> str:

@@ -61,7 +61,7 @@ def _show(view: VerificationView) -> None:
     for item in view["attestations"]:
         at = f" on {local_time(item['at'])}" if item["at"] else ""
         who = f" by {item['signer']} ({short_digest(item['keyid'] or '')})" if item["signer"] else ""
-        mark = good if item["counts"] else bad
+        mark = good if item["counts"] else "-"
         click.echo(f"  {mark} {item['kind'] or 'attestation'}{who}{at}: {item['verdict']}")
     if not view["attestations"]:
         click.echo("  - no attestations")
@@ -70,6 +70,11 @@ def _show(view: VerificationView) -> None:
         click.echo(f"  {bad if view['problems'] else good} {view['ring']} demands {demanded}")
     for text in view["problems"]:
         click.echo(f"      {text}")
+    if view["problems"]:
+        hint = (
+            "`turnout build --sign` signs it with a key that `turnout keys list` shows as trusted; `turnout keys trust`"
+        )
+        click.echo(f"{click.style('hint:', fg='cyan')} {hint} trusts another key", err=True)
 
 
 def _verify_store(folder: Path, *, as_json: bool) -> None:

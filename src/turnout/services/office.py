@@ -53,8 +53,12 @@ class Office:
 def find_release(snapshot: Snapshot, agent: str, ref: str) -> Release:
     """A release by digest, by the first digits of one, by version tag, or as `ring:NAME`. Raises `NotFound`."""
     if ref.startswith("ring:"):
-        stable = snapshot.pointer(agent, ref.removeprefix("ring:")).stable
-        found = snapshot.release(stable) if stable else None
+        ring = ref.removeprefix("ring:")
+        check_ring(snapshot, agent, ring)
+        stable = snapshot.pointer(agent, ring).stable
+        if stable is None:
+            raise NotFound(f"nothing is active in {ring} of {agent}", hint="deploy or promote a release to it first")
+        found = snapshot.release(stable)
     elif ref.startswith("sha256:") and len(ref) == 71:
         found = snapshot.release(Digest(ref))
     else:

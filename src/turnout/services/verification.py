@@ -5,7 +5,7 @@ from __future__ import annotations
 from turnout.domain.models import Deployment, Kind, Release
 from turnout.domain.policy import Verb, approvals_needed, attestations_needed
 from turnout.ports import Assessment, Snapshot
-from turnout.schemas import VerificationView
+from turnout.schemas import AttestationList, AttestationView, VerificationView
 from turnout.services.office import Actor, Office, check_ring, find_release
 from turnout.services.views import view_time
 
@@ -29,19 +29,16 @@ def verify_release(office: Office, actor: Actor, agent: str, ref: str, ring: str
         "verified": not damages and not found.problems,
         "damages": damages,
         "problems": list(found.problems),
-        "attestations": [
-            {
-                "kind": item.kind,
-                "signer": item.signer,
-                "keyid": item.keyid,
-                "at": view_time(item.at) if item.at is not None else None,
-                "counts": item.counts,
-                "verdict": item.verdict,
-                "envelope": item.envelope,
-            }
-            for item in found.attestations
-        ],
+        "attestations": _view(found),
     }
+
+
+def list_attestations(office: Office, actor: Actor, agent: str, ref: str) -> AttestationList:
+    """The attestations of a release, each with whether it counts. Reads nothing else."""
+    actor.check(Verb.READ)
+    with office.store.snapshot() as snapshot:
+        release = find_release(snapshot, agent, ref)
+    return {"attestations": _view(_assess(office, release, None, (), 0))}
 
 
 def attest_release(office: Office, actor: Actor, agent: str, ref: str, envelope: bytes) -> str | None:
@@ -76,6 +73,21 @@ def verify_deployment(
 def _find_problem(office: Office, release: Release, ring: str, demanded: tuple[str, ...], approvals: int) -> str | None:
     problems = _assess(office, release, ring, demanded, approvals).problems if demanded else ()
     return f"{ring} demands {', '.join(demanded)}: {'; '.join(problems)}" if problems else None
+
+
+def _view(found: Assessment) -> list[AttestationView]:
+    return [
+        {
+            "kind": item.kind,
+            "signer": item.signer,
+            "keyid": item.keyid,
+            "at": view_time(item.at) if item.at is not None else None,
+            "counts": item.counts,
+            "verdict": item.verdict,
+            "envelope": item.envelope,
+        }
+        for item in found.attestations
+    ]
 
 
 def _demand(snapshot: Snapshot, release: Release, ring: str) -> tuple[tuple[str, ...], int]:

@@ -62,7 +62,8 @@ def create_key(folder: Path, name: str, passphrase: str, *, now: float, lifetime
     holder = next((kept for kept in list_keys(folder) if kept.public.name == name and kept.can_sign(now)), None)
     if holder:
         raise Conflict(
-            f"{name} has the key {holder.public.label} already", hint="rotate it to get a new one in its place"
+            f"{name} has the key {holder.public.label} already",
+            hint=f"`turnout keys rotate --name {name}` makes a new one in its place",
         )
     return _make_key(folder, name, passphrase, now, lifetime)
 
@@ -83,7 +84,8 @@ def rotate_key(folder: Path, name: str, passphrase: str, *, now: float, lifetime
     """
     old = [kept for kept in list_keys(folder) if kept.public.name == name]
     if not old:
-        raise NotFound(f"there is no key of {name[:80]} in {folder}", hint="create one first")
+        hint = f"make one with `turnout keys init --name {name[:80]}`"
+        raise NotFound(f"there is no key of {name[:80]} in {folder}", hint=hint)
     made = _make_key(folder, name, passphrase, now, lifetime)
     for kept in old:
         if kept.retired_at is None:
@@ -154,7 +156,7 @@ def _find_key(folder: Path, name: str) -> KeptKey:
     if len(by_id) > 1:
         raise Conflict(f"several keys in {folder} begin with {name}", hint="give more digits")
     if not by_id:
-        raise NotFound(f"there is no key {name[:80]} in {folder}", hint="create one first")
+        raise NotFound(f"there is no key {name[:80]} in {folder}", hint="make one with `turnout keys init`")
     return by_id[0]
 
 

@@ -113,9 +113,12 @@ def parse_public(content: bytes, *, instance: bool = False) -> TrustedKey:
     if _PRIVATE.search(content):
         raise InvalidRequest(
             "this file holds a private key, which nobody else may have; nothing was taken from it",
-            hint="export the public half and give out that file",
+            hint="export the public half and give out that file: `turnout keys export`",
         )
-    parsed = parse_strict(_PublicFile, content, "the public key", limit=_LARGEST_FILE)
+    try:
+        parsed = parse_strict(_PublicFile, content, "the public key", limit=_LARGEST_FILE)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, hint="give a file that `turnout keys export` wrote") from None
     return TrustedKey(
         keyid=parsed.keyid,
         name=parsed.name,
