@@ -31,6 +31,7 @@ MATRIX: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("GET", f"{URL}/rings/production/approvals", None, READS),
     ("GET", f"{URL}/releases/v1/verification", None, READS),
     ("GET", f"{URL}/releases/v1/verification?ring=production", None, READS),
+    ("GET", f"{URL}/releases/v1/attestations", None, READS),
     ("GET", f"{URL}/releases/v1/archive", None, READS),
     ("PUT", f"{URL}/releases/{BLOB}", {}, BUILDS),
     ("POST", f"{URL}/releases/v1/attestations", {"envelope": ""}, BUILDS),

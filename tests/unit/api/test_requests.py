@@ -34,7 +34,7 @@ UNKNOWN = "sha256:" + "f" * 64
         ("GET", "/v1/deployments/dep_999/events", None, "no deployment 'dep_999'"),
         ("GET", f"{URL}/releases/v99", None, "no release 'v99'"),
         ("GET", f"{URL}/releases/{UNKNOWN}", None, "no release"),
-        ("GET", f"{URL}/releases/ring:moon", None, "no release 'ring:moon'"),
+        ("GET", f"{URL}/releases/ring:moon", None, "has no ring 'moon'"),
         ("GET", f"{URL}/diff?a=v1&b=v99", None, "no release 'v99'"),
         ("GET", f"{URL}/rings/moon/logs", None, "no ring 'moon'"),
         ("POST", f"{URL}/rings/moon/deployments", {"release": "v1"}, "no ring 'moon'"),

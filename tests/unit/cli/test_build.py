@@ -76,7 +76,8 @@ def test_a_build_without_a_server_works_and_has_stable_keys(turnout: CommandLine
     done = turnout("build", str(agent), "--json")
     assert done.code == 0, done.err
     built = done.json()
-    assert set(built) == {"digest", "version", "components", "pushed"}
+    assert set(built) == {"digest", "version", "components", "pushed", "pushed_blobs", "pushed_bytes"}
+    assert (built["pushed_blobs"], built["pushed_bytes"]) == (0, 0)
     assert built["digest"].startswith("sha256:")
     assert list(built["components"]) == ["code", "model", "prompts", "tools", "data", "config"]
     assert built["pushed"] is False
