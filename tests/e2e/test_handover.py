@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.tiny_agent import write_agent
-from tests.e2e.workshop import deploy, push_agent, push_tiny
+from tests.e2e.workshop import SETTLED, await_condition, await_state, deploy, push_agent, push_tiny
 from tests.live import LiveInstance, live_instance
+from turnout.client import Client
 
 NO_INDEX = {"UV_INDEX_URL": "http://127.0.0.1:9/simple", "UV_NO_CACHE": "1"}
 
@@ -58,6 +59,31 @@ def test_a_release_is_handed_over_with_its_packages_to_an_instance_without_an_in
         assert (taken["digest"], taken["version"]) == (digest, "v7")
         assert deploy(other, "handed", digest)["digest"] == digest
         assert other.json("verify") == {"damages": []}
+
+
+def test_the_other_side_needs_the_file_and_the_keys_and_nothing_else(instance: LiveInstance, tmp_path: Path) -> None:
+    rings = '[rings.dev]\n\n[rings.production]\nrequire = ["approval"]\n'
+    digest = push_tiny(instance, tmp_path / "agent", agent="alone", rings=rings)
+    archive, key = tmp_path / "release.tar", tmp_path / "instance.json"
+    deploy(instance, "alone", digest)
+    asked = instance.client().promote("alone", "production", {"source": "dev"})
+    await_condition(instance, asked["id"], "awaiting_approval")
+    bob = Client(instance.api, instance.client().create_token("bob-alone", "approver")["token"])
+    bob.decide("alone", "production", {"approved": True})
+    assert await_state(instance, asked["id"], SETTLED)["state"] == "active"
+    instance.run("release", "export", digest, "-o", str(archive), "--agent", "alone")
+    instance.run("keys", "export", "--instance", "-o", str(key))
+    with live_instance(tmp_path / "other") as other:
+        assert other.run("keys", "trust", str(key), check=False).returncode == 3, "not as a person's key"
+        taken = other.run("release", "import", str(archive))
+        assert "`turnout keys trust` trusts a key" in taken.stderr
+        other.run("keys", "trust", str(key), "--instance")
+        assert other.json("verify", "v1", "--ring", "production", "--agent", "alone")["verified"] is True
+        preview = other.json("deploy", "--agent", "alone", "--tag", "v1", "--dry-run")
+        assert preview["digest"] == digest
+        assert other.run("deploy", "--agent", "alone", check=False).returncode == 3
+        done = other.json("deploy", "--agent", "alone", "--tag", "v1")
+        assert (done["digest"], done["ring"], done["state"]) == (digest, "dev", "active")
 
 
 def test_a_layout_and_an_archive_of_other_tools_are_taken_too(instance: LiveInstance, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ DOCUMENT_TYPE = "application/vnd.turnout.release.v1+json"
 ARTIFACT_TYPE = "application/vnd.turnout.release.v1"
 IMAGE_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+EMPTY_CONFIG = b"{}"  # the config blob of what only refers to a release
 TAR_COMPONENTS = ("code", "prompts")
 REQUIRED_COMPONENTS = ("code", "config")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
-from turnout.artifacts.attest.notary import copy_attestations
 from turnout.artifacts.chunks.bundle import BUNDLE_TYPE
 from turnout.artifacts.chunks.catalog import Footers, choose_bundles, runs
 from turnout.artifacts.chunks.index import read_index
-from turnout.artifacts.document import build_image_manifest, check_release_document, read_image
+from turnout.artifacts.digest import sha256_digest
+from turnout.artifacts.document import Image, build_image_manifest, check_release_document, read_image
 from turnout.artifacts.handover import hand_over
 from turnout.artifacts.layout import OciLayoutStore
 from turnout.artifacts.wheels import attach_wheels
@@ -29,13 +30,20 @@ class Intake:
     def missing_chunks(self, index: Digest, known: Iterable[Digest], *, verify: bool = False) -> list[tuple[int, int]]:
         """The chunks that have to be pushed, as (first, count) in the order of the index, which must be stored.
 
-        `verify`: read the bundles, and do not count on those that are damaged.
+        `verify`: read the bundles, and do not count on those that are damaged. Without it, data that a release has already
+        is only looked for and not read.
         """
+        images: list[Image] = []
+        for image in self._images(known):
+            data = image.components.get("data")
+            if not verify and data and data.digest == index and self._has_all(image):
+                return []
+            images.append(image)
         content = read_index(self._store, index)
-        known = list(known)
+        bundles = _bundles(images)
         if verify:
-            self._footers.forget(self._bundles(known))
-        bundles = [bundle for bundle in self._bundles(known) if not verify or self._is_intact(bundle)]
+            self._footers.forget(bundles)
+            bundles = [bundle for bundle in bundles if self._is_intact(bundle)]
         return runs(content, choose_bundles(content, self._footers.readable(bundles))[1])
 
     def record(self, release: Digest, bundles: Sequence[Digest], known: Iterable[Digest]) -> bytes:
@@ -45,8 +53,10 @@ class Intake:
         """
         self._footers.forget(bundles)  # pushed just now, perhaps in place of damaged ones
         before = self._recorded(release)
+        known = list(known)
         if before is not None and not bundles:
-            self._store.put_release(before, release)
+            if release not in known or not self._is_kept(before, release):
+                self._store.put_release(before, release)  # which looks into everything
             return before
         content = self._store.read_all(release)
         components = check_release_document(content, release).components
@@ -54,12 +64,15 @@ class Intake:
         used: Iterable[Digest] = ()
         if data:
             index = read_index(self._store, data.digest)
-            used = choose_bundles(index, self._footers.readable([*bundles, *self._bundles(known)]))[0]
+            used = choose_bundles(index, self._footers.readable([*bundles, *_bundles(self._images(known))]))[0]
         refs = [ComponentRef(bundle, BUNDLE_TYPE, self._store.size(bundle)) for bundle in sorted(used)]
         manifest = build_image_manifest(content, components, refs)
         if before is None or before == manifest:
             self._store.put_release(manifest, release)
             return manifest
+        # Here, because what signs takes long to import, and a build does without it.
+        from turnout.artifacts.attest.notary import copy_attestations
+
         copy_attestations(self._store, before, self._store, manifest)  # before it is published: a crash must lose none
         self._store.put_release(manifest, release)
         copy_attestations(self._store, before, self._store, manifest)  # what was attached meanwhile
@@ -92,17 +105,23 @@ class Intake:
         except (NotFound, DamagedContent):
             return None
 
-    def _bundles(self, known: Iterable[Digest]) -> list[Digest]:
-        found: dict[Digest, None] = {}
-        for _, release in zip(range(_LOOKED_AT), known, strict=False):
-            found.update(dict.fromkeys(self._bundles_of(release)))
-        return list(found)
+    def _images(self, known: Iterable[Digest]) -> Iterator[Image]:
+        """What the likeliest releases are made of, as far as it can be read."""
+        for release in islice(known, _LOOKED_AT):
+            try:
+                yield read_image(self._store.release_manifest(release))
+            except (DamagedContent, InvalidRequest, NotFound):
+                continue
 
-    def _bundles_of(self, release: Digest) -> Iterator[Digest]:
-        try:
-            yield from (bundle.digest for bundle in read_image(self._store.release_manifest(release)).bundles)
-        except (DamagedContent, InvalidRequest, NotFound):
-            return
+    def _is_kept(self, manifest: bytes, release: Digest) -> bool:
+        """Whether a release that was recorded here is there as a whole, and stays: what is asked for is not collected."""
+        if not self._store.has(sha256_digest(manifest)) or not self._has_all(read_image(manifest)):
+            return False
+        return self._recorded(release) == manifest
+
+    def _has_all(self, image: Image) -> bool:
+        blobs = (image.release, *(ref.digest for ref in (*image.components.values(), *image.bundles)))
+        return all(self._store.has(blob) for blob in blobs)
 
     def _is_intact(self, bundle: Digest) -> bool:
         try:
@@ -111,3 +130,7 @@ class Intake:
         except (DamagedContent, NotFound):
             return False
         return True
+
+
+def _bundles(images: Iterable[Image]) -> list[Digest]:
+    return list(dict.fromkeys(bundle.digest for image in images for bundle in image.bundles))

@@ -77,22 +77,23 @@ class OciLayoutStore:
             raise disk_error(error, self._root) from error
 
     def write(self, chunks: Iterable[bytes], expected: Digest | None = None) -> Digest:
-        """See `ArtifactStore`. A stored blob is replaced by the same bytes, which also repairs a damaged one."""
+        """See `ArtifactStore`. A stored blob that is intact stays as it is; a damaged one is replaced."""
         if expected is not None:
             hex_digits(expected)
         with disk_errors(self._root):
             descriptor, name = tempfile.mkstemp(dir=self._partial)
         partial = Path(name)
         try:
-            digest = self._write_partial(descriptor, chunks)
-            if expected is not None and digest != expected:
-                raise DamagedContent(f"the bytes for {expected} have the digest {digest}; nothing was stored")
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                digest = self._take_in(file.fileno(), chunks)
+                if expected is not None and digest != expected:
+                    raise DamagedContent(f"the bytes for {expected} have the digest {digest}; nothing was stored")
+                if not self.has(digest) or self.fault(digest):
+                    self._keep(file.fileno(), partial, digest)
             with disk_errors(self._root):
-                partial.replace(self._path(digest))
-                sync_folder(self._blobs)
-        except BaseException:
+                sync_folder(self._blobs)  # of one that is there too: who wrote it may not have come to this yet
+        finally:
             partial.unlink(missing_ok=True)
-            raise
         return digest
 
     def read(self, digest: Digest) -> Iterator[bytes]:
@@ -262,18 +263,21 @@ class OciLayoutStore:
     def _path(self, digest: Digest) -> Path:
         return self._blobs / hex_digits(digest)
 
-    def _write_partial(self, descriptor: int, chunks: Iterable[bytes]) -> Digest:
+    def _take_in(self, descriptor: int, chunks: Iterable[bytes]) -> Digest:
         """Only the writing is translated: an error of the source says itself what it is."""
         seen = hashlib.sha256()
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            for chunk in chunks:
-                seen.update(chunk)
-                with disk_errors(self._root):
-                    _write_whole(file.fileno(), chunk)
+        for chunk in chunks:
+            seen.update(chunk)
             with disk_errors(self._root):
-                os.fchmod(file.fileno(), 0o444)
-                os.fsync(file.fileno())
+                _write_whole(descriptor, chunk)
         return digest_from_hex(seen.hexdigest())
+
+    def _keep(self, descriptor: int, partial: Path, digest: Digest) -> None:
+        """Flush what was written, and give it its name. Flushing may wait for what others write: it is done once a blob."""
+        with disk_errors(self._root):
+            os.fchmod(descriptor, 0o444)
+            os.fsync(descriptor)
+            partial.replace(self._path(digest))
 
     def _verified_chunks(self, digest: Digest) -> Iterator[bytes]:
         """Each chunk is held back until the next is there; the last is given out after the digest was checked."""

@@ -10,9 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from turnout.artifacts.attest.carrier import EMPTY_CONFIG, EMPTY_TYPE
 from turnout.artifacts.digest import canonical_json, digest_from_hex, sha256_digest
-from turnout.artifacts.document import IMAGE_MANIFEST_TYPE, TITLE, descriptor
+from turnout.artifacts.document import EMPTY_CONFIG, EMPTY_TYPE, IMAGE_MANIFEST_TYPE, TITLE, descriptor
 from turnout.artifacts.faults import disk_errors
 from turnout.artifacts.links import titled_blobs
 from turnout.artifacts.release import read_release

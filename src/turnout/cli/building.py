@@ -141,10 +141,10 @@ def _push_chunks(
     from turnout.artifacts.chunks.bundle import file_chunks, write_bundles
     from turnout.artifacts.chunks.catalog import chunks_of
 
+    if not missing:
+        return
     chunks = chunks_of(data.index, missing)
     total = sum(chunk.length for chunk in chunks)
-    if not chunks:
-        return
     note(f"push     {total:,} of {data.index.size:,} bytes of data")
     with click.progressbar(length=total, label="        ", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         for bundle in write_bundles(_counted(data.read(chunks), bar), spool):

@@ -25,7 +25,7 @@ from turnout.cli.follow import follow
 from turnout.cli.preview import show_preview
 from turnout.cli.signing import Signing, sign_option
 from turnout.client import Client
-from turnout.domain.errors import ManifestError, NotFound
+from turnout.domain.errors import InvalidRequest, ManifestError, NotFound
 from turnout.domain.models import short_digest
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
+@click.option("--agent", help="Deploy a release of this agent that the server has, named by --tag; FOLDER is not read.")
 @click.option("--ring", help="Ring to deploy to. Default: the first one.")
 @click.option("--tag", help="Version of the release; with --skip-build the release to deploy.")
 @click.option("--skip-build", is_flag=True, help="Deploy what was built last, or the release named by --tag.")
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 def deploy(
     client: Client,
     folder: Path,
+    agent: str | None,
     ring: str | None,
     tag: str | None,
     skip_build: bool,
@@ -62,6 +64,9 @@ def deploy(
     **wish: Any,
 ) -> None:
     """Validate, build, push and deploy the agent in FOLDER to its first ring."""
+    if agent is not None:
+        _deploy_pushed(client, agent, ring, tag, wish, dry_run=dry_run, wait=wait, no_wait=no_wait, as_json=as_json)
+        return
     from turnout.manifest import load_manifest
 
     began = time.time()
@@ -84,12 +89,41 @@ def deploy(
             signing = Signing(folder, git_sha, began, sign)
             release = push(client, store, parts, signing, spool=spool, tag=tag, verify=not cached)["digest"]
             remember_build(folder, manifest.agent, release)
-    deployment = client.deploy(manifest.agent, target, {"release": release, **wish})
+    _start(client, manifest.agent, target, {"release": release, **wish}, wait=wait, no_wait=no_wait, as_json=as_json)
+
+
+def _deploy_pushed(
+    client: Client,
+    agent: str,
+    ring: str | None,
+    tag: str | None,
+    wish: dict[str, Any],
+    *,
+    dry_run: bool,
+    wait: bool,
+    no_wait: bool,
+    as_json: bool,
+) -> None:
+    """A release that was imported, or pushed by somebody else: nothing here tells of it but its name."""
+    if tag is None:
+        raise InvalidRequest(f"no release of {agent} was named", hint="name its version or digest with --tag")
+    target = ring or client.agent(agent)["rings"][0]["ring"]
+    body = {"release": tag, **wish}
+    if dry_run:
+        show_preview(client.preview(agent, target, "deployments", body), [], as_json=as_json)
+    else:
+        _start(client, agent, target, body, wait=wait, no_wait=no_wait, as_json=as_json)
+
+
+def _start(
+    client: Client, agent: str, target: str, body: dict[str, Any], *, wait: bool, no_wait: bool, as_json: bool
+) -> None:
+    deployment = client.deploy(agent, target, body)
     if deployment["state"] == "active":
         note(f"deploy   nothing to do: {target} runs {deployment['version']} already; --force deploys it again")
         follow(client, deployment, wait=False, no_wait=True, as_json=as_json)
         return
-    note(f"deploy   {manifest.agent} {deployment['version']} ({short_digest(deployment['digest'])}) to {target}")
+    note(f"deploy   {agent} {deployment['version']} ({short_digest(deployment['digest'])}) to {target}")
     follow(client, deployment, wait=wait, no_wait=no_wait, as_json=as_json)
 
 

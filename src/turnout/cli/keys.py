@@ -98,11 +98,17 @@ def list_(server: str | None, state: Path | None, as_json: bool) -> None:
     show_table(("KEY", "NAME", "EXPIRES", "TRUSTED"), listed)
 
 
-@keys.command(short_help="Write the public half of a key of your own.")
+@keys.command(short_help="Write the public half of a key of your own, or of the instance's.")
 @_name
+@click.option("--instance", is_flag=True, help="The key of the instance itself, which attests what was decided there.")
 @click.option("-o", "--output", type=click.File("wb"), default="-", help="File to write. Default: standard output.")
-def export(name: str, output: IO[bytes]) -> None:
+@click.option("--server", help="URL of the API, for --instance. Default: TURNOUT_SERVER, or the instance of --state.")
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="State folder of the instance.")
+def export(name: str, instance: bool, output: IO[bytes], server: str | None, state: Path | None) -> None:
     """Write the public half of the newest key, as `turnout keys trust` reads it."""
+    if instance:
+        output.write(_instance_key(connect(server, state)) + b"\n")
+        return
     from turnout.artifacts.attest.keyring import list_keys
     from turnout.artifacts.attest.keys import export_public
 
@@ -142,6 +148,20 @@ def revoke(client: Client, keyid: str, as_json: bool) -> None:
         print_json({"keyid": found[0], "revoked": True})
     else:
         click.echo(f"revoked {found[0][:12]}: nothing that it signed counts any more; what runs goes on running")
+
+
+def _instance_key(client: Client) -> bytes:
+    """The newest key that the instance has added by itself and that was not revoked."""
+    from turnout.artifacts.attest.keys import TrustedKey, export_public
+    from turnout.artifacts.attest.times import parse_time
+
+    own = [key for key in client.trusted_keys()["keys"] if key["instance"] and key["added_by"] == "turnout"]
+    usable = [key for key in own if key["revoked_at"] is None]
+    if not usable:
+        raise NotFound("the instance has no key that counts", hint="its next start makes one")
+    newest = max(usable, key=lambda key: key["created_at"])
+    times = parse_time(newest["created_at"]), parse_time(newest["expires_at"])
+    return export_public(TrustedKey(newest["keyid"], newest["name"], newest["public"], *times, instance=True))
 
 
 def _show_made(made: KeptKey, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import click
 from turnout.cli.agent import agent_here
 from turnout.cli.connection import connected, note, print_json
 from turnout.client import Client
-from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound, UnsafeArchive
+from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound, ServerUnreachable, UnsafeArchive
 from turnout.domain.models import Digest, short_digest
 from turnout.schemas import ReleaseView
 
@@ -144,9 +144,16 @@ def _folder_beside(output: Path) -> Iterator[Path]:
 
 
 def _write(archive: Path, client: Client, agent: str, digest: str) -> None:
-    with archive.open("wb") as file:
-        for block in client.archive(agent, digest):
-            file.write(block)
+    try:
+        with archive.open("wb") as file:
+            for block in client.archive(agent, digest):
+                file.write(block)
+    except ServerUnreachable:  # a server that finds damage can only cut what it has begun to send
+        damages = client.verification(agent, digest, None)["damages"]
+        if not damages:
+            raise
+        hint = "build and push the release again with --no-cache: missing and damaged blobs are replaced"
+        raise DamagedContent("; ".join(damages), hint=hint) from None
 
 
 def _add_wheels(archive: Path, work: Path, view: ReleaseView) -> Path:
@@ -197,7 +204,7 @@ def _push(client: Client, received: Received, tag: str | None) -> ReleaseView:
     for envelope in read_envelopes(store, store.release_manifest(digest)):
         answer = client.attest(agent, digest, envelope.decode())
         if answer["note"]:
-            note(f"an attestation does not count here: {answer['note']}")
+            note(f"an attestation does not count here: {answer['note']} (`turnout keys trust` trusts a key)")
     if wheels:
         client.put_wheels(agent, digest, wheels)
         note(f"push     {len(wheels)} packages: {short_digest(digest)} is installed from them alone")

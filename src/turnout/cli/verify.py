@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -53,9 +54,8 @@ def verify(
 def _show(view: VerificationView) -> None:
     good, bad = click.style("✓", fg="green"), click.style("✗", fg="red")
     click.echo(f"{view['agent']} {view['version']}  {view['digest']}")
-    click.echo(
-        f"  {bad if view['damages'] else good} content: " + ("" if view["damages"] else "every blob has its digest")
-    )
+    content = "damaged or incomplete" if view["damages"] else "every blob has its digest"
+    click.echo(f"  {bad if view['damages'] else good} content: {content}")
     for text in view["damages"]:
         click.echo(f"      {text}")
     for item in view["attestations"]:
@@ -70,11 +70,18 @@ def _show(view: VerificationView) -> None:
         click.echo(f"  {bad if view['problems'] else good} {view['ring']} demands {demanded}")
     for text in view["problems"]:
         click.echo(f"      {text}")
-    if view["problems"]:
-        hint = (
-            "`turnout build --sign` signs it with a key that `turnout keys list` shows as trusted; `turnout keys trust`"
+    for hint in _hints(view):
+        click.echo(f"{click.style('hint:', fg='cyan')} {hint}", err=True)
+
+
+def _hints(view: VerificationView) -> Iterator[str]:
+    if view["damages"]:
+        yield "build and push it again with --no-cache: missing and damaged blobs are replaced"
+    elif view["problems"]:
+        yield (
+            "`turnout build --sign` signs it with a key that `turnout keys list` shows as trusted; `turnout keys trust` "
+            "trusts another key"
         )
-        click.echo(f"{click.style('hint:', fg='cyan')} {hint} trusts another key", err=True)
 
 
 def _verify_store(folder: Path, *, as_json: bool) -> None:

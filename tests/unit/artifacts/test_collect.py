@@ -12,12 +12,12 @@ import pytest
 
 from tests.unit.artifacts.agents import build, write_agent
 from tests.unit.artifacts.attest.people import make_key
-from turnout.artifacts.attest.carrier import EMPTY_CONFIG
 from turnout.artifacts.attest.envelope import sign_statement
 from turnout.artifacts.attest.notary import attach_envelope, read_envelopes
 from turnout.artifacts.attest.predicates import Provenance, build_provenance
 from turnout.artifacts.build import BuiltRelease
 from turnout.artifacts.digest import canonical_json, sha256_digest
+from turnout.artifacts.document import EMPTY_CONFIG
 from turnout.artifacts.layout import FRESH, OciLayoutStore
 from turnout.artifacts.release import unpack_release
 from turnout.domain.errors import NotFound

@@ -124,6 +124,22 @@ def test_a_truncated_index_is_damage(root: Path, built: BuiltRelease) -> None:
         OciLayoutStore(root).releases()
 
 
+def test_what_is_stored_already_is_not_written_again_unless_it_is_damaged(root: Path) -> None:
+    """A flush may wait for all that others write to the disk: an unchanged build must not."""
+    store = OciLayoutStore(root)
+    digest = store.write([b"content"])
+    path = root / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    first, known = path.stat(), files(root)
+    assert store.write([b"con", b"tent"], digest) == digest
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
+    assert files(root) == known
+    path.chmod(0o600)
+    path.write_bytes(b"context")
+    assert store.write([b"content"]) == digest
+    assert store.read_all(digest) == b"content"
+    assert path.stat().st_mode & 0o777 == 0o444
+
+
 @pytest.mark.parametrize("when", ["write", "fsync", "replace"])
 def test_a_full_disk_leaves_nothing_behind(root: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     store = OciLayoutStore(root)

@@ -92,6 +92,47 @@ def test_an_archive_that_is_not_of_a_release_is_refused(tmp_path: Path, attack: 
     assert not any(path.is_symlink() for path in target.rglob("*"))
 
 
+# What other tools write around plain files is passed over, and still cannot lead outside.
+PASSED_OVER = {
+    "path with a dot",
+    "folder",
+}
+
+
+@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if attack not in PASSED_OVER])
+def test_an_archive_of_another_tool_is_held_to_the_same(tmp_path: Path, attack: str) -> None:
+    target = tmp_path / "outer" / "target"
+    target.mkdir(parents=True)
+    (target / "there.txt").write_text("mine")
+    archive = ATTACKS[attack] + (b"" if attack in ("no end", "nothing", "size beyond the end") else END)
+    with pytest.raises(UnsafeArchive):
+        unpack([archive], target, size=len(archive), foreign=True)
+    assert (target / "there.txt").read_text() == "mine"
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+    assert not any(path.is_symlink() for path in target.rglob("*"))
+
+
+@pytest.mark.parametrize("tarball", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])
+def test_what_other_tools_put_around_plain_files_is_passed_over(tmp_path: Path, tarball: int) -> None:
+    (tmp_path / "from" / "blobs").mkdir(parents=True)
+    (tmp_path / "from" / "blobs" / "one").write_bytes(b"content")
+    with tarfile.open(tmp_path / "foreign.tar", "w", format=tarball) as archive:
+        archive.add(tmp_path / "from", arcname=".")
+    content = (tmp_path / "foreign.tar").read_bytes()
+    unpack([content], tmp_path / "to", size=len(content), foreign=True)
+    assert [str(path.relative_to(tmp_path / "to")) for path in sorted((tmp_path / "to").rglob("*"))] == [
+        "blobs",
+        "blobs/one",
+    ]
+    assert (tmp_path / "to" / "blobs" / "one").read_bytes() == b"content"
+    with pytest.raises(UnsafeArchive):
+        unpack([content], tmp_path / "strict", size=len(content))
+    outside = member("./../outside") + END
+    with pytest.raises(UnsafeArchive):
+        unpack([outside], tmp_path / "to", size=len(outside), foreign=True)
+    assert not (tmp_path / "outside").exists()
+
+
 def test_an_archive_larger_than_declared_is_refused(tmp_path: Path) -> None:
     archive = member("a", bytes(100_000)) + END
     with pytest.raises(UnsafeArchive, match="larger than declared"):

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.unit.artifacts.attest.people import make_key
 from tests.unit.cli.command import CommandLine
 from turnout.artifacts.attest.keys import parse_public
 from turnout.cli import signing
-from turnout.domain.errors import Conflict
+from turnout.domain.errors import Conflict, InvalidRequest
 
 PASSPHRASE = "correct horse battery"
 TIMES = {"created_at": "2026-01-01T00:00:00Z", "expires_at": "2027-01-01T00:00:00Z", "added_at": "2026-01-01T00:00:00Z"}
@@ -206,6 +207,21 @@ def test_a_refusal_is_passed_on(turnout: CommandLine, tmp_path: Path) -> None:
     turnout.speaks_to(Refusing())
     done = turnout("keys", "trust", str(tmp_path / "alice.json"))
     assert (done.code, done.out) == (5, "")
+
+
+def test_the_key_of_an_instance_is_exported_and_says_that_it_is_one(turnout: CommandLine) -> None:
+    keys = [make_key(name, name.encode().ljust(32, b"-")).key for name in ("old", "new", "gone", "other")]
+    old, new, gone, other = (view(key.keyid, "instance", instance=True) | {"public": key.public} for key in keys)
+    own = [item | {"added_by": "turnout"} for item in (old, new, gone)]
+    own[1]["created_at"] = "2026-06-01T00:00:00Z"
+    own[2] |= {"created_at": "2026-07-01T00:00:00Z", "revoked_at": "2026-08-01T00:00:00Z"}
+    turnout.speaks_to(Trusting(*own, other))
+    content = turnout("keys", "export", "--instance").out.encode().strip()
+    assert parse_public(content, instance=True).keyid == new["keyid"]
+    with pytest.raises(InvalidRequest, match="the key of an instance"):
+        parse_public(content)
+    turnout.speaks_to(Trusting(other))
+    assert turnout("keys", "export", "--instance").code == 4
 
 
 def test_a_key_is_revoked_by_its_first_digits(turnout: CommandLine) -> None:

@@ -15,13 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from turnout.artifacts.attest.envelope import MAX_ENVELOPE, claimed_type
 from turnout.artifacts.attest.strict import parse_strict, to_canonical
 from turnout.artifacts.digest import sha256_digest
-from turnout.artifacts.document import IMAGE_MANIFEST_TYPE, descriptor
+from turnout.artifacts.document import EMPTY_CONFIG, EMPTY_TYPE, IMAGE_MANIFEST_TYPE, descriptor
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import ComponentRef, Digest
 
 ENVELOPE_TYPE = "application/vnd.dsse.envelope.v1+json"
-EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-EMPTY_CONFIG = b"{}"  # the config blob of every carrier
 PREDICATE_TYPE = "in-toto.io/predicate-type"  # annotation
 MAX_CARRIER = 64 << 10  # bytes
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field
@@ -92,23 +92,24 @@ def check_key_name(name: str) -> str:
 
 def export_public(key: TrustedKey) -> bytes:
     """The file that others trust a key by: its public half, as canonical JSON."""
-    return to_canonical(
-        {
-            "keyid": key.keyid,
-            "name": key.name,
-            "algorithm": ALGORITHM,
-            "public": key.public,
-            "created_at": format_time(key.created_at),
-            "expires_at": format_time(key.expires_at),
-        },
-        "the key",
-    )
+    document: dict[str, Any] = {
+        "keyid": key.keyid,
+        "name": key.name,
+        "algorithm": ALGORITHM,
+        "public": key.public,
+        "created_at": format_time(key.created_at),
+        "expires_at": format_time(key.expires_at),
+    }
+    if key.instance:
+        document["instance"] = True
+    return to_canonical(document, "the key")
 
 
 def parse_public(content: bytes, *, instance: bool = False) -> TrustedKey:
-    """Read such a file. Whether it is an instance's key says who trusts it, not the file.
+    """Read such a file. Whether a key may speak for others says who trusts it, never the file.
 
-    Raises `InvalidRequest` for anything else, above all for a file that holds a private key.
+    Raises `InvalidRequest` for anything else, above all for a file that holds a private key, and for an instance's key that
+    is about to be trusted as a person's: what a key may say never changes, so the mistake could not be mended.
     """
     if _PRIVATE.search(content):
         raise InvalidRequest(
@@ -119,6 +120,11 @@ def parse_public(content: bytes, *, instance: bool = False) -> TrustedKey:
         parsed = parse_strict(_PublicFile, content, "the public key", limit=_LARGEST_FILE)
     except InvalidRequest as error:
         raise InvalidRequest(error.message, hint="give a file that `turnout keys export` wrote") from None
+    if parsed.instance and not instance:
+        raise InvalidRequest(
+            f"this is the key of an instance ({parsed.name}), not of a person",
+            hint="trust it with `turnout keys trust --instance`",
+        )
     return TrustedKey(
         keyid=parsed.keyid,
         name=parsed.name,
@@ -138,3 +144,4 @@ class _PublicFile(BaseModel):
     public: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     created_at: str
     expires_at: str
+    instance: bool = False

@@ -9,19 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from turnout.artifacts.attest.carrier import (
-    EMPTY_CONFIG,
-    ENVELOPE_TYPE,
-    MAX_CARRIER,
-    build_carrier,
-    envelope_of,
-)
+from turnout.artifacts.attest.carrier import ENVELOPE_TYPE, MAX_CARRIER, build_carrier, envelope_of
 from turnout.artifacts.attest.envelope import MAX_ENVELOPE, Fault, FaultCode, Opened, read_envelope, sign_statement
 from turnout.artifacts.attest.keys import SigningKey, TrustedKey, parse_public
 from turnout.artifacts.attest.policy import build_report
 from turnout.artifacts.attest.predicates import Promotion, build_approval, build_promotion
 from turnout.artifacts.attest.statement import Statement
 from turnout.artifacts.digest import sha256_digest
+from turnout.artifacts.document import EMPTY_CONFIG
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Approval, Deployment, Digest, Release
 from turnout.ports import ArtifactStore, Assessment, AttestationRecord, KeyRecord

@@ -1,8 +1,9 @@
-"""A second opinion where PATH has it: gitleaks. It shows no values (`--redact`), so a finding's tag is of its context."""
+"""A second opinion where PATH has it: gitleaks. It shows no values (`--redact`), so what it found is read from the file."""
 
 from __future__ import annotations
 
 import shutil
+from itertools import islice
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -13,8 +14,9 @@ from turnout.artifacts.scan.scanner import Hit, split_member
 from turnout.artifacts.scan.staging import SCRATCH
 from turnout.domain.errors import BuildFailed
 
-_REVISION = 1  # raise it when the options change: what was judged with the old ones is judged again
+_REVISION = 2  # raise it when the options change: what was judged with the old ones is judged again
 _REPORT = "gitleaks.json"
+_LONGEST = 64 << 20  # bytes of a file in which the value is looked up: it may be one line
 # With the built-in rules, and deaf to comments that ask to look away: only the allow-list allows, with a reason.
 _OPTIONS = ("--redact", "--ignore-gitleaks-allow", "--no-banner", "--log-level=error", "--exit-code=0")
 
@@ -45,7 +47,7 @@ class Gitleaks:
                 f"the secret scan failed: {self.name} ended with exit code {code} and gave no report that can be read",
                 hint=f"{self._binary} must be version 8.19 or newer; mend it, or take it off PATH to build without it",
             )
-        return tuple(_hit(item) for item in findings)
+        return tuple(_hit(item, folder) for item in findings)
 
 
 def find_gitleaks() -> Gitleaks | None:
@@ -59,7 +61,10 @@ class _Finding(BaseModel):
 
     rule: str = Field(alias="RuleID")
     path: str = Field(alias="File")
-    line: int = Field(alias="StartLine")
+    line: int = Field(alias="StartLine", ge=1)
+    last: int = Field(alias="EndLine", ge=1)
+    start: int = Field(alias="StartColumn")
+    end: int = Field(alias="EndColumn")
     context: str = Field(alias="Match", repr=False)
 
 
@@ -76,6 +81,26 @@ def _parse(report: Path) -> tuple[_Finding, ...] | None:
         return None
 
 
-def _hit(item: _Finding) -> Hit:
+def _hit(item: _Finding, folder: Path) -> Hit:
     name, member = split_member(item.path)
-    return Hit(name, member, item.line, item.rule, value_tag(item.context.encode()))
+    value = b"" if member else _matched(folder / name, item)
+    return Hit(name, member, item.line, item.rule, value_tag(value or item.context.encode()))
+
+
+def _matched(path: Path, item: _Finding) -> bytes:
+    """What the rule found; empty where it cannot be read.
+
+    Columns are of bytes and count from 1, in the first line; in all others from the newline before it.
+    """
+    try:
+        if path.stat().st_size > _LONGEST:
+            return b""
+        with path.open("rb") as file:
+            lines = list(islice(file, item.line - 1, item.last))
+    except OSError:
+        return b""
+    if not lines:
+        return b""
+    behind = len(lines[-1]) - max(0, item.end - (item.last > 1))
+    text = b"".join(lines)
+    return text[max(0, item.start - 1 - (item.line > 1)) : len(text) - max(0, behind)]

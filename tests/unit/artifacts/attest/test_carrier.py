@@ -12,7 +12,6 @@ from tests.unit.artifacts.agents import build, write_agent
 from tests.unit.artifacts.attest.people import ALICE, CI, NOW, RELEASE, TRUSTED, approval, provenance
 from tests.unit.artifacts.registry_fake import FakeRegistry, open_store
 from turnout.artifacts.attest.carrier import (
-    EMPTY_CONFIG,
     ENVELOPE_TYPE,
     Carrier,
     build_carrier,
@@ -22,6 +21,7 @@ from turnout.artifacts.attest.carrier import (
 from turnout.artifacts.attest.envelope import MAX_ENVELOPE, Opened, read_envelope, sign_statement
 from turnout.artifacts.attest.statement import KINDS
 from turnout.artifacts.digest import canonical_json, sha256_digest
+from turnout.artifacts.document import EMPTY_CONFIG
 from turnout.artifacts.layout import OciLayoutStore
 from turnout.artifacts.links import describe_referrer
 from turnout.domain.errors import InvalidRequest

@@ -26,7 +26,7 @@ from tests.unit.artifacts.attest.people import (
     provenance,
     suite,
 )
-from turnout.artifacts.attest.carrier import EMPTY_CONFIG, ENVELOPE_TYPE, build_carrier, envelope_of
+from turnout.artifacts.attest.carrier import ENVELOPE_TYPE, build_carrier, envelope_of
 from turnout.artifacts.attest.envelope import MAX_ENVELOPE, sign_statement
 from turnout.artifacts.attest.keys import SigningKey, export_public
 from turnout.artifacts.attest.notary import StoreNotary, copy_attestations, read_envelopes
@@ -34,7 +34,7 @@ from turnout.artifacts.attest.statement import Statement
 from turnout.artifacts.chunks.bundle import BUNDLE_TYPE, file_chunks, write_bundles
 from turnout.artifacts.chunks.index import ChunkRef
 from turnout.artifacts.digest import canonical_json, sha256_digest
-from turnout.artifacts.document import build_image_manifest
+from turnout.artifacts.document import EMPTY_CONFIG, build_image_manifest
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.intake import Intake
 from turnout.domain.errors import InvalidRequest

@@ -23,7 +23,7 @@ from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.intake import Intake
 from turnout.artifacts.layout import OciLayoutStore
 from turnout.artifacts.release import unpack_release
-from turnout.domain.errors import DamagedContent, NotFound
+from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
 from turnout.manifest import load_manifest
 from turnout.ports import ArtifactStore
@@ -97,6 +97,40 @@ def test_the_first_push_sends_everything_and_the_second_nothing(pusher: Pusher) 
     assert pusher.push(DATA) == (release, [])
     assert pusher.bundles(release) == sent
     assert pusher.unpacked(release) == DATA
+
+
+def test_pushing_what_is_there_reads_nothing_of_its_data(pusher: Pusher, store: ArtifactStore, tmp_path: Path) -> None:
+    """Or a large release that did not change would cost as much as one that did."""
+    release, (bundle,) = pusher.push(DATA)
+    index = read_image(store.release_manifest(release)).components["data"].digest
+    damage(store, tmp_path, bundle, -1)
+    damage(store, tmp_path, index, 0)
+    again = Intake(store)
+    assert again.missing_chunks(index, [release]) == []
+    assert again.record(release, [], [release]) == store.release_manifest(release)
+    with pytest.raises(DamagedContent, match=index):
+        again.missing_chunks(index, [release], verify=True)
+    with pytest.raises(DamagedContent, match=bundle):
+        again.record(release, [], [])  # one that is not known here is looked through
+
+
+@pytest.mark.parametrize("lost", ["bundle", "component"])
+def test_what_was_lost_is_found_though_nothing_changed(
+    pusher: Pusher, store: ArtifactStore, tmp_path: Path, lost: str
+) -> None:
+    release, (bundle,) = pusher.push(DATA)
+    components = read_image(store.release_manifest(release)).components
+    gone = bundle if lost == "bundle" else components["code"].digest
+    if isinstance(store, MemoryArtifactStore):
+        del store.blobs[gone]
+    else:
+        (tmp_path / "store" / "blobs" / "sha256" / gone.removeprefix("sha256:")).unlink()
+    again = Intake(store)
+    assert bool(again.missing_chunks(components["data"].digest, [release])) is (lost == "bundle")
+    with pytest.raises((NotFound, InvalidRequest, DamagedContent)):
+        again.record(release, [], [release])
+    assert pusher.push(DATA)[0] == release
+    assert list(store.damages()) == []
 
 
 def test_a_small_change_sends_a_few_chunks(pusher: Pusher, store: ArtifactStore) -> None:
