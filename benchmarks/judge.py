@@ -1,0 +1,357 @@
+"""How often and how soon judges of canaries are right: turnout's and eight others, on the same simulated streams.
+
+    python -m benchmarks.judge [--quick | --full [--minutes M]] [--jobs N] [--plot FILE.svg]
+
+The world is in `judge_world.py`, the others in `judge_peers.py`. Every run of a scenario is one stream of 24 hours; all
+judges see it, and look every minute where their rule says so. turnout's is the shipped `Judge`, fed record by record.
+`--quick` makes few runs, and allows each figure the noise of so few (one in a hundred would miss it by chance; a fifth for
+processor times, so that work beside it may slow it down); `--full` allows none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, repeat
+from pathlib import Path
+
+from benchmarks.judge_peers import PEERS, Minutes
+from benchmarks.judge_plot import draw
+from benchmarks.judge_world import COST, EQUAL, FAILURE, FAR_FUTURE, HOUR, HOURS, INTERVENTION, Unit, World, units
+from benchmarks.report import Figure, judge, on_this_machine, show_table
+from turnout.domain.judge import History, Judge, JudgeConfig, Kind, Margins, Verdict
+
+OURS = "turnout"
+MINUTE = 60.0
+STEPS = (0.05, 0.25, 0.5, 0.5)  # shares of the evidence ramp, by how many margins are proven
+HISTORY = History(failure=FAILURE, intervention=INTERVENTION, cost=COST, units=1000.0)
+DEFAULT = JudgeConfig(history=HISTORY)
+TOLERANT = JudgeConfig(history=HISTORY, tolerance=Margins(0.01, 0.01, 0.1))
+ONE_METRIC = JudgeConfig(history=HISTORY, metrics=("failure",))
+SEEDS = 1_000_000  # between scenarios
+PARTS = 40  # of a full run, each with some runs of every scenario
+NOISE = 2.33  # standard errors that few runs are allowed: once in a hundred it is more
+END = Unit(HOURS * HOUR, False, 0.5, False, False, 0.0, FAR_FUTURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A world, what share the candidate gets in it, and how many streams are drawn from it."""
+
+    name: str
+    world: World
+    share: float = 0.02  # 0: the timed ramp, 1 → 5 → 25 → 50 %, an hour each
+    quick: int = 30
+    full: int = 1000
+    config: JudgeConfig = DEFAULT
+    ramp: bool = False  # the evidence ramp from 5 %; others stay at `share`
+    peers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one judge did with one stream."""
+
+    kind: Kind
+    hours: float
+    known: int  # units of the candidate that had reported by then
+
+
+Results = dict[str, list[Result]]  # by judge
+
+SCENARIOS = (
+    Scenario("equal, 2 %", EQUAL, full=3000, quick=12),
+    Scenario("equal, 5 %", EQUAL, 0.05, full=3000, quick=12),
+    Scenario("equal, outage of both, 5 %", World(outage=True), 0.05, full=600, quick=4),
+    Scenario("equal, drift 4 → 14 %, 5 %", World(drift=True), 0.05, full=600, quick=4),
+    Scenario("equal, drift, timed ramp", World(drift=True), 0.0, full=600, quick=4),
+    Scenario("equal, sticky units, 5 %", World(sticky=True), 0.05, full=1000, quick=8),
+    Scenario("equal, slow successes, 5 %", World(slow=True), 0.05, full=600, quick=3),
+    Scenario("total failure, 2 %", World(total=True), full=600, quick=35),
+    Scenario("total failure, 5 %", World(total=True), 0.05, full=600, quick=10),
+    Scenario("−10 points, 2 %", World(failure=0.10), full=2000, quick=30),
+    Scenario("−10 points, 2 %, one metric", World(failure=0.10), full=2000, quick=30, config=ONE_METRIC, peers=False),
+    Scenario("−10 points after 12 h, 2 %", World(failure=0.10, onset=12 * HOUR), full=320, quick=3),
+    Scenario("−3 points, 2 %", World(failure=0.03), full=1600, quick=12),
+    Scenario("cost +50 %, 2 %", World(cost=0.5), full=2000, quick=30),
+    Scenario("ceiling hit by 2 %, 2 %", World(ceiling_hits=0.02), full=2000, quick=15),
+    Scenario("−1 point, tolerance, 5 %", World(failure=0.01), 0.05, full=600, quick=4, config=TOLERANT),
+    Scenario("−1 point, no tolerance, 5 %", World(failure=0.01), 0.05, full=320, quick=3, peers=False),
+    Scenario("−3 points, tolerance, 2 %", World(failure=0.03), full=320, quick=3, config=TOLERANT, peers=False),
+    Scenario("−3 points, ramp", World(failure=0.03), 0.05, full=1000, quick=6, ramp=True),
+    Scenario("+2.5 points intervention, ramp", World(intervention=0.025), 0.05, full=600, quick=6, ramp=True),
+    Scenario("cost +25 %, ramp", World(cost=0.25), 0.05, full=600, quick=6, ramp=True),
+    Scenario("−5 points, ramp", World(failure=0.05), 0.05, full=600, quick=6, ramp=True),
+    Scenario("equal, ramp", EQUAL, 0.05, full=2000, quick=30, ramp=True, peers=False),
+    Scenario(
+        "−5 points, 60 % unreported, ramp", World(failure=0.05, unreported=0.6), 0.05, full=1000, quick=6, ramp=True
+    ),
+)
+
+
+def main() -> int:
+    """Draw, judge, print, compare with the limits."""
+    parser = argparse.ArgumentParser(description="judges of canaries, on the same streams")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="few runs, about two minutes on two cores (the default)")
+    size.add_argument("--full", action="store_true", help="as many runs as the figures ask for: hours")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="end --full after so long, every scenario alike"
+    )
+    parser.add_argument("--only", default="", help="only scenarios whose name holds this; no figures then")
+    parser.add_argument("--plot", type=Path, help="write a picture (SVG) of tasks to decision and wrong aborts")
+    options = parser.parse_args()
+    chosen = [scenario for scenario in SCENARIOS if options.only in scenario.name]
+    with on_this_machine():
+        found = simulate(chosen, options.jobs, full=options.full, minutes=options.minutes)
+        speeds = [] if options.only else [microseconds_a_unit(World()), microseconds_a_unit(World(slow=True))]
+    show_abort(found)
+    show_promotion(found)
+    if options.plot:
+        options.plot.write_text(draw(found))
+    return 0 if options.only else judge(list(figures(found, speeds, noise=0.0 if options.full else NOISE)))
+
+
+# --- drawing and judging ---------------------------------------------------------------------------------------------
+
+
+def simulate(scenarios: Sequence[Scenario], jobs: int, *, full: bool, minutes: float) -> dict[str, Results]:
+    """What every judge did with every stream. The runs are made in parts of all scenarios, until the time is over."""
+    found: dict[str, Results] = {scenario.name: {} for scenario in scenarios}
+    parts, began = PARTS if full else 1, time.monotonic()
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        for part in range(parts):
+            if part and (time.monotonic() - began) * (part + 1) / part > minutes * 60:
+                break
+            drawn = []
+            for scenario in scenarios:
+                runs = scenario.full if full else scenario.quick
+                numbers = range(runs * part // parts, runs * (part + 1) // parts)
+                drawn.append((found[scenario.name], pool.map(run, repeat(scenario), numbers, chunksize=2)))
+            for results, streams in drawn:
+                for stream in streams:
+                    for who, result in stream.items():
+                        results.setdefault(who, []).append(result)
+            print(f"part {part + 1} of {parts} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def run(scenario: Scenario, number: int) -> dict[str, Result]:
+    """One stream, through all judges. On a ramp each judge makes its own: turnout's steers the share."""
+    seed = SEEDS * [other.name for other in SCENARIOS].index(scenario.name) + number
+    stream: Iterable[Unit] = units(scenario.world, seed, shares(scenario))
+    if scenario.peers:
+        stream = list(stream)
+    results = {OURS: run_ramp(scenario, seed) if scenario.ramp else run_ours(scenario.config, stream)}
+    if scenario.peers:
+        minutes = Minutes(stream)
+        for name, peer in PEERS.items():
+            minute = peer(minutes)
+            kind, at = (Kind.PASS, HOURS * 60) if minute is None else (Kind.FAIL, minute)
+            results[name] = Result(kind, at / 60, int(minutes.upto(at, candidate=True)[0]))
+    return results
+
+
+def shares(scenario: Scenario) -> Callable[[float], float]:
+    """The share over time for judges that do not steer it."""
+    if scenario.share:
+        return lambda at: scenario.share
+    return lambda at: (0.01, 0.05, 0.25, 0.5)[min(int(at // HOUR), 3)]
+
+
+def run_ramp(scenario: Scenario, seed: int) -> Result:
+    """turnout's judge where it steers: what is proven raises the share, and a pass ends it."""
+    ramp = Ramp()
+    return run_ours(scenario.config, units(scenario.world, seed, ramp.share_at), ramp)
+
+
+class Ramp:
+    """The evidence ramp: a share for each number of levels that are proven."""
+
+    def __init__(self) -> None:
+        self.share = STEPS[0]
+
+    def share_at(self, at: float) -> float:
+        """The share of now; when now is makes no difference."""
+        return self.share
+
+    def take(self, verdict: Verdict) -> None:
+        """Go on with what is proven, but not from a hold."""
+        if verdict.kind is not Kind.HOLD:
+            self.share = max(self.share, STEPS[verdict.evidence.proven])
+
+
+def run_ours(config: JudgeConfig, stream: Iterable[Unit], ramp: Ramp | None = None) -> Result:
+    """Feed the judge in the order of time, and ask it each minute, as a controller would."""
+    ours, look, begun = Judge(config), MINUTE, 0
+    waiting: list[tuple[float, int, Unit]] = []
+    for number, unit in enumerate(chain(stream, [END])):
+        while min(look, waiting[0][0] if waiting else math.inf) <= unit.at:
+            if waiting and waiting[0][0] <= look:
+                reported, task, known = heapq.heappop(waiting)
+                ours.outcome(str(task), reported, known.failed, known.intervened, known.cost)
+                continue
+            verdict = ours.verdict(look)
+            if verdict.kind is Kind.FAIL or (ramp and verdict.kind is Kind.PASS):
+                late = sum(known.candidate for _, _, known in waiting)
+                return Result(verdict.kind, look / HOUR, begun - late)
+            if ramp:
+                ramp.take(verdict)
+            look += MINUTE
+        if unit is END:
+            break
+        begun += unit.candidate
+        ours.start(str(number), "candidate" if unit.candidate else "stable", unit.share, unit.at)
+        if unit.reported < FAR_FUTURE:
+            heapq.heappush(waiting, (unit.reported, number, unit))
+    return Result(ours.verdict(HOURS * HOUR).kind, HOURS, begun)
+
+
+def microseconds_a_unit(world: World) -> float:
+    """Processor time of the judge for a unit: start, outcome, everything that follows; the best of five."""
+    records: list[tuple[float, int, Unit]] = []
+    for number, unit in enumerate(units(world, 1, lambda at: 0.02)):
+        records.append((unit.at, number, unit))
+        if unit.reported < FAR_FUTURE:
+            records.append((unit.reported, -number, unit))
+    records.sort(key=lambda record: record[:2])
+    best = math.inf
+    for _ in range(5):
+        ours, began = Judge(DEFAULT), time.process_time()
+        for at, number, unit in records:
+            if at == unit.at:
+                ours.start(str(number), "candidate" if unit.candidate else "stable", unit.share, at)
+            else:
+                ours.outcome(str(-number), at, unit.failed, unit.intervened, unit.cost)
+        best = min(best, time.process_time() - began)
+    return 1e6 * best / sum(at == unit.at for at, _, unit in records)
+
+
+# --- saying it -------------------------------------------------------------------------------------------------------
+
+
+def show_abort(found: dict[str, Results]) -> None:
+    """For each judge the part of the releases that it aborts, and how many units of the candidate that took."""
+    for name, results in found.items():
+        rows = []
+        for who, runs in results.items():
+            known = [result.known for result in runs if result.kind is Kind.FAIL]
+            rows.append(
+                (
+                    who,
+                    f"{len(known) / len(runs):.1%}",
+                    f"{statistics.median(known):.0f}" if known else "",
+                    f"{statistics.mean(known):.0f}" if known else "",
+                    f"{sum(result.kind is Kind.HOLD for result in runs) / len(runs):.1%}",
+                )
+            )
+        runs_made = len(next(iter(results.values())))
+        show_table((f"{name} ({runs_made} runs)", "aborted", "median tasks", "mean tasks", "on hold at the end"), rows)
+
+
+def show_promotion(found: dict[str, Results]) -> None:
+    """For the scenarios with a ramp the part of the releases that is promoted, and when."""
+    by_name = {scenario.name: scenario for scenario in SCENARIOS}
+    rows = []
+    for name, results in found.items():
+        if not by_name[name].ramp:
+            continue
+        for who, runs in results.items():
+            hours = [result.hours for result in runs if result.kind is Kind.PASS]
+            median = f"{statistics.median(hours):.1f}" if hours else ""
+            rows.append((name, who, f"{len(hours) / len(runs):.1%}", median))
+    if rows:
+        show_table(("scenario", "judge", "promoted", "median hours"), rows)
+
+
+def figures(found: dict[str, Results], speeds: Sequence[float], noise: float) -> Iterator[Figure]:
+    """All figures of this page. `noise` is how many standard errors are allowed."""
+    ours = {name: results[OURS] for name, results in found.items()}
+    for name, runs in ours.items():
+        if name.startswith("equal") and name != "equal, ramp":
+            yield share(f"aborted: {name}", runs, Kind.FAIL, 0.03, noise)
+    yield tasks("median tasks: total failure, 2 %", ours["total failure, 2 %"], 3, noise)
+    yield tasks("median tasks: −10 points, 2 %", ours["−10 points, 2 %"], 100, noise)
+    yield efficiency("mean / (log(1/α) / KL): −10 points, one metric", ours["−10 points, 2 %, one metric"], 1.4, noise)
+    yield efficiency("mean / (log(1/α) / KL): −10 points, three metrics", ours["−10 points, 2 %"], 1.8, noise)
+    yield share("detected: −3 points, 2 %", ours["−3 points, 2 %"], Kind.FAIL, 0.24, noise, at_least=True)
+    yield tasks("median tasks: cost +50 %, 2 %", ours["cost +50 %, 2 %"], 100, noise)
+    ceiling = ours["ceiling hit by 2 %, 2 %"]
+    yield share("detected: ceiling hit by 2 %, 2 %", ceiling, Kind.FAIL, 0.98, noise, at_least=True)
+    for name in ("−3 points, ramp", "+2.5 points intervention, ramp", "cost +25 %, ramp", "−5 points, ramp"):
+        yield share(f"promoted: {name}", ours[name], Kind.PASS, 0.05, noise)
+    ramp = ours["equal, ramp"]
+    yield share("promoted: equal, ramp", ramp, Kind.PASS, 0.97, noise, at_least=True)
+    hours = [result.hours for result in ramp if result.kind is Kind.PASS]
+    yield Figure("median hours: equal, ramp", statistics.median(hours), 4.2 + noise * _error(hours, median=True), "h")
+    yield share("aborted: −1 point, tolerance, 5 %", ours["−1 point, tolerance, 5 %"], Kind.FAIL, 0.05, noise)
+    unreported = ours["−5 points, 60 % unreported, ramp"]
+    yield share("promoted: −5 points, 60 % unreported, ramp", unreported, Kind.PASS, 0.01, noise)
+    slowest = 25.0 * (1.2 if noise else 1.0)
+    yield Figure("processor time of a unit, reported in time", speeds[0], slowest, "µs")
+    yield Figure("processor time of a unit, slow successes", speeds[1], slowest, "µs")
+
+
+def share(
+    name: str, runs: Sequence[Result], kind: Kind, limit: float, noise: float, *, at_least: bool = False
+) -> Figure:
+    """The part of the runs that ended in a way, in percent."""
+    part = sum(result.kind is kind for result in runs) / len(runs)
+    if noise and at_least:
+        limit = 1 - _unlucky(1 - limit, len(runs), noise)
+    elif noise:
+        limit = _unlucky(limit, len(runs), noise)
+    return Figure(name, 100 * part, 100 * limit, "%", at_least)
+
+
+def _unlucky(rate: float, runs: int, noise: float) -> float:
+    """The part of the runs that things of this rate exceed as seldom as a normal value does `noise` standard errors."""
+    least, seen = statistics.NormalDist().cdf(noise), 0.0
+    for number in range(runs):
+        seen += math.comb(runs, number) * rate**number * (1 - rate) ** (runs - number)
+        if seen >= least:
+            return number / runs
+    return 1.0
+
+
+def tasks(name: str, runs: Sequence[Result], limit: float, noise: float) -> Figure:
+    """The median of the units of the candidate that had reported when it was aborted. Not aborted is never."""
+    known = [float(result.known) if result.kind is Kind.FAIL else math.inf for result in runs]
+    return Figure(name, statistics.median(known), limit + noise * _error(known, median=True), "tasks")
+
+
+def efficiency(name: str, runs: Sequence[Result], limit: float, noise: float) -> Figure:
+    """The mean of the same, over what a test that knows both rates would need."""
+    bound = math.log(20) / information(0.02, FAILURE + 0.10, FAILURE)
+    known = [result.known / bound for result in runs if result.kind is Kind.FAIL]
+    return Figure(name, statistics.mean(known), limit + noise * _error(known, median=False))
+
+
+def information(share: float, candidate: float, stable: float) -> float:
+    """Nats that a unit of the candidate, with the units of the stable arm that go with it, tells of which arm is which."""
+    mixed = share * candidate + (1 - share) * stable
+    return _divergence(candidate, mixed) + (1 - share) / share * _divergence(stable, mixed)
+
+
+def _divergence(p: float, q: float) -> float:
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
+def _error(values: Sequence[float], *, median: bool) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return 0.0
+    return statistics.stdev(finite) / math.sqrt(len(finite)) * (1.2533 if median else 1.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

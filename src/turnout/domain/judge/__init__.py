@@ -1,0 +1,20 @@
+"""The judge: outcomes of tasks in, a verdict on the candidate with its evidence out. Pure."""
+
+from turnout.domain.judge.config import History, JudgeConfig, Margins
+from turnout.domain.judge.evidence import Evidence, Kind, Verdict
+from turnout.domain.judge.judge import Judge
+from turnout.domain.judge.power import PowerPlan, plan_power
+from turnout.domain.judge.view import view_evidence
+
+__all__ = [
+    "Evidence",
+    "History",
+    "Judge",
+    "JudgeConfig",
+    "Kind",
+    "Margins",
+    "PowerPlan",
+    "Verdict",
+    "plan_power",
+    "view_evidence",
+]
