@@ -24,9 +24,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", required=True)
+    parser.add_argument("--task", default="", help="id of the task that all requests belong to")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between an answer and the next request")
     arguments = parser.parse_args()
-    request = f"GET {arguments.path} HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode()
+    task = f"x-turnout-task: {arguments.task}\r\n" if arguments.task else ""
+    request = f"GET {arguments.path} HTTP/1.1\r\nHost: benchmark\r\n{task}\r\n".encode()
     requests = failed = 0
     release = b""
     connection = _connect(arguments.port)

@@ -9,6 +9,8 @@ import threading
 import time
 from dataclasses import dataclass
 
+from turnout.sdk import Reporter
+
 QUESTIONS = (
     "how do I format a string",
     "what does the with statement do",
@@ -31,12 +33,14 @@ class Served:
 
 
 class Callers:
-    """Threads that ask one question after the other until stopped."""
+    """Threads that ask one question after the other until stopped, and report which answers were good."""
 
-    def __init__(self, port: int, path: str, *, threads: int = 4, rate: float = 120.0) -> None:
+    def __init__(self, port: int, path: str, reporter: Reporter, *, threads: int = 4, rate: float = 120.0) -> None:
         self._address = ("127.0.0.1", port)
         self._path = path
-        self._pause = threads / rate
+        self._reporter = reporter
+        self._threads_a_rate = threads
+        self.rate = rate  # requests a second
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._served: list[Served] = []
@@ -69,7 +73,7 @@ class Callers:
                 connection.close()
             with self._lock:
                 self._served.append(served)
-            following += self._pause
+            following += self._threads_a_rate / self.rate
             self._stopping.wait(max(0.0, following - time.monotonic()))
         connection.close()
 
@@ -82,5 +86,6 @@ class Callers:
             answer = response.read().decode()
         except (OSError, http.client.HTTPException):
             return Served(began, time.time(), 0, "", good=False)
-        release = response.headers.get("x-turnout-release", "")
-        return Served(began, time.time(), response.status, release, good='"id"' in answer)
+        release, good = response.headers.get("x-turnout-release", ""), '"id"' in answer
+        self._reporter.report(response.headers.get("x-turnout-task", ""), success=good)
+        return Served(began, time.time(), response.status, release, good)

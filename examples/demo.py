@@ -1,7 +1,9 @@
 """The main job on the sample agent, under live traffic, from the command line as a user would do it.
 
 v1 goes dev → staging → production. A good v2 is promoted through the canary. A broken v3 fails its smoke task and never
-becomes active. A v4 that turns bad after a while is rolled back. Exits with 0 only if all of that was observed.
+becomes active. A v4 that turns bad after a while is rolled back. Then the callers' reports decide: a v5 that fails 10 % of
+its tasks and a v6 that costs twice as much are taken back by the judge, an equal v7 is promoted by evidence. Exits with 0
+only if all of that was observed.
 """
 
 from __future__ import annotations
@@ -19,17 +21,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from callers import Callers, Served
 
 from turnout.client import Client
+from turnout.sdk import Reporter
 
 STARTED = time.monotonic()
 AGENT = "docs-assistant"
 SAMPLE = Path(__file__).parent / "docs_assistant"
 BAD_AFTER = 9.0  # seconds that a replica of v4 works before it turns bad
 WATCH_SECONDS = 30.0  # how long v4 may take to be noticed
+JUDGED_RATE = 200.0  # requests a second while rollouts are judged
+PAGE_LINES = 22
 
 RINGS = """
 [rings.dev]
@@ -40,6 +46,43 @@ RINGS = """
 replicas = 2
 approvals = 1
 canary = [{ weight = 10, time = "2s", tasks = 15 }, { weight = 50, time = "2s", tasks = 50 }]
+"""
+
+# Answers come quickly here, and so do reports: what takes an hour in production takes seconds.
+JUDGED = """
+[rings.dev]
+
+[rings.staging]
+
+[rings.production]
+replicas = 2
+approvals = 1
+canary = [{ weight = 20 }, { weight = 50 }]
+
+[rings.production.judge]
+ramp = "evidence"
+ages = ["1s", "3s", "6s"]
+ceiling = 0.05
+limit = "2m"
+inconclusive = "back"
+"""
+REPORTS_DECIDE = """
+[outcomes]
+success = "report"
+"""
+
+FAILS_SOME = """
+import random
+import assistant
+import server
+
+works = assistant.Assistant.answer
+
+def answer(self, question):
+    return works(self, question if random.random() > 0.1 else "zzzz")  # one answer in ten is useless
+
+assistant.Assistant.answer = answer
+server.main()
 """
 
 TURNS_BAD = f"""
@@ -79,6 +122,9 @@ class Demonstration:
         self.flip = 0.0  # seconds
         self.bad_answers = 0
         self.versions: dict[str, str] = {}  # digest → version
+        self.decisions: list[
+            tuple[str, str, int, float]
+        ] = []  # version, what became of it, its tasks until then, seconds
         self.served: list[Served] = []
 
     def play(self) -> dict[str, bool]:
@@ -89,13 +135,15 @@ class Demonstration:
         self.approver = self.turnout("tokens", "create", "bob", "--role", "approver")["token"]
         shutil.copytree(SAMPLE, self.agent, ignore=shutil.ignore_patterns("__pycache__", ".turnout", "index"))
         manifest = self.agent / "turnout.toml"
-        manifest.write_text(manifest.read_text().split("[rings.")[0] + RINGS)
+        self.head = manifest.read_text().split("[rings.")[0] + REPORTS_DECIDE
+        manifest.write_text(self.head + RINGS)
 
         say("v1: dev → staging → production")
         first = self.release("v1")
         observed = {"v1 went dev → staging → production": self.to_production("v1")}
 
-        callers = Callers(self.traffic_port, f"/{AGENT}/production/invocations")
+        reporter = self.start_reporter()
+        callers = Callers(self.traffic_port, f"/{AGENT}/production/invocations", reporter)
         callers.start()
         try:
             say("v2: a better prompt, promoted through the canary under live traffic")
@@ -119,16 +167,77 @@ class Demonstration:
             say("turnout rollback")
             observed["v4 was rolled back to v2"] = self.roll_back() and self.stable() == second
             time.sleep(1.5)  # a moment of traffic after the flip, for the report
+            after = [item for item in callers.served() if item.began > self.flipped_at + 0.25]
+            observed["every answer after the flip is v2's and good"] = bool(after) and all(
+                item.release == second and item.good for item in after
+            )
+            observed |= self.judged(callers, second)
         finally:
             callers.stop()
+            reporter.close()
             self.served = callers.served()
-        after = [item for item in self.served if item.began > self.flipped_at + 0.25]
-        observed["every answer after the flip is v2's and good"] = bool(after) and all(
-            item.release == second and item.good for item in after
-        )
         observed["no request failed"] = all(item.status == 200 for item in self.served)
         observed["the same digest in every ring"] = self.same_digests(first, second)
         return observed
+
+    def judged(self, callers: Callers, stable: str) -> dict[str, bool]:
+        """The part of the story in which nobody looks at the answers but those who asked."""
+        callers.rate = JUDGED_RATE
+        (self.agent / "turnout.toml").write_text(self.head + JUDGED)
+        observed = {}
+
+        say("v5: fails one task in ten; nobody watches but the judge")
+        (self.agent / "fails_some.py").write_text(FAILS_SOME)
+        self.edit("turnout.toml", '"server.py"', '"fails_some.py"')
+        self.release("v5")
+        observed["v5 was taken back by the judge"] = self.judge("v5") == "rolled_back" and self.stable() == stable
+        print(indent(self.explain(), "    "))
+
+        say("v6: costs twice as much")
+        self.edit("turnout.toml", '"fails_some.py"', '"server.py"')
+        self.edit("turnout.toml", 'DOCS_PRICE = "0.00001"', 'DOCS_PRICE = "0.00002"')
+        self.release("v6")
+        observed["v6 was taken back by the judge"] = self.judge("v6") == "rolled_back" and self.stable() == stable
+
+        say("v7: no worse than v2, and has to prove it")
+        self.edit("turnout.toml", 'DOCS_PRICE = "0.00002"', 'DOCS_PRICE = "0.00001"')
+        seventh = self.release("v7")
+        observed["v7 was promoted by evidence"] = self.judge("v7") == "active" and self.stable() == seventh
+        return observed
+
+    def judge(self, version: str) -> str:
+        """Promote a release to production and let its rollout be decided. Returns the state it came to."""
+        staging = self.turnout("promote", AGENT, "--to", "staging")
+        self.note(f"{version} staging", staging)
+        production = self.turnout("promote", AGENT, "--to", "production")
+        self.turnout("approve", AGENT, "--ring", "production", token=self.approver)
+        began = 0.0
+        for event in self.client.follow_deployment(production["id"]):
+            if event.name == "rollout.stepped":
+                began = began or time.monotonic()
+                print(f"    canary step {event.data['data']['step']}: {event.data['data']['weight']:g} %")
+        seconds = time.monotonic() - began
+        settled = self.client.deployment(production["id"])
+        self.note(f"{version} production", dict(settled))
+        last = settled["transitions"][-2 if settled["state"] == "rolled_back" else -1]
+        print(f"    {last['reason']}")
+        verdict: Any = self.client.rollout(AGENT, "production")["verdict"]
+        tasks = int(verdict["ratio"]["candidates"]) if verdict else 0
+        self.decisions.append((version, settled["state"], tasks, seconds))
+        return settled["state"]
+
+    def explain(self) -> str:
+        """What whoever is on call reads in the morning: the first lines of the page."""
+        production = self.deployments[-1][1]
+        env = {**os.environ, "TURNOUT_STATE": str(self.state)}
+        command = [sys.executable, "-m", "turnout.cli.main", "why", production]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=True)
+        return "\n".join(done.stdout.splitlines()[:PAGE_LINES])
+
+    def start_reporter(self) -> Reporter:
+        """What callers report with: a token that can do nothing else."""
+        token = self.turnout("tokens", "create", "callers", "--role", "reporter")["token"]
+        return Reporter(f"http://127.0.0.1:{self.api_port}", token)
 
     # --- steps
 
@@ -217,6 +326,10 @@ class Demonstration:
         print("\n=== rollback ===")
         print(f"  pointer committed → first answer of a request begun after it: {flip:.1f} ms")
         print(f"  turnout rollback, the whole command: {self.command_seconds * 1000:.0f} ms")
+        print("\n=== decided by what became of tasks ===")
+        print(f"  {'release':<10}{'became':>12}{'its tasks':>11}{'seconds':>9}")
+        for version, became, tasks, took in self.decisions:
+            print(f"  {version:<10}{became:>12}{tasks:>11}{took:>9.1f}")
         print("\n=== observed ===")
         for what, seen in observed.items():
             print(f"  {'yes' if seen else 'NO ':<4} {what}")
@@ -257,7 +370,7 @@ def demonstration(folder: Path) -> Iterator[Demonstration]:
     try:
         yield demo
     finally:
-        if demo.state.exists():
+        if (demo.state / "instance.json").exists():
             demo.turnout("down", "--grace", "2")
 
 

@@ -14,9 +14,11 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from assistant import Answer, Assistant, ToolNotPermitted, split_sentences
@@ -68,6 +70,7 @@ class AgentServer(ThreadingHTTPServer):
         super().__init__(address, Handler)
         self.assistant = assistant
         self.release = {"digest": os.environ.get("TURNOUT_RELEASE"), "version": os.environ.get("TURNOUT_VERSION")}
+        self.price = float(os.environ.get("DOCS_PRICE", "0"))  # of a character: what the proxy is told an answer cost
         self.stopping = False
         self._slots = threading.BoundedSemaphore(threads)
         self._lock = threading.Lock()
@@ -158,10 +161,11 @@ class Handler(BaseHTTPRequestHandler):
         except ToolNotPermitted as error:
             self._send_problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         else:
+            cost = {"x-turnout-outcome": f"cost={self.server.price * len(answer.text):.6f}"}
             if stream:
-                self._send_events(answer)
+                self._send_events(answer, cost)
             else:
-                self._send_json(HTTPStatus.OK, self._answer_fields(answer))
+                self._send_json(HTTPStatus.OK, self._answer_fields(answer), headers=cost)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """The proxy keeps the access log."""
@@ -186,9 +190,15 @@ class Handler(BaseHTTPRequestHandler):
             "release": self.server.release,
         }
 
-    def _send_json(self, status: HTTPStatus, value: dict[str, Any], content_type: str = "application/json") -> None:
+    def _send_json(
+        self,
+        status: HTTPStatus,
+        value: dict[str, Any],
+        content_type: str = "application/json",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         body = json.dumps(value, ensure_ascii=False).encode()
-        self._send_head(status, content_type, {"Content-Length": str(len(body))})
+        self._send_head(status, content_type, {"Content-Length": str(len(body)), **headers})
         self.wfile.write(body)
 
     def _send_problem(self, status: HTTPStatus, detail: str) -> None:
@@ -197,14 +207,14 @@ class Handler(BaseHTTPRequestHandler):
             status, {**problem, "success": False, "release": self.server.release}, "application/problem+json"
         )
 
-    def _send_events(self, answer: Answer) -> None:
+    def _send_events(self, answer: Answer, headers: Mapping[str, str]) -> None:
         """One event a sentence, and at the end an event `done` with the whole answer."""
         chunked = self.request_version != "HTTP/1.0"
         self.close_connection |= not chunked
         self._send_head(
             HTTPStatus.OK,
             "text/event-stream",
-            {"Cache-Control": "no-store"} | ({"Transfer-Encoding": "chunked"} if chunked else {}),
+            {"Cache-Control": "no-store", **headers} | ({"Transfer-Encoding": "chunked"} if chunked else {}),
         )
         events = [_event({"text": sentence}) for sentence in split_sentences(answer.text)]
         for event in [*events, _event(self._answer_fields(answer), name="done")]:

@@ -17,6 +17,8 @@ from turnout.domain.errors import ServerUnreachable, TurnoutError
 from turnout.schemas import (
     AgentList,
     AgentView,
+    AlertAsked,
+    AlertList,
     ApprovalView,
     AttestationAnswer,
     AttestationList,
@@ -28,14 +30,20 @@ from turnout.schemas import (
     InstanceView,
     KeyList,
     KeyView,
+    LineageView,
     MissingBlobs,
     MissingChunks,
     PreviewView,
     ReleaseList,
     ReleaseView,
+    RolloutPlanView,
+    RolloutView,
+    TakenView,
+    TaskList,
     TokenList,
     TokenView,
     VerificationView,
+    WhyView,
 )
 
 _TRIES = 5
@@ -104,6 +112,14 @@ class Client:
         """One deployment with its transitions."""
         return cast(DeploymentView, self._call("GET", f"/v1/deployments/{quote(deployment, '')}"))
 
+    def why(self, deployment: str) -> WhyView:
+        """A deployment on one page."""
+        return cast(WhyView, self._call("GET", f"/v1/deployments/{quote(deployment, '')}/why"))
+
+    def alerts(self) -> AlertList:
+        """Every target of alerts."""
+        return cast(AlertList, self._call("GET", "/v1/alerts"))
+
     def events(self, **filters: str | int | bool | None) -> EventList:
         """What happened; filters as in the API."""
         return cast(EventList, self._call("GET", f"/v1/events{_query(**filters)}"))
@@ -116,7 +132,19 @@ class Client:
         """How the approvals of a release in a ring stand."""
         return cast(ApprovalView, self._call("GET", f"{_ring(agent, ring)}/approvals{_query(release=release)}"))
 
+    def tasks(self, **filters: str | int | bool | None) -> TaskList:
+        """One page of requests, newest first; filters as in the API."""
+        return cast(TaskList, self._call("GET", f"/v1/tasks{_query(**filters)}"))
+
+    def lineage(self, task: str) -> LineageView:
+        """From a task, or one of its requests, back to what answered it."""
+        return cast(LineageView, self._call("GET", f"/v1/tasks/{quote(task, '')}"))
+
     # --- writing
+
+    def report(self, task: str, body: Mapping[str, Any]) -> TakenView:
+        """Say what became of a task."""
+        return cast(TakenView, self._call("POST", f"/v1/tasks/{quote(task, '')}/outcome", body))
 
     def deploy(self, agent: str, ring: str, body: Mapping[str, Any]) -> DeploymentView:
         """Start a deployment."""
@@ -138,9 +166,25 @@ class Client:
         """Approve or reject."""
         return cast(ApprovalView, self._call("POST", f"{_ring(agent, ring)}/approvals", body))
 
+    def rollout(self, agent: str, ring: str) -> RolloutView:
+        """The rollout of a ring, and what its judge says."""
+        return cast(RolloutView, self._call("GET", f"{_ring(agent, ring)}/rollout"))
+
+    def plan_rollout(self, agent: str, ring: str, release: str | None = None) -> RolloutPlanView:
+        """What a rollout could tell."""
+        return cast(RolloutPlanView, self._call("GET", f"{_ring(agent, ring)}/rollout/plan{_query(release=release)}"))
+
     def steer(self, agent: str, ring: str, body: Mapping[str, Any]) -> DeploymentView:
         """Advance or abort the deployment in progress."""
         return cast(DeploymentView, self._call("POST", f"{_ring(agent, ring)}/rollout", body))
+
+    def replay_alerts(self, name: str, after: int) -> AlertAsked:
+        """Send a target again what followed an event."""
+        return cast(AlertAsked, self._call("POST", f"/v1/alerts/{quote(name, '')}/replay", {"after": after}))
+
+    def test_alerts(self, name: str) -> AlertAsked:
+        """Send a target a message that says that nothing happened."""
+        return cast(AlertAsked, self._call("POST", f"/v1/alerts/{quote(name, '')}/test"))
 
     def create_token(self, name: str, role: str) -> TokenView:
         """Make a token."""

@@ -28,8 +28,11 @@ from turnout.domain.models import (
     SmokeTask,
     Task,
 )
+from turnout.domain.outcomes import Known, Observation, Outcome, Taken, Tally, TallyKey
 from turnout.domain.phases import Phase
 from turnout.domain.policy import Role
+
+ACCESS_LOG = "access_log"  # the cursor of the proxy's access log
 
 
 class Clock(Protocol):
@@ -298,6 +301,42 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which requests to show. None: any. Times in seconds since the epoch."""
+
+    task: str | None = None
+    agent: str | None = None
+    ring: str | None = None
+    release: Digest | None = None
+    arm: str | None = None
+    rollout: str | None = None
+    failed: bool | None = None  # by the status of the answer
+    since: float | None = None
+    until: float | None = None
+    limit: int = 100
+    payloads: bool = False  # with what was captured
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """A report about a task, and what became of it (see `Taken`)."""
+
+    outcome: Outcome
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJudgement:
+    """What the judge of a rollout said last: for people and pages, and its own state to go on from."""
+
+    at: float
+    cursor: int  # the last observation that it was fed with
+    verdict: Mapping[str, object]  # as `judge.view_evidence` gives it
+    state: Mapping[str, object]
+    decided: str | None = None  # the kind of verdict that was acted on
+
+
+@dataclass(frozen=True, slots=True)
 class StoredResponse:
     """What a write with an idempotency key answered the first time."""
 
@@ -366,14 +405,38 @@ class Snapshot(Protocol):
     ) -> tuple[StoredEvent, ...]:
         """Events with a sequence number above `after`, in order."""
 
-    def count_tasks(self, agent: str, ring: str, digest: Digest, since: float) -> int:
-        """Distinct tasks that a release of a ring got since a time."""
+    def count_tasks(self, rollout: str, since: float) -> int:
+        """Tasks that a rollout gave to its candidate since a time."""
+
+    def tasks(self, query: TaskQuery) -> tuple[Task, ...]:
+        """The requests that a query asks for, newest first."""
+
+    def outcomes(self, task: str) -> tuple[StoredOutcome, ...]:
+        """Every report about a task, in the order in which they came."""
+
+    def known(self, tasks: Iterable[str]) -> dict[str, Known]:
+        """What counts of the reports of some tasks."""
+
+    def unknown_reports(self) -> int:
+        """Reports that wait for a task that has not been seen."""
+
+    def observations(self, rollout: str, after: int = 0, limit: int = 5_000) -> tuple[Observation, ...]:
+        """What the judge of a rollout is fed with, in order."""
+
+    def judgement(self, rollout: str) -> StoredJudgement | None:
+        """What the judge of a rollout said last."""
+
+    def tallies(self, since: float, agent: str | None = None, ring: str | None = None) -> dict[TallyKey, Tally]:
+        """Sums since a time (in whole steps of `TALLY_SECONDS`), by release and ring."""
+
+    def heaviest_run(self, agent: str, ring: str, digest: Digest, since: float) -> dict[str, tuple[str, float]]:
+        """`error_rate`, `intervention_rate`, `cost` → the task with most failed requests, interventions, cost; how much."""
+
+    def cursor(self, name: str) -> str | None:
+        """How far something has come."""
 
     def task_counts(self, agent: str) -> dict[tuple[str, str], tuple[int, int]]:
         """(ring, digest) → requests, and how many of them failed (status 5xx); digest "" where no replica was reached."""
-
-    def access_cursor(self) -> str | None:
-        """How far the access log has been read."""
 
     def token(self, digest: str) -> TokenRecord | None:
         """The token with this SHA-256."""
@@ -433,8 +496,25 @@ class Transaction(Snapshot, Protocol):
     def emit(self, event: Event) -> int:
         """Append an event; returns its sequence number."""
 
-    def add_tasks(self, tasks: Iterable[Task], cursor: str) -> int:
-        """Record tasks and the cursor after them together. Known requests are skipped; returns how many were new."""
+    def add_tasks(self, tasks: Iterable[Task], said: Mapping[str, Outcome], cursor: str) -> int:
+        """Record requests as they begin and end, with what follows for tallies and rollouts, and the cursor after them
+        together. `said`: by request, what its answer says of the task. What is known changes nothing; returns how many
+        were new or are over now.
+        """
+
+    def add_outcomes(self, outcomes: Iterable[Outcome]) -> tuple[Taken, ...]:
+        """Record reports about tasks, known or not; what is new of them goes to the judges of their rollouts."""
+
+    def save_judgement(self, rollout: str, judgement: StoredJudgement) -> None:
+        """Write what a judge says, and how it can go on."""
+
+    def save_cursor(self, name: str, value: str) -> None:
+        """Note how far something has come."""
+
+    def prune(self, before: float, limit: int = 5_000) -> int:
+        """Forget requests, reports and captured payloads from before a time, and what judges were fed with in rollouts
+        that are over; returns how many requests. At most `limit` at once.
+        """
 
     def acquire_lease(self, name: str, holder: str, now: float, ttl: float) -> Lease | None:
         """The lease if it is free, expired or already the holder's; None if another holds it."""

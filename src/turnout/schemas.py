@@ -132,6 +132,7 @@ class KeyView(TypedDict):
 
     keyid: str
     name: str
+    public: str
     instance: bool
     created_at: str
     expires_at: str
@@ -341,6 +342,183 @@ class DiffView(TypedDict):
     components: list[ComponentDiff]
 
 
+class TakenView(TypedDict):
+    """What became of a report. `state`: counted, kept, repeated, waiting, contradicts, foreign, refused or invalid.
+
+    `message` says what that means and what to do. `agent` and `ring`: where the task was, null until it was seen.
+    """
+
+    task: str
+    state: str
+    message: str
+    agent: str | None
+    ring: str | None
+
+
+class TakenList(TypedDict):
+    """What became of each report of a batch, in its order."""
+
+    outcomes: list[TakenView]
+
+
+class OutcomeView(TypedDict):
+    """What is known of a task; null is unknown."""
+
+    success: bool | None
+    intervention: bool | None
+    cost: float | None
+
+
+class ReportView(TypedDict):
+    """One report about a task. `counts`: which of its values do."""
+
+    at: str
+    source: str
+    reporter: str
+    success: bool | None
+    intervention: bool | None
+    cost: float | None
+    detail: str
+    state: str
+    counts: list[str]
+
+
+class TaskView(TypedDict):
+    """One request. `duration` in seconds and null while it is under way; `probability`: of the candidate when it came."""
+
+    request: str
+    task: str
+    agent: str
+    ring: str
+    digest: str | None
+    version: str | None
+    at: str
+    duration: float | None
+    status: int
+    method: str
+    path: str
+    bytes_in: int
+    bytes_out: int
+    flags: str
+    arm: str | None
+    probability: float | None
+    rollout: str | None
+    pinned: bool
+    outcome: OutcomeView
+
+
+class TaskList(TypedDict):
+    """Requests, newest first. `next`: the cursor of the page after this one, null at the end."""
+
+    tasks: list[TaskView]
+    next: str | None
+
+
+class PayloadView(TypedDict):
+    """What was captured of a request or an answer: as text, or in base64 where it is none.
+
+    `whole`: all of it, nothing was cut off or redacted.
+    """
+
+    text: str | None
+    base64: str | None
+    bytes: int
+    whole: bool
+
+
+class RequestView(TaskView):
+    """One request with what was captured of it."""
+
+    question: PayloadView | None
+    answer: PayloadView | None
+
+
+class PromptView(TypedDict):
+    """A file of the prompts. `text` is null where `note` says why."""
+
+    path: str
+    size: int
+    digest: str
+    text: str | None
+    note: str
+
+
+class DecisionView(TypedDict):
+    """Somebody's decision about a release in a ring."""
+
+    approver: str
+    approved: bool
+    at: str
+    comment: str
+
+
+class OverrideView(TypedDict):
+    """A policy that an admin passed over."""
+
+    actor: str
+    at: str
+    overridden: list[str]
+    reason: str
+
+
+class AdmissionView(TypedDict):
+    """How a release came into a ring."""
+
+    deployment: str
+    kind: str
+    actor: str
+    reason: str
+    at: str
+    source_ring: str | None
+    approvals: list[DecisionView]
+    overrides: list[OverrideView]
+
+
+class LineageRelease(TypedDict):
+    """A release that served requests of a task, exactly as it was. `env`: as the release declares it for the ring."""
+
+    agent: str
+    ring: str
+    release: ReleaseView
+    model: dict[str, Any] | None
+    prompts: list[PromptView]
+    start: list[str]
+    env: dict[str, str]
+    success: str
+    admission: AdmissionView | None
+    problems: list[str]
+
+
+class LineageVerdict(TypedDict):
+    """How the rollout stood that a task was part of: when the task came, and what the judge says now.
+
+    `against` is the evidence against the candidate by metric, 1 is none; `kind` what it meant; null where nothing is kept.
+    """
+
+    rollout: str
+    at: str
+    step: int | None
+    weight: float | None
+    kind: str | None
+    against: dict[str, float]
+    latest: str | None
+    latest_at: str | None
+    decided: str | None
+    events: list[EventView]
+
+
+class LineageView(TypedDict):
+    """From a task back to what answered it. `more`: there are requests beyond those shown."""
+
+    task: str
+    outcome: OutcomeView
+    requests: list[RequestView]
+    more: bool
+    releases: list[LineageRelease]
+    verdicts: list[LineageVerdict]
+    reports: list[ReportView]
+
+
 class TokenView(TypedDict):
     """A token. `token` itself is shown once, when it is made."""
 
@@ -372,6 +550,198 @@ class LogLine(TypedDict):
     line: str
 
 
+class WhyCause(TypedDict):
+    """What decided about a deployment. `kind`: judge, breaker, person, check (smoke, health, a gate), waiting or none."""
+
+    kind: str
+    text: str
+    by: str
+    at: str | None
+    metric: str | None
+
+
+class WhyArm(TypedDict):
+    """One arm under one metric: units, those without a report, mean, and bounds that hold at all times."""
+
+    units: int
+    missing: int
+    mean: float
+    low: float
+    high: float | None
+
+
+class WhyMetric(TypedDict):
+    """A metric of the judge; `against` is 1 without evidence, null beyond all numbers."""
+
+    metric: str
+    against: float | None
+    stable: WhyArm
+    candidate: WhyArm
+
+
+class WhyTask(TypedDict):
+    """A task that multiplied the evidence of a metric with `factor`."""
+
+    task: str
+    metric: str
+    at: str
+    factor: float
+
+
+class WhyEvidence(TypedDict):
+    """What the judge said, and on what grounds. `units`: tasks that began in both arms, `candidates`: in the candidate's."""
+
+    kind: str
+    metric: str | None
+    at: str
+    against: float | None
+    hold_at: float
+    abort_at: float
+    units: int
+    candidates: int
+    expected: float
+    metrics: list[WhyMetric]
+    tasks: list[WhyTask]
+
+
+class WhyBreaker(TypedDict):
+    """A breaker that tripped: `value` was above `above` within `window` seconds."""
+
+    scope: str
+    metric: str
+    value: float
+    above: float
+    window: float
+    task: str | None
+
+
+class WhyPoint(TypedDict):
+    """The evidence against the candidate at one moment, `seconds` after the first."""
+
+    seconds: float
+    against: dict[str, float]
+
+
+class WhyDiff(TypedDict):
+    """What the release brings against another. `lines`: the most telling; `problem`: why it cannot be said."""
+
+    a_version: str
+    b_version: str
+    text: str
+    lines: list[str]
+    left_out: int
+    problem: str | None
+
+
+class WhyApproval(TypedDict):
+    """Somebody's decision about the release in the ring."""
+
+    by: str
+    approved: bool
+    at: str
+    comment: str
+
+
+class WhyOverride(TypedDict):
+    """A policy that was passed over."""
+
+    by: str
+    at: str
+    reason: str
+    overridden: list[str]
+
+
+class WhyStep(TypedDict):
+    """Something that was done. `after`: seconds after the deployment was asked for."""
+
+    at: str
+    after: float
+    by: str
+    what: str
+
+
+class WhyNext(TypedDict):
+    """What somebody can do now."""
+
+    what: str
+    command: str
+
+
+class WhyServing(TypedDict):
+    """What the ring routes to now. `weight`: per cent that the candidate gets."""
+
+    stable: str | None
+    stable_version: str | None
+    candidate: str | None
+    candidate_version: str | None
+    weight: float
+
+
+class WhyDecision(TypedDict):
+    """How long it took to decide: seconds since the candidate got its first share, and what it was given until then."""
+
+    seconds: float
+    tasks: int | None
+
+
+class WhyView(TypedDict):
+    """A deployment on one page: what happened, why, on what evidence, what was done and what to do next."""
+
+    at: str
+    headline: str
+    deployment: DeploymentView
+    release: ReleaseView | None
+    cause: WhyCause
+    decision: WhyDecision | None
+    evidence: WhyEvidence | None
+    breaker: WhyBreaker | None
+    series: list[WhyPoint]
+    diff: WhyDiff | None
+    approvals: list[WhyApproval]
+    overrides: list[WhyOverride]
+    done: list[WhyStep]
+    serving: WhyServing
+    next: list[WhyNext]
+
+
+class AlertView(TypedDict):
+    """A target of alerts. `state`: delivering, behind, failing or idle (no server has served it yet).
+
+    `cursor`: the last event that is done with; `lag` events follow it, the oldest `lag_seconds` old. `test`, `test_error`:
+    the last test that was sent, and why it failed.
+    """
+
+    name: str
+    kind: str
+    to: str
+    events: list[str]
+    state: str
+    cursor: int | None
+    lag: int
+    lag_seconds: float
+    sent: int
+    sent_at: str | None
+    error: str
+    failing_since: str | None
+    skipped: int
+    skipped_note: str
+    test: str
+    test_error: str | None
+
+
+class AlertList(TypedDict):
+    """All targets of alerts, by name."""
+
+    alerts: list[AlertView]
+
+
+class AlertAsked(TypedDict):
+    """A wish that was noted; the target's courier sees to it within moments. `id` names it."""
+
+    name: str
+    id: str
+
+
 class Problem(TypedDict):
     """RFC 9457. `type` is `urn:turnout:problem:` and the code of the error."""
 
@@ -381,3 +751,50 @@ class Problem(TypedDict):
     detail: str
     hint: NotRequired[str]
     problems: NotRequired[list[str]]
+
+
+class RolloutView(TypedDict):
+    """A rollout and what its judge says; `verdict` as the judge shows it, null while it has said nothing. Times in s."""
+
+    deployment: DeploymentView
+    running: bool
+    paused: bool
+    baking: bool
+    holdback: float  # percent
+    ramp: str
+    limit: float
+    inconclusive: str
+    began_at: str | None
+    verdict: dict[str, object] | None
+    decided: str | None
+    unknown_reports: int
+
+
+class RolloutStepView(TypedDict):
+    """A step of a planned rollout: when half of the equal releases leave it (null: not within the limit)."""
+
+    share: float
+    leaves_at_hours: float | None
+    slowest: str | None
+
+
+class DetectionView(TypedDict):
+    """When half of the releases with a fault are taken back (null: not within the limit)."""
+
+    metric: str
+    effect: float
+    tasks: int | None
+    hours: float | None
+
+
+class RolloutPlanView(TypedDict):
+    """What a rollout could tell."""
+
+    tasks_per_hour: float
+    rates: dict[str, float]
+    ramp: str
+    limit_hours: float
+    decides: bool
+    hours_to_pass: float | None
+    steps: list[RolloutStepView]
+    detections: list[DetectionView]

@@ -20,6 +20,8 @@ from typing import IO
 
 import uvicorn
 
+from turnout.alerts.build import Alerts, build_alerts
+from turnout.alerts.settings import load_alert_settings
 from turnout.api.app import create_app
 from turnout.artifacts.attest.notary import StoreNotary
 from turnout.artifacts.attest.own import OwnKey, keep_instance_key
@@ -27,6 +29,7 @@ from turnout.artifacts.diff import diff_releases
 from turnout.artifacts.intake import Intake
 from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release, unpack_release
+from turnout.artifacts.texts import read_texts
 from turnout.artifacts.wheels import unpack_wheels
 from turnout.controller.ingest import Ingest
 from turnout.controller.loop import Controller
@@ -41,10 +44,11 @@ from turnout.ports import ArtifactStore, KeyRecord
 from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.probe import HttpProber
 from turnout.runtimes.process import ProcessRuntime
+from turnout.services.incidents import why
 from turnout.services.office import Actor, Office, ReadRelease
 from turnout.services.tokens import create_token
 from turnout.services.verification import verify_deployment
-from turnout.settings import INSTANCE_FILE, LOCK_FILE, TOKEN_FILE, Settings
+from turnout.settings import ALERTS_FILE, INSTANCE_FILE, LOCK_FILE, TOKEN_FILE, Settings
 from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
 from turnout.traffic.envoy import EnvoyRouter
 
@@ -71,6 +75,7 @@ class Instance:
     runtime: ProcessRuntime
     prober: HttpProber
     router: EnvoyRouter
+    alerts: Alerts
 
 
 def serve(
@@ -91,12 +96,14 @@ def serve(
         try:
             _publish_instance(instance)
             instance.controller.start()
+            instance.alerts.start()
             config = uvicorn.Config(
                 create_app(instance.office), log_config=None, access_log=False, timeout_graceful_shutdown=3
             )
             server = _Server(config, partial(on_ready, settings))
             server.run(sockets=[listener])
         finally:
+            instance.alerts.stop()
             instance.controller.stop()
             instance.runtime.close()
             instance.prober.close()
@@ -140,7 +147,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     )
     notary = StoreNotary(artifacts, own.unlock)
     access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
-    controller = Controller(parts, Ingest(store, access_log, parse_access_line))
+    controller = Controller(parts, Ingest(store, access_log, parse_access_line), keep_tasks=settings.keep_tasks)
     wakes.append(controller.wake)
     office = Office(
         store=store,
@@ -154,9 +161,18 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         read_release=partial(_read_release, artifacts),
         diff=partial(diff_releases, artifacts),
         traffic_url=settings.traffic_url,
+        read_texts=partial(read_texts, artifacts),
     )
     offices.append(office)
-    return Instance(settings, office, controller, runtime, prober, router)
+    alerts_file = settings.alerts or settings.state / ALERTS_FILE
+    alerts = build_alerts(
+        load_alert_settings(alerts_file, os.environ, needed=settings.alerts is not None),
+        store,
+        clock,
+        HOLDER,
+        partial(why, office, Actor("turnout", Role.VIEWER)),
+    )
+    return Instance(settings, office, controller, runtime, prober, router, alerts)
 
 
 def _own_key(store: SqlStore, state: Path, now: float) -> OwnKey:
@@ -279,7 +295,8 @@ def _end_server(state: Path, grace: float) -> bool:
 def _listening(settings: Settings) -> Iterator[socket.socket]:
     """Bind before anything else is started: a taken port must change nothing."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as listener:
+    # With the protocol named, asyncio sends small answers at once instead of waiting for more to send.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.host, settings.port))

@@ -8,11 +8,13 @@ from pathlib import Path
 
 API_PORT = 7070
 TRAFFIC_PORT = 8080
+KEEP_TASKS = 30 * 86_400.0  # seconds
 
 # Files of the state folder that the command line looks at.
 INSTANCE_FILE = "instance.json"
 TOKEN_FILE = "admin.token"  # noqa: S105
 LOCK_FILE = "server.lock"
+ALERTS_FILE = "alerts.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Settings:
     traffic_host: str = "127.0.0.1"
     traffic_port: int = TRAFFIC_PORT
     build_slots: int = 2
+    keep_tasks: float = KEEP_TASKS
+    alerts: Path | None = None  # None: alerts.toml in the state folder, if it is there
     registry: str | None = None  # URL of an OCI registry that keeps the releases; None: the state folder does
 
     @property

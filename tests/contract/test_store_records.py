@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,7 +23,7 @@ from tests.contract.store_support import (
 from tests.unit.domain.values import AGENT, RING, make_approval, make_digest, make_replica
 from turnout.domain.errors import Conflict, LeaseLost, NotFound
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Deployment, Pointer, Quarantine, Release, ReplicaState, Retired, Task
+from turnout.domain.models import Deployment, Pointer, Quarantine, ReplicaState, Retired
 from turnout.domain.phases import Phase
 from turnout.domain.policy import Role
 from turnout.ports import Lease, Store, StoredResponse, TokenRecord
@@ -134,61 +133,6 @@ def test_events_come_in_order_filtered_and_in_pages(store: Store) -> None:
         assert [item.event.data["n"] for item in snapshot.events(after=start, agent=AGENT, ring=RING)] == [1, 2]
         assert [item.event.data["n"] for item in snapshot.events(after=start + 1, limit=1)] == [1]
         assert snapshot.events(deployment="dep_9") == ()
-
-
-# --- tasks -----------------------------------------------------------------------------------------------------------
-
-
-def make_task(request: str, task: str = "t1", release: Release | None = ONE, **fields: Any) -> Task:
-    given: dict[str, Any] = {"at": 10.0, "duration": 0.1, "status": 200}
-    digest = release.digest if release else None
-    return Task(request, task, AGENT, RING, digest, **{**given, **fields})
-
-
-def test_tasks_are_recorded_exactly_once_together_with_the_cursor(store: Store) -> None:
-    with store.transaction() as transaction:
-        assert transaction.access_cursor() is None
-        assert transaction.add_tasks([make_task("r1"), make_task("r2")], "c1") == 2
-    with store.transaction() as transaction:
-        assert transaction.add_tasks([make_task("r2"), make_task("r3")], "c2") == 1
-        assert transaction.add_tasks([make_task("r1")], "c2") == 0
-        assert transaction.add_tasks([], "c3") == 0
-    with store.snapshot() as snapshot:
-        assert snapshot.access_cursor() == "c3"
-        assert snapshot.task_counts(AGENT) == {(RING, ONE.digest): (3, 0)}
-
-
-def test_a_task_is_counted_once_whatever_its_requests(store: Store) -> None:
-    tasks = [
-        make_task("r1", "t1"),
-        make_task("r2", "t1", at=12.0),
-        make_task("r3", "t2", at=12.0),
-        make_task("r4", "t3", at=9.0),
-        make_task("r5", "t4", TWO),
-    ]
-    with store.transaction() as transaction:
-        transaction.add_tasks(tasks, "c")
-    with store.snapshot() as snapshot:
-        assert snapshot.count_tasks(AGENT, RING, ONE.digest, 10.0) == 2
-        assert snapshot.count_tasks(AGENT, RING, ONE.digest, 0.0) == 3
-        assert snapshot.count_tasks(AGENT, "dev", ONE.digest, 0.0) == 0
-
-
-def test_failures_are_answers_of_5xx(store: Store) -> None:
-    tasks = [make_task(f"r{status}", status=status) for status in (200, 404, 500, 503)]
-    with store.transaction() as transaction:
-        transaction.add_tasks([*tasks, make_task("r0", release=None, status=503)], "c")
-        assert transaction.task_counts(AGENT) == {(RING, ONE.digest): (4, 2), (RING, ""): (1, 1)}
-
-
-def test_counts_grow_by_what_is_new_alone(store: Store) -> None:
-    with store.transaction() as transaction:
-        transaction.add_tasks([make_task("r1"), make_task("r2", status=500)], "c1")
-        transaction.add_tasks([make_task("r2", status=500), make_task("r3", status=500), make_task("r3")], "c2")
-    with store.snapshot() as snapshot:
-        ((total, failed),) = snapshot.task_counts(AGENT).values()
-    assert total == 3
-    assert failed in (1, 2), "of two records of one request either may stay, and only one"
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from tests.live import LiveInstance, wait_until
 from turnout.artifacts.build import build_parts
 from turnout.cli.building import build_store, push
 from turnout.cli.signing import Signing
+from turnout.client import Problem
 from turnout.domain.phases import TERMINAL
 from turnout.manifest import load_manifest
 
@@ -66,6 +67,24 @@ def await_deployment(
         return met(seen[0])
 
     wait_until(look, timeout, lambda: str(seen[0]))
+    return seen[0]
+
+
+def await_lineage(instance: LiveInstance, task: str, met: Callable[[Any], bool]) -> Any:
+    """Wait until a task was seen and what the API shows of it is as wished, and return it."""
+    client = instance.client()
+    seen: list[Any] = [None]
+
+    def look() -> bool:
+        try:
+            seen[0] = client.lineage(task)
+        except Problem as problem:
+            if problem.code != "not_found":
+                raise
+            return False
+        return bool(seen[0]["requests"]) and met(seen[0])
+
+    wait_until(look, PATIENCE, lambda: str(seen[0]))
     return seen[0]
 
 

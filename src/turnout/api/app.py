@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,11 +12,27 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from turnout import __version__
-from turnout.api import agents, deployments, instance, keys, releases, rollouts, tokens
+from turnout.api import (
+    agents,
+    alerts,
+    deployments,
+    incidents,
+    instance,
+    keys,
+    metrics,
+    otlp,
+    outcomes,
+    releases,
+    rollouts,
+    tasks,
+    tokens,
+)
 from turnout.api.document import build_document
 from turnout.api.limits import BodyLimit
-from turnout.domain.errors import ManifestError, TurnoutError
+from turnout.api.rates import ReportRate
+from turnout.domain.errors import ManifestError, TooManyRequests, TurnoutError
 from turnout.services.office import Office
+from turnout.services.together import WrittenTogether
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +48,12 @@ def create_app(office: Office) -> FastAPI:
         openapi_url=None,  # served by `instance.py`, to those who have a token
     )
     app.state.office = office
+    app.state.rate = ReportRate()
+    app.state.written = WrittenTogether(office.store) if office else None  # without one for the documents
     app.openapi = lambda: build_document(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit)
-    for room in (instance, agents, releases, deployments, rollouts, tokens, keys):
+    rooms = (instance, metrics, agents, releases, deployments, incidents, rollouts, outcomes, otlp, tasks, alerts)
+    for room in (*rooms, tokens, keys):
         app.include_router(room.router)
     app.add_exception_handler(TurnoutError, _show_error)
     app.add_exception_handler(RequestValidationError, _show_invalid)
@@ -46,6 +66,8 @@ def _show_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TurnoutError)  # noqa: S101  (registered for it)
     problems = error.problems if isinstance(error, ManifestError) else ()
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    if isinstance(error, TooManyRequests):
+        headers = {"Retry-After": str(math.ceil(error.retry_after))}
     return _problem(error.status, error.code, error.message, hint=error.hint, problems=problems, headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""Approvals, and the canary of a ring: advance, abort."""
+"""Approvals, and the rollout of a ring: look, plan, steer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from turnout.api.auth import Authenticated
-from turnout.schemas import ApprovalView, DeploymentView
-from turnout.services import approvals, rollbacks
+from turnout.schemas import ApprovalView, DeploymentView, RolloutPlanView, RolloutView
+from turnout.services import approvals, rollbacks, rollouts
 
 router = APIRouter(prefix="/v1/agents/{agent}/rings/{ring}", tags=["rollouts"])
 
@@ -30,7 +30,7 @@ class RolloutBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    action: Literal["advance", "abort"]
+    action: Literal["advance", "abort", "pause", "resume"]
     reason: str = Field(default="", max_length=1000)
     quarantine: bool = False
 
@@ -58,9 +58,24 @@ def show_approvals(agent: str, ring: str, call: Authenticated, release: str | No
     return approvals.show_approvals(call.office, call.actor, agent, ring, release)
 
 
+@router.get("/rollout")
+def show_rollout(agent: str, ring: str, call: Authenticated) -> RolloutView:
+    """The rollout of a ring, and what its judge says."""
+    return rollouts.show_rollout(call.office, call.actor, agent, ring)
+
+
+@router.get("/rollout/plan")
+def plan_rollout(agent: str, ring: str, call: Authenticated, release: str | None = None) -> RolloutPlanView:
+    """What a rollout could tell, by the traffic of the last day."""
+    return rollouts.plan_rollout(call.office, call.actor, agent, ring, release)
+
+
 @router.post("/rollout", status_code=202, response_model=DeploymentView)
 def steer(agent: str, ring: str, body: RolloutBody, call: Authenticated) -> Response:
-    """Advance or abort the deployment in progress."""
+    """Advance, abort, pause or resume the deployment in progress."""
+    if body.action in ("pause", "resume"):
+        paused = body.action == "pause"
+        return call.once(lambda office: rollouts.pause(office, call.actor, agent, ring, paused=paused), 202)
     if body.action == "advance":
         return call.once(lambda office: rollbacks.advance(office, call.actor, agent, ring), 202)
     return call.once(

@@ -23,6 +23,7 @@ EXIT_CODES: dict[str, int] = {
     "lease_lost": 7,
     "router_unavailable": 7,
     "runtime_unavailable": 7,
+    "too_many_requests": 7,
     "storage_full": 7,
     "server_unreachable": 7,
     "deployment_ended": 8,

@@ -6,12 +6,14 @@ import click
 
 from turnout.cli.connection import connected, print_json
 from turnout.cli.follow import describe
+from turnout.cli.tables import show_table
 from turnout.client import Client
+from turnout.schemas import DeploymentView
 
 
 @click.group()
 def rollout() -> None:
-    """Steer the canary of a ring."""
+    """Look at the rollout of a ring, plan one, steer it."""
 
 
 @rollout.command(short_help="Leave the present canary step without waiting.")
@@ -43,6 +45,101 @@ def abort(client: Client, agent: str, ring: str, reason: str, quarantine: bool, 
     for event in client.follow_deployment(view["id"]):
         if event.name == "settled":
             view = event.data
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(describe(view))
+
+
+@rollout.command(short_help="Keep a rollout at its step.")
+@click.argument("agent")
+@click.option("--ring", required=True, help="Ring whose rollout waits.")
+@connected
+def pause(client: Client, agent: str, ring: str, as_json: bool) -> None:
+    """Keep a rollout at its step until it is resumed. A release that is worse is taken back all the same."""
+    _show_steered(client.steer(agent, ring, {"action": "pause"}), as_json=as_json)
+
+
+@rollout.command(short_help="Let a paused rollout go on.")
+@click.argument("agent")
+@click.option("--ring", required=True, help="Ring whose rollout goes on.")
+@connected
+def resume(client: Client, agent: str, ring: str, as_json: bool) -> None:
+    """Let a paused rollout go on."""
+    _show_steered(client.steer(agent, ring, {"action": "resume"}), as_json=as_json)
+
+
+@rollout.command(short_help="Show a rollout and what its judge says.")
+@click.argument("agent")
+@click.option("--ring", required=True, help="Ring whose rollout is shown.")
+@connected
+def status(client: Client, agent: str, ring: str, as_json: bool) -> None:
+    """Show the rollout of a ring, the evidence of its judge, and what it waits for."""
+    view = client.rollout(agent, ring)
+    if as_json:
+        print_json(view)
+        return
+    click.echo(describe(view["deployment"]))
+    if view["deployment"]["condition"]:
+        click.echo(f"  {view['deployment']['condition']['message']}")
+    if view["baking"]:
+        click.echo(f"  active, and still judged; last-good keeps {view['holdback']:g} % to compare with")
+    if view["unknown_reports"]:
+        click.echo(f"  {view['unknown_reports']} reports name tasks that nobody has seen")
+    if view["verdict"] is None:
+        click.echo("  the judge has said nothing yet")
+        return
+    from turnout.cli.evidence import show_evidence
+
+    show_evidence(view["verdict"])
+
+
+@rollout.command(short_help="What a rollout could tell, and how soon.")
+@click.argument("agent")
+@click.option("--ring", required=True, help="Ring that the rollout would be in.")
+@click.option("--release", default=None, help="Release whose rules count (default: the one that serves).")
+@connected
+def plan(client: Client, agent: str, ring: str, release: str | None, as_json: bool) -> None:
+    """What a rollout could tell by the traffic of the last day: what it would take back, when it would pass."""
+    view = client.plan_rollout(agent, ring, release)
+    if as_json:
+        print_json(view)
+        return
+    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in view["rates"].items())
+    click.echo(f"{view['tasks_per_hour']:.0f} tasks an hour; of the release that serves: {rates}")
+    rows = [
+        (
+            f"{item['metric']} +{item['effect']:.0%}"
+            if item["metric"] == "cost"
+            else _points(item["metric"], item["effect"]),
+            str(item["tasks"]) if item["tasks"] is not None else "-",
+            _hours(item["hours"]),
+        )
+        for item in view["detections"]
+    ]
+    show_table(("a release that is worse by", "tasks of it", "is taken back after"), rows)
+    show_table(
+        ("step", "an equal release leaves it after", "slowest"),
+        [(f"{step['share']:.0%}", _hours(step["leaves_at_hours"]), step["slowest"] or "-") for step in view["steps"]],
+    )
+    if not view["decides"]:
+        limit = f"{view['limit_hours']:g} h"
+        click.echo(
+            f"half of the equal releases could not be proven so within the limit of {limit}: expect inconclusive"
+        )
+
+
+def _points(metric: str, effect: float) -> str:
+    return f"{metric} +{effect * 100:g} points"
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "not within the limit"
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
+
+
+def _show_steered(view: DeploymentView, *, as_json: bool) -> None:
     if as_json:
         print_json(view)
     else:

@@ -7,6 +7,7 @@ import click
 from turnout.cli.connection import connected, note, print_json
 from turnout.cli.tables import local_time, show_table
 from turnout.client import Client
+from turnout.domain.policy import Role
 
 
 @click.group()
@@ -19,7 +20,7 @@ def tokens() -> None:
 @click.option(
     "--role",
     required=True,
-    type=click.Choice(["admin", "operator", "developer", "approver", "viewer"]),
+    type=click.Choice([role.value for role in Role]),
     help="What it may be used for.",
 )
 @connected

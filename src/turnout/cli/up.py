@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from turnout.cli.connection import note, print_json
+from turnout.cli.durations import Duration
 from turnout.domain.errors import SetupFailed
 from turnout.settings import API_PORT, INSTANCE_FILE, LOCK_FILE, TRAFFIC_PORT, Settings, default_state
 
@@ -32,6 +33,18 @@ PORT = click.IntRange(1, 65535)
 @click.option("--traffic-port", type=PORT, help=f"Port for callers. Default: as the last time, first {TRAFFIC_PORT}.")
 @click.option("--registry", help="OCI registry that keeps the releases, such as https://registry.example.com/turnout.")
 @click.option("--build-slots", default=2, show_default=True, type=click.IntRange(1, 64), help="Builds at a time.")
+@click.option(
+    "--keep-tasks",
+    default="30d",
+    show_default=True,
+    type=Duration(),
+    help="How long tasks, outcomes and what was captured of them are kept.",
+)
+@click.option(
+    "--alerts",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that says who is told of what. Default: alerts.toml in the state folder, if it is there.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return once it is ready; it goes on in the background.")
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON once it is ready.")
 def up(state: Path | None, detach: bool, as_json: bool, **listen: Any) -> None:
@@ -42,6 +55,8 @@ def up(state: Path | None, detach: bool, as_json: bool, **listen: Any) -> None:
     folder = (state or default_state()).absolute()
     # As the last time: an instance that is started again after a crash must be found where its callers look for it.
     chosen = {**_last_time(folder), **{name: value for name, value in listen.items() if value is not None}}
+    if chosen.get("alerts") is not None:
+        chosen["alerts"] = chosen["alerts"].absolute()
     settings = Settings(state=folder, **chosen)
     if settings.port == settings.traffic_port and settings.host == settings.traffic_host:
         raise SetupFailed("API and traffic cannot share a port", hint="give --port and --traffic-port two numbers")
@@ -72,10 +87,11 @@ def _start_detached(settings: Settings) -> None:
     os.umask(0o077)
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [sys.executable, "-m", "turnout.cli.main", "up", "--json", "--state", str(settings.state)]
-    for name in ("host", "port", "traffic_host", "traffic_port", "build_slots", "registry"):
+    for name in ("host", "port", "traffic_host", "traffic_port", "build_slots", "registry", "keep_tasks", "alerts"):
         if getattr(settings, name) is None:
             continue
-        command += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
+        value = f"{settings.keep_tasks:.0f}s" if name == "keep_tasks" else str(getattr(settings, name))
+        command += [f"--{name.replace('_', '-')}", value]
     log_path = settings.state / "server.log"
     with log_path.open("ab") as log, os.fdopen(os.dup(log.fileno()), "wb") as errors:
         start = log.tell()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from turnout.domain.models import Task
-from turnout.ports import AccessLog, Store
+from turnout.domain.captures import redact
+from turnout.domain.models import Capture, Digest, Release, Task
+from turnout.domain.outcomes import read_task
+from turnout.ports import ACCESS_LOG, AccessLog, Store
 
 
 class Ingest:
@@ -15,19 +18,43 @@ class Ingest:
         self._store = store
         self._log = log
         self._parse = parse
+        self._releases: dict[Digest, Release | None] = {}
 
     def take_in(self) -> set[tuple[str, str]]:
         """Take in what the log has now, in batches. Returns the (agent, ring) pairs that got tasks."""
         touched: set[tuple[str, str]] = set()
         with self._store.snapshot() as snapshot:
-            cursor = snapshot.access_cursor()
+            cursor = snapshot.cursor(ACCESS_LOG)
         while True:
             chunk = self._log.read(cursor)
             if chunk.cursor == cursor:
                 self._log.rotate()
                 return touched
             tasks = [task for task in map(self._parse, chunk.lines) if task is not None]
+            releases = self._look_up({task.release for task in tasks if task.release is not None})
+            said = {
+                task.request: outcome
+                for task in tasks
+                if task.release in releases and (outcome := read_task(task, releases[task.release].spec.success))
+            }
+            kept = [_captured(task, releases.get(task.release) if task.release else None) for task in tasks]
             with self._store.transaction() as transaction:
-                transaction.add_tasks(tasks, chunk.cursor)
+                transaction.add_tasks(kept, said, chunk.cursor)
             cursor = chunk.cursor
             touched.update((task.agent, task.ring) for task in tasks)
+
+    def _look_up(self, digests: set[Digest]) -> dict[Digest, Release]:
+        missing = digests - self._releases.keys()
+        if missing:
+            with self._store.snapshot() as snapshot:
+                self._releases.update({digest: snapshot.release(digest) for digest in missing})
+        return {digest: release for digest in digests if (release := self._releases[digest]) is not None}
+
+
+def _captured(task: Task, release: Release | None) -> Task:
+    """With what its ring keeps of request and answer, without what it calls secret."""
+    if task.question is None and task.answer is None:
+        return task
+    settings = release.spec.ring(task.ring) if release is not None else None
+    capture = settings.capture if settings is not None else Capture()
+    return replace(task, question=redact(task.question, capture), answer=redact(task.answer, capture))

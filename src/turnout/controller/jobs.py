@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from turnout.domain.errors import TurnoutError
-from turnout.domain.plan import Job
+from turnout.domain.view import Job
 
 log = logging.getLogger(__name__)
 

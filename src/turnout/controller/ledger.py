@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from turnout.domain.events import Event, EventType
-from turnout.domain.models import Deployment, Kind, Pointer, Quarantine, Rollout
-from turnout.domain.phases import IN_PROGRESS, Phase
-from turnout.domain.plan import (
+from turnout.domain.actions import (
     Action,
     Activate,
+    EndBake,
     EnterStep,
     ForgetRetired,
     MarkPrepared,
     MarkSmokePassed,
+    MarkTripped,
     Move,
     Retreat,
+    TakeBack,
     Wait,
 )
-from turnout.domain.pointers import activate, forget_retired, roll_back, shift_traffic, withdraw_candidate
+from turnout.domain.breakers import Trip
+from turnout.domain.events import Event, EventType
+from turnout.domain.models import Abort, Deployment, Judgement, Kind, Pointer, Quarantine, Rollout
+from turnout.domain.phases import IN_PROGRESS, Phase
+from turnout.domain.pointers import activate, end_bake, forget_retired, roll_back, shift_traffic, withdraw_candidate
 from turnout.domain.rollout import format_weight
 from turnout.ports import Clock, Lease, Store, Transaction
 
@@ -48,9 +53,16 @@ class Ledger:
                     self._activate(transaction, transaction.pointer(agent, ring), action, now)
                 case Retreat():
                     _retreat(transaction, transaction.pointer(agent, ring), action, now)
+                case TakeBack():
+                    self._take_back(transaction, transaction.pointer(agent, ring), action, now)
+                case EndBake():
+                    pointer = end_bake(transaction.pointer(agent, ring), now)
+                    transaction.save_pointer(pointer, actor=ACTOR, reason=action.reason)
+                    active = _fetch(transaction, action.deployment)
+                    transaction.emit(_event(EventType.ROLLOUT_BAKED, active, now, {"reason": action.reason}))
                 case EnterStep():
                     _enter_step(transaction, transaction.pointer(agent, ring), action, now)
-                case MarkPrepared() | MarkSmokePassed() | Wait():
+                case MarkPrepared() | MarkSmokePassed() | MarkTripped() | Wait():
                     _note(transaction, action, now)
                 case ForgetRetired():
                     pointer = forget_retired(transaction.pointer(agent, ring), action.digest, now)
@@ -90,17 +102,44 @@ class Ledger:
         for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
             reason = action.reason if phase is Phase.ACTIVE else "nothing to do: the release is warm"
             deployment = transaction.move(deployment, phase, at=now, actor=ACTOR, reason=reason)
-        change = roll_back if rollback else activate
         # Last, and with a time of its own: from here to the commit there is nothing more to do.
-        transaction.save_pointer(
-            change(pointer, deployment.digest, deployment.id, self._clock.now()),
-            actor=deployment.actor,
+        at = self._clock.now()
+        if rollback:
+            changed = roll_back(pointer, deployment.digest, deployment.id, at)
+        else:
+            changed = activate(pointer, deployment.digest, deployment.id, at, action.holdback, bakes=action.bakes)
+        transaction.save_pointer(changed, actor=deployment.actor, reason=action.reason)
+
+    def _take_back(self, transaction: Transaction, pointer: Pointer, action: TakeBack, now: float) -> None:
+        """A rollback that nobody asked for. Its id follows from the pointer, so that it can be made only once."""
+        if pointer.stable != action.digest or pointer.last_good is None or pointer.active_deployment is None:
+            return  # changed while this was decided; planned again
+        former = _fetch(transaction, pointer.active_deployment)
+        seed = f"{pointer.agent}/{pointer.ring}/{pointer.generation}"
+        rollback = Deployment(
+            id=f"dep_{hashlib.sha256(seed.encode()).hexdigest()[:20]}",
+            agent=pointer.agent,
+            ring=pointer.ring,
+            digest=pointer.last_good,
+            kind=Kind.ROLLBACK,
+            phase=Phase.QUEUED,
+            actor=ACTOR,
+            created_at=now,
+            phase_at=now,
             reason=action.reason,
+            quarantine=True,
         )
+        for running in transaction.unfinished(pointer.agent, pointer.ring):
+            if running.phase in IN_PROGRESS and running.abort is None:
+                transaction.save_deployment(replace(running, abort=Abort(ACTOR, action.reason)))
+        transaction.add_deployment(rollback)
+        _tell_cause(transaction, former, action.cause, now)
 
 
 def _retreat(transaction: Transaction, pointer: Pointer, action: Retreat, now: float) -> None:
     deployment = _fetch(transaction, action.deployment)
+    if action.cause is not None:
+        _tell_cause(transaction, deployment, action.cause, now)
     actor = deployment.abort.actor if deployment.abort else ACTOR
     transaction.move(deployment, Phase.ROLLING_BACK, at=now, actor=actor, reason=action.reason)
     if pointer.candidate == deployment.digest:
@@ -110,22 +149,52 @@ def _retreat(transaction: Transaction, pointer: Pointer, action: Retreat, now: f
         transaction.add_quarantine(Quarantine(deployment.agent, deployment.digest, deployment.ring, reason, actor, now))
 
 
+def _tell_cause(transaction: Transaction, deployment: Deployment, cause: Judgement | Trip, now: float) -> None:
+    """The evidence, beside the change that follows from it."""
+    if isinstance(cause, Trip):
+        breaker = cause.breaker
+        data: dict[str, object] = {
+            "scope": breaker.scope.value,
+            "metric": breaker.metric,
+            "value": cause.value,
+            "above": breaker.above,
+            "window": breaker.window,
+            "digest": cause.digest,
+            "task": cause.task,
+            "message": cause.describe(),
+        }
+        transaction.emit(_event(EventType.BREAKER_TRIPPED, deployment, now, data))
+        return
+    data = {"kind": cause.kind, "metric": cause.metric, "against": cause.against, "message": cause.summary}
+    transaction.emit(_event(EventType.ROLLOUT_JUDGED, deployment, now, data))
+    judged = transaction.judgement(deployment.id)
+    if judged is not None:
+        transaction.save_judgement(deployment.id, replace(judged, decided=cause.kind))
+
+
 def _enter_step(transaction: Transaction, pointer: Pointer, action: EnterStep, now: float) -> None:
     deployment = _fetch(transaction, action.deployment)
     if deployment.abort is not None:
         return  # taken back while this was decided; planned again
     _check_in_progress(deployment)
-    transaction.save_deployment(replace(deployment, rollout=Rollout(action.step, now), condition=None))
+    began_at = deployment.rollout.began_at or now
+    rollout = Rollout(action.step, now, began_at=began_at)
+    transaction.save_deployment(replace(deployment, rollout=rollout, condition=None))
     reason = f"canary step {action.step + 1}: {format_weight(action.weight)}"
-    changed = shift_traffic(pointer, deployment.digest, action.weight, now)
+    changed = shift_traffic(pointer, deployment.digest, action.weight, deployment.id, now)
     transaction.save_pointer(changed, actor=ACTOR, reason=reason)
     data = {"step": action.step + 1, "weight": action.weight / 100}
     transaction.emit(_event(EventType.ROLLOUT_STEPPED, deployment, now, data))
 
 
-def _note(transaction: Transaction, action: MarkPrepared | MarkSmokePassed | Wait, now: float) -> None:
+def _note(transaction: Transaction, action: MarkPrepared | MarkSmokePassed | MarkTripped | Wait, now: float) -> None:
     """What a deployment has reached or waits for inside its state."""
     deployment = _fetch(transaction, action.deployment)
+    if isinstance(action, MarkTripped):
+        rollout = replace(deployment.rollout, tripped=action.cause.breaker.metric)
+        transaction.save_deployment(replace(deployment, rollout=rollout))
+        _tell_cause(transaction, deployment, action.cause, now)
+        return
     _check_in_progress(deployment)
     data: dict[str, object] = {}
     match action:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 
@@ -15,14 +16,17 @@ from turnout.domain.errors import LeaseLost, TurnoutError
 log = logging.getLogger(__name__)
 
 INGEST_SECONDS = 0.2
+PRUNE_SECONDS = 20.0
+PRUNE_PART = 2_000  # requests
 Ring = tuple[str, str]
 
 
 class Controller:
     """Start it once; `wake` it whenever something of a ring may have changed."""
 
-    def __init__(self, parts: Parts, ingest: Ingest, workers: int = 3) -> None:
+    def __init__(self, parts: Parts, ingest: Ingest, workers: int = 3, keep_tasks: float = math.inf) -> None:
         self._parts = parts
+        self._keep_tasks = keep_tasks
         self._ingest = ingest
         self._jobs = Jobs()
         self._reconciler = Reconciler(parts, self._jobs, Publisher(parts.store, parts.runtime, parts.router), self.wake)
@@ -32,6 +36,7 @@ class Controller:
             threading.Thread(target=self._work, name=f"controller-{number}", daemon=True) for number in range(workers)
         ]
         self._threads.append(threading.Thread(target=self._take_in_repeatedly, name="ingest", daemon=True))
+        self._threads.append(threading.Thread(target=self._prune_repeatedly, name="prune", daemon=True))
 
     def start(self) -> None:
         """Start the threads; every ring that exists is looked at."""
@@ -84,6 +89,19 @@ class Controller:
                 log.warning("%s", error.message)
             except Exception:  # as above: tried again in a moment
                 log.exception("taking in the access log failed")
+
+    def _prune_repeatedly(self) -> None:
+        """A small part at a time, with pauses: nobody waits long for the database because of what is old."""
+        pause = PRUNE_SECONDS
+        while not self._stopping.wait(pause):
+            try:
+                with self._parts.store.transaction() as transaction:
+                    forgotten = transaction.prune(self._parts.clock.now() - self._keep_tasks, PRUNE_PART)
+                pause = PRUNE_SECONDS if forgotten < PRUNE_PART else PRUNE_SECONDS / 100
+            except TurnoutError as error:
+                log.warning("%s", error.message)
+            except Exception:  # as above
+                log.exception("forgetting old tasks failed")
 
 
 class Schedule:

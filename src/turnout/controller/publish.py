@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 
+from turnout.domain.captures import capture_size
 from turnout.domain.errors import InvalidRequest, RouterUnavailable
-from turnout.domain.models import Routes
+from turnout.domain.models import Digest, Pointer, Routes
 from turnout.domain.routes import build_routes
-from turnout.ports import Router, Runtime, Store
+from turnout.ports import Router, Runtime, Snapshot, Store
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +23,15 @@ class Publisher:
         self._router = router
         self._lock = threading.Lock()
         self._published: Routes | None = None
+        self._captures: dict[tuple[Digest, str], int] = {}  # releases are immutable, so never out of date
 
     def publish(self) -> bool:
         """Let the proxy route what the pointers say. False when it could not be reached; it then keeps what it had."""
         with self._lock:
             with self._store.snapshot() as snapshot:
                 pointers = snapshot.pointers()
-            routes = build_routes(pointers, self._runtime.observe())
+                captures = {(item.agent, item.ring): self._capture(snapshot, item) for item in pointers}
+            routes = build_routes(pointers, self._runtime.observe(), captures)
             if routes == self._published:
                 return True
             try:
@@ -39,3 +42,15 @@ class Publisher:
                 return False
             self._published = routes
             return True
+
+    def _capture(self, snapshot: Snapshot, pointer: Pointer) -> int:
+        """The most that a release in the traffic of a ring asks for."""
+        sizes = [0]
+        for digest in (pointer.stable, pointer.candidate):
+            if digest is None:
+                continue
+            if (digest, pointer.ring) not in self._captures:
+                release = snapshot.release(digest)
+                self._captures[digest, pointer.ring] = capture_size(release.spec, pointer.ring) if release else 0
+            sizes.append(self._captures[digest, pointer.ring])
+        return max(sizes)

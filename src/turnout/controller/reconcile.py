@@ -8,29 +8,43 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from turnout.controller.jobs import Jobs
+from turnout.controller.judging import Judging
 from turnout.controller.ledger import Ledger
 from turnout.controller.publish import Publisher
-from turnout.domain.errors import RouterUnavailable, TurnoutError
-from turnout.domain.models import Deployment, Digest, Kind, Release, ReplicaStatus, RingSettings
-from turnout.domain.phases import Phase
-from turnout.domain.plan import (
+from turnout.domain.actions import (
     Action,
     Activate,
     BeginDrain,
+    EndBake,
     EnterStep,
-    Job,
     Prepare,
     Retreat,
-    RingView,
     RunSmoke,
     StartReplica,
     StopReplica,
+    TakeBack,
     Verify,
-    plan,
-    wanted_digests,
 )
+from turnout.domain.breakers import Window, find_trip
+from turnout.domain.errors import RouterUnavailable, TurnoutError
+from turnout.domain.judge import JudgeConfig
+from turnout.domain.models import (
+    Breaker,
+    BreakerScope,
+    Deployment,
+    Digest,
+    Kind,
+    Release,
+    ReplicaStatus,
+    RingSettings,
+)
+from turnout.domain.outcomes import Tally, TallyKey
+from turnout.domain.phases import Phase
+from turnout.domain.plan import plan, wanted_digests
 from turnout.domain.replicas import build_replica_spec
 from turnout.domain.routes import warm_digests
+from turnout.domain.verdicts import build_judge_config, choose_judge
+from turnout.domain.view import Job, RingView
 from turnout.ports import Clock, Lease, Prober, Router, Runtime, Snapshot, Store
 
 log = logging.getLogger(__name__)
@@ -39,6 +53,7 @@ LEASE_SECONDS = 15.0
 MOST_ROUNDS = 50  # a ring converges in a few; this bounds a fault of ours
 BUSY_SECONDS = 0.25  # how soon a ring is looked at again without being woken, when something is under way
 CALM_SECONDS = 2.0
+PAST_SECONDS = 86_400.0  # of the stable release, to tune a judge with
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,7 @@ class Reconciler:
         self._releases: dict[Digest, Release] = {}  # immutable, so never out of date
         self._leases: dict[str, Lease] = {}
         self._draining: dict[str, float] = {}
+        self._judging = Judging(parts.store, parts.clock)
         self._recorded: dict[tuple[str, str], tuple[ReplicaStatus, ...]] = {}
 
     def reconcile(self, agent: str, ring: str) -> float:
@@ -79,6 +95,8 @@ class Reconciler:
         for _ in range(MOST_ROUNDS):
             routed = self._publisher.publish()
             view = self._load(agent, ring, routed=routed)
+            if view.judgement is not None and view.pointer.rollout is not None:
+                self._judging.save(view.pointer.rollout, view.judgement, lease)
             actions = plan(view, self._parts.clock.now())
             if not actions:
                 return BUSY_SECONDS if _is_busy(view) else CALM_SECONDS
@@ -117,8 +135,66 @@ class Reconciler:
                 tasks=_count_tasks(snapshot, deployment),
                 routed=routed,
                 active_requests=self._count_active(observed, {*warm_digests(pointer)}),
+                active=snapshot.deployment(pointer.active_deployment) if pointer.active_deployment else None,
             )
+            view = self._judge(snapshot, view)
         return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
+
+    def _judge(self, snapshot: Snapshot, view: RingView) -> RingView:
+        """With what the judge and the breakers say."""
+        pointer, active = view.pointer, view.active
+        trip = find_trip(pointer.agent, pointer.ring, *self._windows(snapshot, view))
+        if pointer.rollout is None:
+            return replace(view, trip=trip)
+        baking = active if active is not None and active.id == pointer.rollout else None
+        judged = baking or view.deployment
+        if judged is None or judged.id != pointer.rollout:
+            return replace(view, trip=trip)
+        other = pointer.last_good if baking else pointer.stable
+        config = self._judge_config(snapshot, view, judged, other)
+        return replace(view, trip=trip, baking=baking, judgement=self._judging.look(snapshot, judged.id, config))
+
+    def _judge_config(
+        self, snapshot: Snapshot, view: RingView, judged: Deployment, other: Digest | None
+    ) -> JudgeConfig:
+        agent, ring = view.pointer.agent, view.pointer.ring
+        release = view.releases[judged.digest]
+        stable = view.releases.get(other) if other is not None else None
+        settings = choose_judge(
+            release.spec.ring(ring) or RingSettings(ring), stable.spec.ring(ring) if stable is not None else None
+        )
+        past = Tally()
+        if other is not None and judged.id not in self._judging:
+            seen = snapshot.tallies(self._parts.clock.now() - PAST_SECONDS, agent, ring)
+            past = seen.get(TallyKey(agent, ring, other), past)
+        return build_judge_config(settings, release.spec.success, past)
+
+    def _windows(self, snapshot: Snapshot, view: RingView) -> tuple[list[Digest], dict[Breaker, Window]]:
+        """The releases that breakers watch, and what each breaker looks at: never from before the release began."""
+        pointer, now = view.pointer, self._parts.clock.now()
+        watched = [digest for digest in (pointer.candidate, pointer.stable) if digest is not None]
+        declared = {
+            breaker
+            for digest in watched
+            if digest in view.releases and (settings := view.releases[digest].spec.ring(pointer.ring)) is not None
+            for breaker in settings.breakers
+        }
+        began = max(
+            (item.rollout.began_at or item.active_at or 0.0 for item in (view.deployment, view.active) if item),
+            default=0.0,
+        )
+        windows = {}
+        for breaker in sorted(declared, key=lambda item: (item.scope, item.metric, item.above)):
+            everywhere = breaker.scope is BreakerScope.WORKSPACE
+            since = now - breaker.window if everywhere else max(now - breaker.window, began)
+            where = (None, None) if everywhere else (pointer.agent, pointer.ring)
+            heaviest = {
+                digest: snapshot.heaviest_run(pointer.agent, pointer.ring, digest, since)
+                for digest in watched
+                if breaker.scope is BreakerScope.RUN
+            }
+            windows[breaker] = Window(snapshot.tallies(since, *where), heaviest)
+        return watched, windows
 
     def _record(self, agent: str, ring: str, observed: tuple[ReplicaStatus, ...]) -> None:
         """Write down what runs, for those who ask the API, before anything is decided on it."""
@@ -164,7 +240,7 @@ class Reconciler:
         worked = False
         for action in actions:
             worked = self._apply(view, action, ledger) or worked
-            if isinstance(action, Activate | Retreat | EnterStep):
+            if isinstance(action, Activate | Retreat | TakeBack | EnterStep | EndBake):
                 break
         return worked
 
@@ -262,8 +338,8 @@ def _find_quarantine(snapshot: Snapshot, deployment: Deployment | None) -> str |
 def _count_tasks(snapshot: Snapshot, deployment: Deployment | None) -> int:
     if deployment is None or deployment.rollout.step < 0:
         return 0
-    return snapshot.count_tasks(deployment.agent, deployment.ring, deployment.digest, deployment.rollout.entered_at)
+    return snapshot.count_tasks(deployment.id, deployment.rollout.entered_at)
 
 
 def _is_busy(view: RingView) -> bool:
-    return bool(view.deployment or view.rollback or view.rolling_back or view.draining_since)
+    return bool(view.deployment or view.rollback or view.rolling_back or view.draining_since or view.baking)

@@ -12,6 +12,7 @@ from turnout.domain.events import Event, EventType
 from turnout.domain.models import (
     Abort,
     Approval,
+    Arm,
     ComponentRef,
     Condition,
     Deployment,
@@ -26,9 +27,10 @@ from turnout.domain.models import (
     Rollout,
     Task,
 )
+from turnout.domain.outcomes import Observation, Outcome, Source
 from turnout.domain.phases import Phase
 from turnout.manifest.config import parse_config
-from turnout.ports import StoredEvent
+from turnout.ports import StoredEvent, StoredJudgement, StoredOutcome
 
 Row = RowMapping
 
@@ -119,6 +121,8 @@ def pointer_to_row(pointer: Pointer) -> dict[str, Any]:
         "retired": [asdict(item) for item in pointer.retired],
         "generation": pointer.generation,
         "changed_at": pointer.changed_at,
+        "rollout": pointer.rollout,
+        "holdback": pointer.holdback,
     }
 
 
@@ -157,5 +161,49 @@ def event_from_row(row: Row) -> StoredEvent:
 
 
 def task_to_row(task: Task) -> dict[str, Any]:
-    """Every column of a task."""
-    return asdict(task)
+    """Every column of a request; what was captured has a table of its own."""
+    values = {name: getattr(task, name) for name in _TASK}
+    return {**values, "arm": task.arm.value if task.arm else None}
+
+
+def task_from_row(row: Row) -> Task:
+    """The inverse of `task_to_row`, with what was captured if the row has it."""
+    values = dict(row)
+    return Task(**{**values, "arm": Arm(values["arm"]) if values["arm"] else None})
+
+
+def outcome_to_row(outcome: Outcome, state: str) -> dict[str, Any]:
+    """Every column of a report."""
+    return {**asdict(outcome), "source": outcome.source.value, "state": state}
+
+
+def outcome_from_row(row: Row) -> StoredOutcome:
+    """The inverse of `outcome_to_row`."""
+    values = {name: value for name, value in dict(row).items() if name not in ("seq", "state")}
+    return StoredOutcome(Outcome(**{**values, "source": Source(values["source"])}), row["state"])
+
+
+def observation_from_row(row: Row) -> Observation:
+    """What a judge is fed with."""
+    return Observation(**{name: value for name, value in dict(row).items() if name != "rollout"})
+
+
+def judgement_to_row(judgement: StoredJudgement) -> dict[str, Any]:
+    """Every column of a judgement but its rollout."""
+    return {
+        "at": judgement.at,
+        "cursor": judgement.cursor,
+        "verdict": dict(judgement.verdict),
+        "state": dict(judgement.state),
+        "decided": judgement.decided,
+    }
+
+
+def judgement_from_row(row: Row) -> StoredJudgement:
+    """The inverse of `judgement_to_row`."""
+    return StoredJudgement(**{name: value for name, value in dict(row).items() if name != "rollout"})
+
+
+_TASK = tuple(
+    name for name in Task.__dataclass_fields__ if name not in ("report", "question", "answer")
+)  # the columns of the table

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import func, select
 
 from turnout.db import rows
 from turnout.db.tables import (
@@ -20,10 +18,9 @@ from turnout.db.tables import (
     replicas,
     responses,
     tags,
-    task_counts,
-    tasks,
     tokens,
 )
+from turnout.db.task_reads import TaskReads
 from turnout.domain.models import (
     Approval,
     Deployment,
@@ -37,15 +34,11 @@ from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import Role
 from turnout.ports import KeyRecord, StoredEvent, StoredResponse, TokenRecord
 
-ACCESS_LOG = "access_log"
 _UNFINISHED = sorted(IN_PROGRESS | {Phase.ROLLING_BACK})
 
 
-class SqlSnapshot:
+class SqlSnapshot(TaskReads):
     """Reads; see the port for the meaning of each."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def agents(self) -> tuple[str, ...]:
         """All agents, by name."""
@@ -165,21 +158,9 @@ class SqlSnapshot:
                 query = query.where(column == value)
         return tuple(rows.event_from_row(row) for row in self._all(query))
 
-    def count_tasks(self, agent: str, ring: str, digest: Digest, since: float) -> int:
-        """Distinct tasks that a release of a ring got since a time."""
-        query = select(func.count(func.distinct(tasks.c.task))).where(
-            tasks.c.agent == agent, tasks.c.ring == ring, tasks.c.release == digest, tasks.c.at >= since
-        )
-        return int(self._connection.scalar(query) or 0)
-
-    def task_counts(self, agent: str) -> dict[tuple[str, str], tuple[int, int]]:
-        """(ring, digest) → requests, and how many of them failed (status 5xx); digest "" where no replica was reached."""
-        found = self._all(select(task_counts).where(task_counts.c.agent == agent))
-        return {(row["ring"], row["release"]): (row["total"], row["failed"]) for row in found}
-
-    def access_cursor(self) -> str | None:
-        """How far the access log has been read."""
-        return self._connection.scalar(select(cursors.c.value).where(cursors.c.name == ACCESS_LOG))
+    def cursor(self, name: str) -> str | None:
+        """How far something has come."""
+        return self._connection.scalar(select(cursors.c.value).where(cursors.c.name == name))
 
     def token(self, digest: str) -> TokenRecord | None:
         """The token with this SHA-256."""
@@ -199,12 +180,6 @@ class SqlSnapshot:
         """The answer recorded under an idempotency key of an actor."""
         row = self._one(select(responses).where(responses.c.actor == actor, responses.c.key == key))
         return StoredResponse(row["fingerprint"], row["status"], row["body"]) if row else None
-
-    def _one(self, query: Select[Any]) -> rows.Row | None:
-        return self._connection.execute(query).mappings().one_or_none()
-
-    def _all(self, query: Select[Any]) -> list[rows.Row]:
-        return list(self._connection.execute(query).mappings())
 
 
 def _token(row: rows.Row) -> TokenRecord:

@@ -131,6 +131,8 @@ pointers = Table(
     Column("retired", JSON, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("changed_at", Float, nullable=False),
+    Column("rollout", String(40), ForeignKey("deployments.id")),
+    Column("holdback", Integer, nullable=False),
 )
 
 approvals = Table(
@@ -202,15 +204,111 @@ tasks = Table(
     Column("ring", _NAME, nullable=False),
     Column("release", _DIGEST),
     Column("at", Float, nullable=False),
-    Column("duration", Float, nullable=False),
+    Column("duration", Float),
     Column("status", Integer, nullable=False),
     Column("method", String(16), nullable=False),
     Column("path", Text, nullable=False),
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
     Column("flags", String(64), nullable=False),
-    Index(None, "agent", "ring", "release", "at"),
+    Column("arm", String(16)),
+    Column("probability", Float),
+    Column("rollout", String(40)),
+    Column("pinned", Boolean, nullable=False),
+    Index(None, "at"),
+    Index(None, "agent", "ring", "at"),
     Index(None, "task"),
+)
+
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("request", String(64), primary_key=True),
+    Column("question", LargeBinary),
+    Column("answer", LargeBinary),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("task", String(256), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("failed", Boolean),
+    Column("intervened", Boolean),
+    Column("cost", Float),
+    Column("reporter", String(128), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("agent", _NAME),
+    Column("ring", _NAME),
+    Column("state", String(16), nullable=False),
+    Index(None, "task"),
+    Index(None, "at"),
+    Index(
+        "ix_outcomes_waiting",
+        "state",
+        sqlite_where=text("state = 'waiting'"),
+        postgresql_where=text("state = 'waiting'"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("rollout", String(40), nullable=False),
+    Column("task", String(256), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("arm", String(16)),
+    Column("probability", Float),
+    Column("failed", Boolean),
+    Column("intervened", Boolean),
+    Column("cost", Float),
+    Index(None, "rollout", "seq"),
+    Index(
+        "uq_observations_start",
+        "task",
+        "rollout",
+        unique=True,
+        sqlite_where=text("arm IS NOT NULL"),
+        postgresql_where=text("arm IS NOT NULL"),
+    ),
+    Index(
+        "ix_observations_candidate",
+        "rollout",
+        "at",
+        sqlite_where=text("arm = 'candidate'"),
+        postgresql_where=text("arm = 'candidate'"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("rollout", String(40), ForeignKey("deployments.id"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("verdict", JSON, nullable=False),
+    Column("state", JSON, nullable=False),
+    Column("decided", String(16)),
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("agent", _NAME, primary_key=True),
+    Column("ring", _NAME, primary_key=True),
+    Column("release", _DIGEST, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("requests", Integer, nullable=False),
+    Column("known", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),
+    Column("interventions", Integer, nullable=False),
+    Column("cost", Float, nullable=False),
+    Index(None, "step"),
 )
 
 task_counts = Table(

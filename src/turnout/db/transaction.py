@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Table, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from turnout.db import rows
-from turnout.db.snapshot import ACCESS_LOG, SqlSnapshot
+from turnout.db.snapshot import SqlSnapshot
 from turnout.db.tables import (
     agents,
     approvals,
-    cursors,
     deployments,
     events,
     keys,
@@ -27,20 +24,19 @@ from turnout.db.tables import (
     replicas,
     responses,
     tags,
-    task_counts,
-    tasks,
     tokens,
 )
+from turnout.db.task_writes import TaskWrites
 from turnout.domain.errors import Conflict, LeaseLost, NotFound
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Approval, Deployment, Digest, Pointer, Quarantine, Release, ReplicaStatus, Task
+from turnout.domain.models import Approval, Deployment, Digest, Pointer, Quarantine, Release, ReplicaStatus
 from turnout.domain.phases import Phase, check_transition
 from turnout.ports import KeyRecord, Lease, StoredResponse, TokenRecord
 
 _KEEP_RESPONSES = 86_400.0  # an idempotency key is honoured for a day
 
 
-class SqlTransaction(SqlSnapshot):
+class SqlTransaction(TaskWrites, SqlSnapshot):
     """Reads and writes; see the port for the meaning of each."""
 
     def add_agent(self, name: str, at: float) -> None:
@@ -190,32 +186,6 @@ class SqlTransaction(SqlSnapshot):
         )
         return int(seq or 0)
 
-    def add_tasks(self, new_tasks: Iterable[Task], cursor: str) -> int:
-        """Record tasks, count them, and the cursor after them together; returns how many were new."""
-        given = {task.request: task for task in new_tasks}
-        added: list[Task] = []
-        if given:
-            statement = self._insert_ignoring(tasks).returning(tasks.c.request)
-            values = [rows.task_to_row(task) for task in given.values()]
-            added = [given[request] for request in self._connection.scalars(statement, values)]
-        self._count(added)
-        changed = self._connection.execute(update(cursors).where(cursors.c.name == ACCESS_LOG).values(value=cursor))
-        if changed.rowcount == 0:
-            self._connection.execute(insert(cursors).values(name=ACCESS_LOG, value=cursor))
-        return len(added)
-
-    def _count(self, added: list[Task]) -> None:
-        """Counters beside the tasks, so that a status costs the same however many there are."""
-        totals = Counter((task.agent, task.ring, task.release or "") for task in added)
-        failures = Counter((task.agent, task.ring, task.release or "") for task in added if task.status >= 500)
-        for key, total in totals.items():
-            agent, ring, release = key
-            where = (task_counts.c.agent == agent, task_counts.c.ring == ring, task_counts.c.release == release)
-            more = {"total": task_counts.c.total + total, "failed": task_counts.c.failed + failures[key]}
-            if self._connection.execute(update(task_counts).where(*where).values(more)).rowcount == 0:
-                values = {"agent": agent, "ring": ring, "release": release, "total": total, "failed": failures[key]}
-                self._connection.execute(insert(task_counts).values(values))
-
     def acquire_lease(self, name: str, holder: str, now: float, ttl: float) -> Lease | None:
         """The lease if it is free, expired or already the holder's; None if another holds it."""
         row = self._one(select(leases).where(leases.c.name == name).with_for_update())
@@ -271,16 +241,6 @@ class SqlTransaction(SqlSnapshot):
         values = {"fingerprint": response.fingerprint, "status": response.status, "body": response.body, "at": at}
         if self._connection.execute(update(responses).where(*mine).values(values)).rowcount == 0:
             self._connection.execute(insert(responses).values(actor=actor, key=key, **values))
-
-    def _insert_new(self, table: Table, values: list[dict[str, Any]]) -> int:
-        """Insert what is not there yet; returns how many rows were new."""
-        if not values:
-            return 0
-        return self._connection.execute(self._insert_ignoring(table), values if len(values) > 1 else values[0]).rowcount
-
-    def _insert_ignoring(self, table: Table) -> Any:
-        dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        return dialect.insert(table).on_conflict_do_nothing()
 
 
 def _event(type_: EventType, deployment: Deployment, at: float, actor: str, **data: object) -> Event:

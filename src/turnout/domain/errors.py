@@ -142,6 +142,17 @@ class RuntimeUnavailable(Retryable):
     code = "runtime_unavailable"
 
 
+class TooManyRequests(Retryable):
+    """One caller asks more than it may. `retry_after`: seconds."""
+
+    code = "too_many_requests"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
 class StorageFull(Retryable):
     """The disk that holds the state is full."""
 

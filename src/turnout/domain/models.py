@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from turnout.domain.judge.config import Margins
 from turnout.domain.phases import Phase
 
 Digest = NewType("Digest", str)
@@ -18,6 +19,7 @@ Digest = NewType("Digest", str)
 FULL_WEIGHT = 10_000
 ATTESTATION_KINDS = ("provenance", "test-result", "approval")
 COMPONENT_NAMES = ("code", "model", "prompts", "tools", "data", "config")
+MARGINS, NO_MARGINS = Margins(0.03, 0.025, 0.25), Margins(0.0, 0.0, 0.0)
 DEFAULT_RINGS = ("dev", "staging", "production")
 
 
@@ -72,6 +74,69 @@ class CanaryStep:
     tasks: int = 0
 
 
+class Ramp(StrEnum):
+    """What a rollout has to show at each step."""
+
+    WATCH = "watch"  # time and tasks; the judge only takes the candidate back
+    TIMED = "timed"  # time and tasks; active only when the judge says pass
+    EVIDENCE = "evidence"  # each step must be earned by evidence
+
+
+class Inconclusive(StrEnum):
+    """What becomes of a rollout that could not be decided within its limit."""
+
+    HOLD = "hold"  # wait for a person
+    EXTEND = "extend"  # wait for more tasks
+    BACK = "back"  # take the candidate back
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """How the rollouts of a ring are judged. `ceiling`: what one task may cost at most; without it cost is not judged."""
+
+    ramp: Ramp = Ramp.WATCH
+    ages: tuple[float, ...] = (120.0, 600.0, 3600.0)
+    ceiling: float | None = None
+    margins: Margins = MARGINS
+    tolerance: Margins = NO_MARGINS
+    minimum_tasks: int = 20  # of the candidate, before anything is proven
+    limit: float = 259_200.0
+    inconclusive: Inconclusive = Inconclusive.HOLD
+    bake: float = 0.0  # how long the judge stays on after 100 %
+    holdback: int = 0  # basis points that last-good keeps meanwhile, so that there is something to compare with
+
+
+class BreakerScope(StrEnum):
+    """Over what a breaker looks."""
+
+    RUN = "run"  # a single task
+    DEPLOYMENT = "deployment"  # one release in one ring
+    WORKSPACE = "workspace"  # all rings of the instance
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """A rule that takes the active release back by itself when `metric` is above `above`.
+
+    `error_rate`, `intervention_rate`: shares of the tasks in the window; `cost`: the sum of their reported cost. For one
+    task (`run`): the number of its failed requests, of its interventions, its cost.
+    """
+
+    scope: BreakerScope
+    metric: str  # "error_rate", "intervention_rate", "cost"
+    above: float
+    window: float = 300.0
+    tasks: int = 20  # fewer say nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What is kept of requests and answers. Nothing when `size` is 0."""
+
+    size: int = 0  # bytes of each, at most
+    redact: tuple[str, ...] = ()  # regular expressions; what they match is not kept
+
+
 @dataclass(frozen=True, slots=True)
 class RingSettings:
     """What a release asks of one ring."""
@@ -87,6 +152,9 @@ class RingSettings:
     drain: float = 30.0  # how long requests in flight may take to finish when a release is stopped
     stop_grace: float = 10.0  # between SIGTERM and SIGKILL
     floating_models: bool = False  # whether names of models that change their meaning are accepted
+    judge: JudgeSettings | None = None  # None: canaries are watched, with the defaults
+    breakers: tuple[Breaker, ...] = ()
+    capture: Capture = field(default_factory=Capture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +173,7 @@ class ReleaseSpec:
     paths: Mapping[str, str] = field(
         default_factory=dict
     )  # component name → folder or file of it, relative to the release's folder
+    success: str = "status"  # how a task is known to have succeeded; see `outcomes.read_task`
 
     def ring(self, name: str) -> RingSettings | None:
         """The settings of a ring, or None if the release does not declare it."""
@@ -233,6 +302,9 @@ class Rollout:
     step: int = -1
     entered_at: float = 0.0
     advance: bool = False  # somebody asked to leave this step without waiting
+    began_at: float = 0.0  # when the first step began
+    paused: bool = False  # somebody asked not to go on
+    tripped: str | None = None  # what tripped where there was nothing to go back to
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +354,8 @@ class Pointer:
     retired: tuple[Retired, ...] = ()
     generation: int = 0
     changed_at: float = 0.0
+    rollout: str | None = None  # the deployment whose tasks are judged
+    holdback: int = 0  # what last-good still gets while the stable release bakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,9 +384,20 @@ class Quarantine:
     at: float
 
 
+class Arm(StrEnum):
+    """On which side of a rollout a task was."""
+
+    STABLE = "stable"
+    CANDIDATE = "candidate"
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One request that was served, as the proxy logged it. `release` is None when none was chosen."""
+    """One request, as the proxy logged it: when it began, and again when it ended. `release` is None when none was chosen.
+
+    A task (a conversation) may have many requests. `probability` is the share of the candidate when this one came; arm,
+    probability and rollout are None outside of rollouts, and for callers who pinned a release.
+    """
 
     request: str  # unique id of the request
     task: str
@@ -320,13 +405,20 @@ class Task:
     ring: str
     release: Digest | None
     at: float
-    duration: float
-    status: int
+    duration: float | None  # None: it is under way
+    status: int  # 0 while it is under way
     method: str = ""
     path: str = ""
     bytes_in: int = 0
     bytes_out: int = 0
     flags: str = ""  # the proxy's response flags, "" when all went well
+    arm: Arm | None = None
+    probability: float | None = None
+    rollout: str | None = None  # the deployment that was judged
+    pinned: bool = False
+    report: str | None = None  # what the agent said of it in the header x-turnout-outcome
+    question: bytes | None = None  # the beginning of the request, if the ring captures
+    answer: bytes | None = None
 
 
 # --- what the proxy is told ------------------------------------------------------------------------------------------
@@ -352,6 +444,8 @@ class RingRoute:
     ring: str
     weights: tuple[tuple[Digest, int], ...]
     backends: tuple[Backend, ...]
+    rollout: str | None = None  # the deployment that is judged; the candidate of it comes first in `weights`
+    capture: int = 0  # bytes of request and answer to log
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +453,18 @@ class Routes:
     """Everything the proxy routes. Ordered by agent and ring, so that equal routes are equal values."""
 
     rings: tuple[RingRoute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the judge of a rollout says now, as far as a plan needs it."""
+
+    kind: str  # of `judge.Kind`
+    metric: str | None
+    proven: int  # levels of margins that are proven, from the coarsest
+    levels: int  # how many there are
+    against: float  # evidence against the candidate; 1 is none
+    summary: str  # for people
 
 
 @dataclass(frozen=True, slots=True)

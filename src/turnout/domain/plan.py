@@ -6,17 +6,28 @@ planning again converges; a converged ring plans nothing. A rollback is planned 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
+from turnout.domain.actions import (
+    Action,
+    Activate,
+    BeginDrain,
+    ForgetRetired,
+    MarkPrepared,
+    MarkSmokePassed,
+    Move,
+    Prepare,
+    Retreat,
+    RunSmoke,
+    StartReplica,
+    StopReplica,
+    Verify,
+    wait,
+)
 from turnout.domain.models import (
-    Approval,
-    Condition,
     Deployment,
     Digest,
     Kind,
-    Pointer,
-    Release,
     ReplicaState,
     ReplicaStatus,
     RingSettings,
@@ -24,175 +35,10 @@ from turnout.domain.models import (
 )
 from turnout.domain.phases import Phase
 from turnout.domain.policy import approvals_needed, assess_approvals, attestations_needed
+from turnout.domain.ramp import plan_canary, plan_verdicts
 from turnout.domain.replicas import in_crash_loop, next_attempt
-from turnout.domain.rollout import canary_steps, describe_step, step_is_over
 from turnout.domain.routes import warm_digests
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Long work that runs beside the controller: under way, or over. `error` is None when it went well."""
-
-    over: bool = False
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RingView:
-    """All that a plan looks at: what is wanted (pointer, deployments, approvals) and what is observed."""
-
-    pointer: Pointer
-    releases: Mapping[Digest, Release]  # of every digest that the pointer or a deployment names
-    deployment: Deployment | None = None  # the deploy or promotion in progress
-    rollback: Deployment | None = None  # the rollback in progress
-    rolling_back: tuple[Deployment, ...] = ()
-    approvals: tuple[Approval, ...] = ()
-    replicas: tuple[ReplicaStatus, ...] = ()
-    preparations: Mapping[str, Job] = field(default_factory=dict)  # by deployment
-    verifications: Mapping[str, Job] = field(default_factory=dict)  # by deployment
-    smoke: Mapping[str, Job] = field(default_factory=dict)  # by deployment
-    slot_free: bool = True
-    quarantine: str | None = None  # why the release of `deployment` is in quarantine, if it is
-    tasks: int = 0  # tasks that came to the candidate since its step began
-    routed: bool = True  # the proxy has confirmed the routes that follow from the pointer
-    active_requests: Mapping[Digest, int] = field(default_factory=dict)
-    draining_since: Mapping[str, float] = field(default_factory=dict)  # by replica id
-
-
-# --- actions ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Take a deployment into another state; nothing else changes."""
-
-    deployment: str
-    target: Phase
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Say what a deployment waits for."""
-
-    deployment: str
-    condition: Condition
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Start to unpack the release of a deployment and to build its environment."""
-
-    deployment: str
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """Attest what led to a deployment, and check that its release has the attestations that are demanded."""
-
-    deployment: str
-    digest: Digest
-    demanded: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MarkPrepared:
-    """The release of a deployment can be started."""
-
-    deployment: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunSmoke:
-    """Start the smoke tasks of a deployment against a ready replica of it."""
-
-    deployment: str
-    digest: Digest
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class MarkSmokePassed:
-    """The smoke tasks of a deployment passed."""
-
-    deployment: str
-
-
-@dataclass(frozen=True, slots=True)
-class EnterStep:
-    """Give the candidate the weight of a canary step."""
-
-    deployment: str
-    step: int
-    weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Activate:
-    """Make the deployment the active one and flip the pointer, in one transaction."""
-
-    deployment: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Retreat:
-    """Take a candidate out of the traffic and begin to restore what was stable."""
-
-    deployment: str
-    reason: str
-    quarantine: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StartReplica:
-    """Start a replica, for the first time or again."""
-
-    digest: Digest
-    index: int
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class BeginDrain:
-    """Note since when a replica that nobody wants is being drained."""
-
-    replica: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopReplica:
-    """Stop a replica."""
-
-    replica: str
-    grace: float
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetRetired:
-    """Stop keeping a release warm."""
-
-    digest: Digest
-
-
-Action = (
-    Move
-    | Wait
-    | Prepare
-    | Verify
-    | MarkPrepared
-    | RunSmoke
-    | MarkSmokePassed
-    | EnterStep
-    | Activate
-    | Retreat
-    | StartReplica
-    | BeginDrain
-    | StopReplica
-    | ForgetRetired
-)
-
+from turnout.domain.view import RingView
 
 # --- deciding --------------------------------------------------------------------------------------------------------
 
@@ -202,7 +48,9 @@ def plan(view: RingView, now: float) -> tuple[Action, ...]:
     actions: list[Action] = []
     if view.rollback is not None:
         actions.extend(_plan_rollback(view, view.rollback, now))
-    if view.deployment is not None:
+    else:
+        actions.extend(plan_verdicts(view, now))
+    if view.deployment is not None and not any(isinstance(action, Retreat) for action in actions):
         actions.extend(_plan_deployment(view, view.deployment, now))
     if view.routed:
         actions.extend(
@@ -255,7 +103,7 @@ def _plan_queued(view: RingView, deployment: Deployment, now: float) -> Iterator
     if view.slot_free or deployment.kind is Kind.ROLLBACK:
         yield Move(deployment.id, Phase.BUILDING, "a build slot is free")
     else:
-        yield from _wait(deployment, "build_slot", "waiting for a build slot", now)
+        yield from wait(deployment, "build_slot", "waiting for a build slot", now)
 
 
 def _plan_building(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
@@ -263,9 +111,9 @@ def _plan_building(view: RingView, deployment: Deployment, now: float) -> Iterat
         job = view.preparations.get(deployment.id)
         if job is None:
             yield Prepare(deployment.id, deployment.digest)
-            yield from _wait(deployment, "preparing", "unpacking the release and building its environment", now)
+            yield from wait(deployment, "preparing", "unpacking the release and building its environment", now)
         elif not job.over:
-            yield from _wait(deployment, "preparing", "unpacking the release and building its environment", now)
+            yield from wait(deployment, "preparing", "unpacking the release and building its environment", now)
         elif job.error is not None:
             yield Move(deployment.id, Phase.FAILED, job.error)
         else:
@@ -288,7 +136,7 @@ def _plan_approval(view: RingView, deployment: Deployment, now: float) -> Iterat
         reason = f"approved by {', '.join(status.approvers)}" if needed else "no approval is needed"
         yield from _plan_verification(view, deployment, reason, now)
     else:
-        yield from _wait(deployment, "awaiting_approval", status.describe(), now)
+        yield from wait(deployment, "awaiting_approval", status.describe(), now)
 
 
 def _plan_verification(view: RingView, deployment: Deployment, reason: str, now: float) -> Iterator[Action]:
@@ -304,7 +152,7 @@ def _plan_verification(view: RingView, deployment: Deployment, reason: str, now:
     if not demanded:
         yield Move(deployment.id, Phase.DEPLOYING, reason)
     elif job is None or not job.over:
-        yield from _wait(deployment, "verifying", f"verifying {', '.join(demanded)}", now)
+        yield from wait(deployment, "verifying", f"verifying {', '.join(demanded)}", now)
     elif job.error is not None:
         yield Move(deployment.id, Phase.FAILED, job.error)
     else:
@@ -312,7 +160,7 @@ def _plan_verification(view: RingView, deployment: Deployment, reason: str, now:
 
 
 def _plan_deploying(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
-    settings = _settings(view, deployment.digest)
+    settings = view.settings(deployment.digest)
     replicas = [replica for replica in view.replicas if replica.digest == deployment.digest]
     ready = sum(replica.state is ReplicaState.READY for replica in replicas)
     if ready >= settings.replicas:
@@ -326,7 +174,7 @@ def _plan_deploying(view: RingView, deployment: Deployment, now: float) -> Itera
         yield Move(deployment.id, Phase.FAILED, f"not ready within {limit:g} s: {_describe_unready(replicas)}")
     else:
         message = f"waiting until {settings.replicas} replicas are ready"
-        yield from _wait(deployment, "starting", message, now)
+        yield from wait(deployment, "starting", message, now)
 
 
 def _plan_validating(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
@@ -340,9 +188,9 @@ def _plan_validating(view: RingView, deployment: Deployment, now: float) -> Iter
     elif not any(replica.state is ReplicaState.READY for replica in replicas):
         yield from _plan_unready(view, deployment, replicas, now)
     elif not view.routed:
-        yield from _wait(deployment, "proxy", "waiting until the proxy takes the routes", now)
+        yield from wait(deployment, "proxy", "waiting until the proxy takes the routes", now)
     else:
-        yield from _plan_canary(view, deployment, now)
+        yield from plan_canary(view, deployment, now)
 
 
 def _plan_unready(
@@ -355,7 +203,7 @@ def _plan_unready(
         reason = f"no replica is ready: {_describe_unready(replicas)}"
         yield Retreat(deployment.id, reason, quarantine=deployment.rollout.step >= 0)
     else:
-        yield from _wait(deployment, "unready", "no replica of the candidate is ready", now)
+        yield from wait(deployment, "unready", "no replica of the candidate is ready", now)
 
 
 def _plan_smoke(view: RingView, deployment: Deployment, replicas: list[ReplicaStatus], now: float) -> Iterator[Action]:
@@ -368,23 +216,9 @@ def _plan_smoke(view: RingView, deployment: Deployment, replicas: list[ReplicaSt
         yield Retreat(deployment.id, str(job.error), quarantine=False)
     elif job is None and ready is not None and ready.address is not None:
         yield RunSmoke(deployment.id, deployment.digest, ready.address)
-        yield from _wait(deployment, "smoke", f"running {len(tasks)} smoke tasks", now)
+        yield from wait(deployment, "smoke", f"running {len(tasks)} smoke tasks", now)
     elif now - deployment.phase_at > view.releases[deployment.digest].spec.health.start_timeout and ready is None:
         yield Retreat(deployment.id, f"no replica is ready: {_describe_unready(replicas)}", quarantine=False)
-
-
-def _plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
-    stable = view.releases.get(view.pointer.stable) if view.pointer.stable else None
-    stable_settings = stable.spec.ring(deployment.ring) if stable is not None else None
-    steps = canary_steps(deployment, view.pointer, _settings(view, deployment.digest), stable_settings)
-    at = deployment.rollout.step
-    if at >= 0 and at < len(steps) and not step_is_over(deployment.rollout, steps[at], view.tasks, now):
-        yield from _wait(deployment, "canary", describe_step(at, steps), now)
-    elif at + 1 < len(steps):
-        yield EnterStep(deployment.id, at + 1, steps[at + 1].weight)
-    else:
-        passed = "smoke tasks passed" if view.releases[deployment.digest].spec.smoke else "replicas are healthy"
-        yield Activate(deployment.id, "all canary steps passed" if steps else passed)
 
 
 # --- replicas --------------------------------------------------------------------------------------------------------
@@ -393,14 +227,14 @@ def _plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator
 def _plan_retired(view: RingView, now: float) -> Iterator[Action]:
     in_use = {deployment.digest for deployment in (view.deployment, view.rollback) if deployment is not None}
     for retired in view.pointer.retired:
-        if retired.digest not in in_use and now - retired.at >= _settings(view, retired.digest).warm:
+        if retired.digest not in in_use and now - retired.at >= view.settings(retired.digest).warm:
             yield ForgetRetired(retired.digest)
 
 
 def _plan_starts(view: RingView, now: float) -> Iterator[Action]:
     observed = {(replica.digest, replica.index): replica for replica in view.replicas}
     for digest in wanted_digests(view):
-        for index in range(_settings(view, digest).replicas):
+        for index in range(view.settings(digest).replicas):
             replica = observed.get((digest, index))
             if replica is None:
                 yield StartReplica(digest, index, 1)
@@ -416,7 +250,7 @@ def _plan_stops(view: RingView, now: float) -> Iterator[Action]:
     for replica in view.replicas:
         release = view.releases.get(replica.digest)
         settings = release.spec.ring(replica.ring) if release is not None else None
-        if replica.digest in wanted and replica.index < _settings(view, replica.digest).replicas:
+        if replica.digest in wanted and replica.index < view.settings(replica.digest).replicas:
             continue
         grace = settings.stop_grace if settings else RingSettings(replica.ring).stop_grace
         drain = settings.drain if settings else RingSettings(replica.ring).drain
@@ -449,18 +283,6 @@ def _is_warm(view: RingView, digest: Digest) -> bool:
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
-
-
-def _wait(deployment: Deployment, type_: str, message: str, now: float) -> Iterator[Action]:
-    """Only when it says something new, so that a ring at rest plans nothing."""
-    current = deployment.condition
-    if current is None or (current.type, current.message) != (type_, message):
-        yield Wait(deployment.id, Condition(type_, message, now))
-
-
-def _settings(view: RingView, digest: Digest) -> RingSettings:
-    release = view.releases[digest]
-    return release.spec.ring(view.pointer.ring) or RingSettings(view.pointer.ring)
 
 
 def _version(view: RingView, digest: Digest | None) -> str:

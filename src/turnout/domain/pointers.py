@@ -12,28 +12,30 @@ from turnout.domain.models import Digest, Pointer, Retired
 MOST_RETIRED = 3  # more than this many old releases are not kept running beside stable, candidate and last-good
 
 
-def shift_traffic(pointer: Pointer, candidate: Digest, weight: int, now: float) -> Pointer:
-    """Give the candidate `weight` basis points beside the stable release."""
-    return _changed(replace(pointer, candidate=candidate, weight=weight), now)
+def shift_traffic(pointer: Pointer, candidate: Digest, weight: int, rollout: str, now: float) -> Pointer:
+    """Give the candidate of a rollout `weight` basis points beside the stable release. What was baking is done with."""
+    return _changed(replace(pointer, candidate=candidate, weight=weight, rollout=rollout, holdback=0), now)
 
 
 def withdraw_candidate(pointer: Pointer, now: float) -> Pointer:
     """Everything goes to stable again; the candidate stays running for a while, for those who want to look at it."""
     left = pointer.candidate
-    return _changed(replace(pointer, candidate=None, weight=0), now, left)
+    return _changed(replace(pointer, candidate=None, weight=0, rollout=None), now, left)
 
 
-def activate(pointer: Pointer, digest: Digest, deployment: str, now: float) -> Pointer:
-    """The release becomes stable; what was stable becomes last-good."""
+def activate(
+    pointer: Pointer, digest: Digest, deployment: str, now: float, holdback: int = 0, *, bakes: bool = False
+) -> Pointer:
+    """The release becomes stable; what was stable becomes last-good, and keeps `holdback` basis points while it bakes."""
+    quiet = replace(pointer, candidate=None, weight=0, active_deployment=deployment, rollout=None, holdback=0)
     if pointer.stable == digest:
-        return _changed(replace(pointer, candidate=None, weight=0, active_deployment=deployment), now)
+        return _changed(quiet, now)
     moved = replace(
-        pointer,
+        quiet,
         stable=digest,
-        candidate=None,
-        weight=0,
         last_good=pointer.stable,
-        active_deployment=deployment,
+        rollout=deployment if bakes else None,
+        holdback=holdback if bakes and pointer.stable is not None else 0,
     )
     return _changed(moved, now, pointer.last_good)
 
@@ -48,8 +50,15 @@ def roll_back(pointer: Pointer, target: Digest, deployment: str, now: float) -> 
         weight=0,
         last_good=None,
         active_deployment=deployment,
+        rollout=None,
+        holdback=0,
     )
     return _changed(moved, now, kept, pointer.candidate, pointer.stable)
+
+
+def end_bake(pointer: Pointer, now: float) -> Pointer:
+    """The stable release has proved itself: it gets everything, and is judged no more."""
+    return _changed(replace(pointer, rollout=None, holdback=0), now)
 
 
 def forget_retired(pointer: Pointer, digest: Digest, now: float) -> Pointer:

@@ -30,6 +30,7 @@ class Role(StrEnum):
     DEVELOPER = "developer"
     APPROVER = "approver"
     VIEWER = "viewer"
+    REPORTER = "reporter"  # for agents and callers: says what became of tasks, and sees nothing
 
 
 class Verb(StrEnum):
@@ -42,14 +43,16 @@ class Verb(StrEnum):
     ROLL_BACK = "roll back"
     OVERRIDE = "override a policy"
     ADMINISTER = "administer"
+    REPORT = "report outcomes"
 
 
 _ALLOWED: dict[Role, frozenset[Verb]] = {
     Role.ADMIN: frozenset(Verb),
-    Role.OPERATOR: frozenset({Verb.READ, Verb.BUILD, Verb.DEPLOY, Verb.APPROVE, Verb.ROLL_BACK}),
-    Role.DEVELOPER: frozenset({Verb.READ, Verb.BUILD, Verb.DEPLOY}),
+    Role.OPERATOR: frozenset({Verb.READ, Verb.BUILD, Verb.DEPLOY, Verb.APPROVE, Verb.ROLL_BACK, Verb.REPORT}),
+    Role.DEVELOPER: frozenset({Verb.READ, Verb.BUILD, Verb.DEPLOY, Verb.REPORT}),
     Role.APPROVER: frozenset({Verb.READ, Verb.APPROVE}),
     Role.VIEWER: frozenset({Verb.READ}),
+    Role.REPORTER: frozenset({Verb.REPORT}),
 }
 
 

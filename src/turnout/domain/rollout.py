@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from turnout.domain.models import FULL_WEIGHT, CanaryStep, Deployment, Kind, Pointer, RingSettings, Rollout
+from turnout.domain.models import FULL_WEIGHT, CanaryStep, Deployment, Kind, Pointer, Ramp, RingSettings, Rollout
+
+EVIDENCE_STEPS = (CanaryStep(500), CanaryStep(2_500), CanaryStep(5_000))
 
 
 def canary_steps(
@@ -15,13 +17,20 @@ def canary_steps(
 
 
 def choose_canary(settings: RingSettings, stable: RingSettings | None) -> tuple[CanaryStep, ...]:
-    """A release that declares no canary goes through the one of the stable release: it cannot leave it out for itself."""
-    return settings.canary or (stable.canary if stable is not None else ())
+    """A release that declares no canary goes through the one of the stable release: it cannot leave it out for itself.
+
+    Where neither does and evidence is asked for, the ramp is the usual one.
+    """
+    declared = settings.canary or (stable.canary if stable is not None else ())
+    asks = any(
+        ring is not None and ring.judge is not None and ring.judge.ramp is Ramp.EVIDENCE for ring in (settings, stable)
+    )
+    return declared or (EVIDENCE_STEPS if asks else ())
 
 
 def step_is_over(rollout: Rollout, step: CanaryStep, tasks: int, now: float) -> bool:
-    """Whether both the time and the number of tasks of the step have been reached, or somebody asked to go on."""
-    return rollout.advance or (now - rollout.entered_at >= step.duration and tasks >= step.tasks)
+    """Whether both the time and the number of tasks of the step have been reached."""
+    return now - rollout.entered_at >= step.duration and tasks >= step.tasks
 
 
 def describe_step(index: int, steps: tuple[CanaryStep, ...]) -> str:

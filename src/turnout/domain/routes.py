@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from turnout.domain.models import (
     FULL_WEIGHT,
@@ -16,8 +17,15 @@ from turnout.domain.models import (
 )
 
 
-def build_routes(pointers: Iterable[Pointer], replicas: Iterable[ReplicaStatus]) -> Routes:
-    """The routes of all rings. Replicas of a release that the pointer does not name are known, yet not pinnable."""
+def build_routes(
+    pointers: Iterable[Pointer],
+    replicas: Iterable[ReplicaStatus],
+    captures: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> Routes:
+    """The routes of all rings. Replicas of a release that the pointer does not name are known, yet not pinnable.
+
+    `captures`: (agent, ring) → bytes of requests and answers to log.
+    """
     running: dict[tuple[str, str], dict[Digest, list[ReplicaStatus]]] = {}
     for replica in replicas:
         if replica.address is not None and replica.state is not ReplicaState.EXITED:
@@ -29,6 +37,8 @@ def build_routes(pointers: Iterable[Pointer], replicas: Iterable[ReplicaStatus])
                 pointer.ring,
                 ring_weights(pointer),
                 _backends(pointer, running.get((pointer.agent, pointer.ring), {})),
+                pointer.rollout,
+                captures.get((pointer.agent, pointer.ring), 0),
             )
             for pointer in sorted(pointers, key=lambda p: (p.agent, p.ring))
         )
@@ -36,10 +46,15 @@ def build_routes(pointers: Iterable[Pointer], replicas: Iterable[ReplicaStatus])
 
 
 def ring_weights(pointer: Pointer) -> tuple[tuple[Digest, int], ...]:
-    """Candidate first, then stable; nothing for a ring that has no stable release yet."""
+    """Candidate first, then stable; nothing for a ring that has no stable release yet.
+
+    While a release bakes it is the candidate still, and last-good is what it is compared with.
+    """
     if pointer.stable is None:
         return ()
     if pointer.candidate is None or pointer.weight <= 0:
+        if pointer.holdback > 0 and pointer.last_good is not None:
+            return ((pointer.stable, FULL_WEIGHT - pointer.holdback), (pointer.last_good, pointer.holdback))
         return ((pointer.stable, FULL_WEIGHT),)
     if pointer.weight >= FULL_WEIGHT:
         return ((pointer.candidate, FULL_WEIGHT),)

@@ -13,12 +13,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from turnout.domain.errors import InvalidRequest
+from turnout.domain.judge import Margins
 from turnout.domain.models import (
     ATTESTATION_KINDS,
     FULL_WEIGHT,
+    Breaker,
+    BreakerScope,
     CanaryStep,
+    Capture,
     HealthCheck,
+    Inconclusive,
+    JudgeSettings,
     Limits,
+    Ramp,
     ReleaseSpec,
     RingSettings,
     SmokeTask,
@@ -58,6 +65,7 @@ def build_spec(manifest: schema.Manifest) -> ReleaseSpec:
         limits=Limits(**manifest.limits.model_dump()),
         smoke=tuple(_smoke_task(task) for task in manifest.smoke),
         paths=_component_paths(manifest),
+        success=manifest.outcomes.success,
     )
 
 
@@ -74,11 +82,23 @@ def spec_document(spec: ReleaseSpec) -> dict[str, Any]:
         "limits": _fields(spec.limits),
         "smoke": [{**_fields(task), "headers": dict(task.headers)} for task in spec.smoke],
         "rings": [
-            {**_fields(ring), "env": dict(ring.env), "canary": [_fields(step) for step in ring.canary]}
+            {
+                **_fields(ring),
+                "env": dict(ring.env),
+                "canary": [_fields(step) for step in ring.canary],
+                "judge": _judge_document(ring.judge) if ring.judge else None,
+                "breakers": [_fields(breaker) for breaker in ring.breakers],
+                "capture": _fields(ring.capture),
+            }
             for ring in spec.rings
         ],
         "paths": dict(spec.paths),
+        "success": spec.success,
     }
+
+
+def _judge_document(judge: JudgeSettings) -> dict[str, Any]:
+    return {**_fields(judge), "margins": _fields(judge.margins), "tolerance": _fields(judge.tolerance)}
 
 
 def parse_config(content: bytes) -> ReleaseSpec:
@@ -107,6 +127,27 @@ def _ring_settings(name: str, ring: schema.Ring) -> RingSettings:
         drain=ring.drain,
         stop_grace=ring.stop_grace,
         floating_models=ring.floating_models,
+        judge=_judge_settings(ring.judge) if ring.judge else None,
+        breakers=tuple(
+            Breaker(BreakerScope(breaker.scope), breaker.metric, breaker.above, breaker.window, breaker.tasks)
+            for breaker in ring.breakers
+        ),
+        capture=Capture(ring.capture.size, ring.capture.redact) if ring.capture else Capture(),
+    )
+
+
+def _judge_settings(judge: schema.Judge) -> JudgeSettings:
+    return JudgeSettings(
+        ramp=Ramp(judge.ramp),
+        ages=judge.ages,
+        ceiling=judge.ceiling,
+        margins=Margins(**judge.margins.model_dump()),
+        tolerance=Margins(**judge.tolerance.model_dump()),
+        minimum_tasks=judge.minimum_tasks,
+        limit=judge.limit,
+        inconclusive=Inconclusive(judge.inconclusive),
+        bake=judge.bake,
+        holdback=basis_points(judge.holdback) if judge.holdback is not None else 0,
     )
 
 
@@ -223,6 +264,49 @@ class _Step(_Document):
     tasks: _Count
 
 
+class _Margins(_Document):
+    failure: float = Field(ge=0, lt=1, allow_inf_nan=False)
+    intervention: float = Field(ge=0, lt=1, allow_inf_nan=False)
+    cost: float = Field(ge=0, le=100, allow_inf_nan=False)
+
+
+class _Judge(_Document):
+    ramp: Literal["watch", "timed", "evidence"]
+    ages: tuple[_Duration, ...] = Field(min_length=1, max_length=6)
+    ceiling: float | None = Field(gt=0, allow_inf_nan=False)
+    margins: _Margins
+    tolerance: _Margins
+    minimum_tasks: _Positive
+    limit: _Duration
+    inconclusive: Literal["hold", "extend", "back"]
+    bake: _Duration
+    holdback: int = Field(ge=0, le=FULL_WEIGHT // 2)
+
+    def settings(self) -> JudgeSettings:
+        return JudgeSettings(
+            **{
+                **self.model_dump(),
+                "ramp": Ramp(self.ramp),
+                "inconclusive": Inconclusive(self.inconclusive),
+                "margins": Margins(**self.margins.model_dump()),
+                "tolerance": Margins(**self.tolerance.model_dump()),
+            }
+        )
+
+
+class _Breaker(_Document):
+    scope: Literal["run", "deployment", "workspace"]
+    metric: Literal["error_rate", "intervention_rate", "cost"]
+    above: float = Field(ge=0, allow_inf_nan=False)
+    window: _Duration
+    tasks: _Positive
+
+
+class _Capture(_Document):
+    size: int = Field(ge=0, le=1 << 20)
+    redact: tuple[Text, ...] = Field(max_length=50)
+
+
 class _Ring(_Document):
     name: RingName
     replicas: int = Field(ge=1, le=1_000)
@@ -235,10 +319,23 @@ class _Ring(_Document):
     drain: _Duration
     stop_grace: _Duration
     floating_models: bool
+    judge: _Judge | None
+    breakers: tuple[_Breaker, ...] = Field(max_length=20)
+    capture: _Capture
 
     def settings(self) -> RingSettings:
-        steps = tuple(CanaryStep(**step.model_dump()) for step in self.canary)
-        return RingSettings(**{**self.model_dump(), "canary": steps})
+        return RingSettings(
+            **{
+                **self.model_dump(),
+                "canary": tuple(CanaryStep(**step.model_dump()) for step in self.canary),
+                "judge": self.judge.settings() if self.judge else None,
+                "breakers": tuple(
+                    Breaker(**{**breaker.model_dump(), "scope": BreakerScope(breaker.scope)})
+                    for breaker in self.breakers
+                ),
+                "capture": Capture(**self.capture.model_dump()),
+            }
+        )
 
 
 class _Config(_Document):
@@ -253,6 +350,7 @@ class _Config(_Document):
     smoke: tuple[_Smoke, ...]
     rings: Annotated[tuple[_Ring, ...], Field(min_length=1)]
     paths: Mapping[Literal["prompts", "tools", "data"], _ComponentPath]
+    success: Text
 
     @property
     def _ring_names(self) -> list[str]:
@@ -277,4 +375,5 @@ class _Config(_Document):
             limits=Limits(**self.limits.model_dump()),
             smoke=tuple(SmokeTask(**task.model_dump()) for task in self.smoke),
             paths={str(name): path for name, path in self.paths.items()},
+            success=self.success,
         )

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from turnout.manifest.reference import fields_by_key, nested_table
+from turnout.manifest.reference import fields_by_key, is_duration, nested_table
 from turnout.manifest.schema import Manifest
 from turnout.manifest.values import Shown, format_duration
 
@@ -151,7 +151,7 @@ def _sample(field: FieldInfo) -> Any:
     if nested:
         table = _example_values(nested[0])
         return [table] if nested[1] == "[]" else table
-    if isinstance(field.default, float):
+    if is_duration(field):
         return format_duration(field.default)
     return field.default
 

@@ -50,6 +50,11 @@ def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
+def is_duration(field: FieldInfo) -> bool:
+    """Whether a field holds a time, which is shown with its unit."""
+    return any(isinstance(mark, Shown) and mark.name == "duration" for mark in field.metadata)
+
+
 def nested_table(annotation: object) -> tuple[type[BaseModel], str] | None:
     """The table that an annotation speaks of, and how it is nested: "" for one, "[]" for many, ".<name>" for named."""
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -105,8 +110,10 @@ def _shown_default(field: FieldInfo) -> str:
     default = field.default
     if isinstance(default, bool):
         return str(default).lower()
+    if is_duration(field):
+        return f'"{format_duration(default)}"'
     if isinstance(default, float):
-        return f'"{format_duration(default)}"'  # the only numbers with a fraction and a default are durations
+        return f"{default:g}"
     if isinstance(default, str):
         return f'"{default}"'
     return str(default) if isinstance(default, int) else ""

@@ -5,12 +5,14 @@ Every field carries its one-line meaning, and an example where the default does 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from turnout.domain.models import DEFAULT_RINGS
+from turnout.domain.outcomes import is_path
 from turnout.manifest.values import (
     AgentName,
     AsgiEntry,
@@ -194,6 +196,145 @@ class Canary(Table):
         return self
 
 
+class MarginTable(Table):
+    """How much worse a candidate may be."""
+
+    failure: float = Field(default=0.03, ge=0, lt=1, allow_inf_nan=False, description="share of failed tasks")
+    intervention: float = Field(default=0.025, ge=0, lt=1, allow_inf_nan=False, description="share of interventions")
+    cost: float = Field(default=0.25, ge=0, le=100, allow_inf_nan=False, description="part of the mean cost of a task")
+
+
+class Tolerances(MarginTable):
+    """By how much worse a candidate may be without being taken back; inside the margins."""
+
+    failure: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False, description="share of failed tasks")
+    intervention: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False, description="share of interventions")
+    cost: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False, description="part of the mean cost of a task")
+
+
+class Judge(Table):
+    """How rollouts are judged by what becomes of tasks. Without it a canary is watched, and taken back when it is worse."""
+
+    ramp: Literal["watch", "timed", "evidence"] = Field(
+        default="evidence",
+        description="evidence at each step; timed, with proof at the end; or watch, without",
+    )
+    ages: tuple[Seconds, ...] = Field(
+        default=(120.0, 600.0, 3600.0),
+        strict=False,
+        min_length=1,
+        max_length=6,
+        description="ages at which a task is judged; after the last one silence is failure",
+        examples=[["2m", "10m", "1h"]],
+    )
+    ceiling: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="what one task may cost at most; without it cost is not judged",
+        examples=[2.0],
+    )
+    margins: MarginTable = Field(default_factory=MarginTable, description="how much worse is too much to be promoted")
+    tolerance: Tolerances = Field(default_factory=Tolerances, description="how much worse is no reason to take it back")
+    minimum_tasks: int = Field(
+        default=20, ge=1, le=1_000_000, description="tasks of the candidate before it can be proven"
+    )
+    limit: Seconds = Field(default=259_200.0, gt=0, description="how long a rollout may take to be decided")
+    inconclusive: Literal["hold", "extend", "back"] = Field(
+        default="hold", description="what then: wait for a person, wait for more tasks, or take it back"
+    )
+    bake: Seconds = Field(default=0.0, description="how long the judge stays on after 100 %", examples=["1h"])
+    holdback: float | None = Field(
+        default=None, description="percent that last-good keeps meanwhile, to compare with", examples=[2]
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        faults = []
+        if any(a >= b for a, b in zip(self.ages, self.ages[1:], strict=False)) or self.ages[0] <= 0:
+            faults.append((".ages", "ages are above 0 and grow"))
+        for name in ("failure", "intervention", "cost"):
+            if getattr(self.margins, name) <= 0:
+                faults.append((f".margins.{name}", "a margin is above 0"))
+            elif getattr(self.tolerance, name) >= getattr(self.margins, name):
+                faults.append((f".tolerance.{name}", "must be less than the margin"))
+        if self.holdback is not None:
+            try:
+                basis_points(self.holdback)
+            except ValueError as error:
+                faults.append((".holdback", str(error)))
+            if self.holdback > 50:
+                faults.append((".holdback", "at most 50"))
+            if not self.bake:
+                faults.append((".bake", "say how long last-good keeps its share"))
+        if faults:
+            raise Faults(*faults)
+        return self
+
+
+class BreakerTable(Table):
+    """A rule that takes the active release back by itself."""
+
+    scope: Literal["run", "deployment", "workspace"] = Field(
+        default="deployment", description="over a single task, over this ring, or over everything that runs here"
+    )
+    metric: Literal["error_rate", "intervention_rate", "cost"] = Field(
+        description="what is looked at; for a single task its failed requests, interventions, cost",
+        examples=["error_rate"],
+    )
+    above: float = Field(
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="it trips above this: a share, a number, a cost",
+        examples=[0.3],
+    )
+    window: Seconds = Field(default=300.0, ge=10, le=86_400, description="over how long it looks back")
+    tasks: int = Field(default=20, ge=1, le=1_000_000, description="fewer tasks say nothing about a rate")
+
+
+class CaptureTable(Table):
+    """What is kept of requests and answers, for lineage and replay. Nothing without it."""
+
+    size: Size = Field(default=4096, gt=0, le=1 << 20, description="bytes of each, at most", examples=["4KB"])
+    redact: tuple[Text, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=50,
+        description="regular expressions; what they match is not kept",
+        examples=[["[0-9]{13,16}"]],
+    )
+
+    @model_validator(mode="after")
+    def _patterns(self) -> Self:
+        faults = []
+        for index, pattern in enumerate(self.redact):
+            try:
+                re.compile(pattern.encode())
+            except re.error as error:
+                faults.append((f".redact[{index}]", f"not a regular expression: {error}"))
+        if faults:
+            raise Faults(*faults)
+        return self
+
+
+class Outcomes(Table):
+    """How it is known what became of a task."""
+
+    success: Text = Field(
+        default="status",
+        description="status, report, silence, or a path into the JSON answer",
+        examples=["$.result.ok"],
+    )
+
+    @model_validator(mode="after")
+    def _known_rule(self) -> Self:
+        if self.success not in ("status", "report", "silence") and not is_path(self.success):
+            raise Faults((".success", "expected status, report, silence, or a path such as $.result.ok"))
+        return self
+
+
 class Ring(Table):
     """What the release asks of one ring. The order of the rings in the file is the order of promotion."""
 
@@ -221,6 +362,11 @@ class Ring(Table):
     floating_models: bool = Field(
         default=False, description="accept models whose name changes its meaning, such as -latest"
     )
+    judge: Judge | None = Field(default=None, description="how rollouts are judged by what becomes of tasks")
+    breakers: tuple[BreakerTable, ...] = Field(
+        default=(), strict=False, max_length=20, description="rules that take the active release back by themselves"
+    )
+    capture: CaptureTable | None = Field(default=None, description="what is kept of requests and answers")
 
     @model_validator(mode="after")
     def _weights_grow(self) -> Self:
@@ -264,6 +410,7 @@ class Manifest(Table):
     smoke: tuple[Smoke, ...] = Field(
         default=(), strict=False, description="a request that must be answered before callers come; repeatable"
     )
+    outcomes: Outcomes = Field(default_factory=Outcomes, description="how it is known what became of a task")
     rings: Mapping[RingName, Ring] = Field(
         default_factory=dict,
         description="the rings in the order of promotion; without any: dev, staging, production",

@@ -63,6 +63,7 @@ def _view(key: KeyRecord) -> KeyView:
     return {
         "keyid": key.keyid,
         "name": key.name,
+        "public": key.public,
         "instance": key.instance,
         "created_at": view_time(key.created_at),
         "expires_at": view_time(key.expires_at),

@@ -9,7 +9,7 @@ from turnout.domain.errors import NotFound
 from turnout.domain.models import ComponentRef, Digest, Release, ReleaseSpec
 from turnout.domain.policy import Role, Verb, check_allowed
 from turnout.ports import ArtifactStore, Clock, Intake, Notary, Runtime, Snapshot, Store
-from turnout.schemas import ComponentDiff
+from turnout.schemas import ComponentDiff, PromptView
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Office:
     new_id: Callable[[str], str]  # prefix → unique id
     read_release: Callable[[Digest], ReadRelease]  # from the artifact store, verified
     diff: Callable[[Release, Release], list[ComponentDiff]]
+    read_texts: Callable[[ComponentRef], list[PromptView]]  # the files of a component that is an archive
     traffic_url: str  # such as http://127.0.0.1:8080
 
 

@@ -61,11 +61,7 @@ def view_deployment(snapshot: Snapshot, deployment: Deployment, *, transitions: 
         "step": at + 1,
         "steps": len(steps),
         "weight": pointer.weight * 100 / FULL_WEIGHT if in_canary else 0.0,
-        "tasks": snapshot.count_tasks(
-            deployment.agent, deployment.ring, deployment.digest, deployment.rollout.entered_at
-        )
-        if in_canary
-        else 0,
+        "tasks": snapshot.count_tasks(deployment.id, deployment.rollout.entered_at) if in_canary else 0,
     }
     if transitions:
         view["transitions"] = view_transitions(snapshot, deployment.id)

@@ -6,6 +6,7 @@ A cursor is `inode:offset`, so it stays right when the file is renamed. Files th
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import threading
@@ -15,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from turnout.domain.models import Digest, Task
+from turnout.domain.models import FULL_WEIGHT, Arm, Digest, Task
 from turnout.ports import AccessLogChunk
+from turnout.traffic.bootstrap import BEGUN
 
 LARGEST_FILE = 64 << 20  # bytes
 KEPT = 2  # rotated files that stay although they have been read
@@ -95,7 +97,7 @@ class EnvoyAccessLog:
 
 
 def parse_access_line(line: bytes) -> Task | None:
-    """The task that a line records; None for one that belongs to no ring, and for anything that is no such line.
+    """The request that a line tells of; None for one that belongs to no ring, and for anything that is no such line.
 
     `release` is the one that was chosen, also when no replica of it was live; None when none was chosen.
     """
@@ -137,6 +139,8 @@ def _build_task(record: dict[str, Any]) -> Task:
     if release is not None and not _DIGEST.fullmatch(release):
         raise ValueError(f"{release!r} is not a digest")
     flags = _text(record["flags"])
+    begun = record["type"] == BEGUN
+    rollout = record.get("rollout")
     return Task(
         request=_text(record["request"]),
         task=_text(record["task"]),
@@ -144,14 +148,28 @@ def _build_task(record: dict[str, Any]) -> Task:
         ring=_text(record["ring"]),
         release=None if release is None else Digest(release),
         at=datetime.fromisoformat(record["start"]).timestamp(),
-        duration=int(record["duration"]) / 1_000,
-        status=int(record["status"]),
+        duration=None if begun else int(record["duration"]) / 1_000,
+        status=0 if begun else int(record["status"]),
         method=_text(record["method"]),
         path=_text(record["path"]),
         bytes_in=int(record["bytes_in"]),
         bytes_out=int(record["bytes_out"]),
-        flags="" if flags == "-" else flags,
+        flags="" if begun or flags == "-" else flags,
+        pinned=bool(record.get("pinned")),
+        report=None if record.get("outcome") is None else _text(record["outcome"])[:200],
+        question=_payload(record.get("question")),
+        answer=_payload(record.get("answer")),
+        **({} if rollout is None or release is None else _assigned(record, rollout)),
     )
+
+
+def _assigned(record: dict[str, Any], rollout: object) -> dict[str, Any]:
+    arm = Arm.CANDIDATE if record["release"] == record["candidate"] else Arm.STABLE
+    return {"rollout": _text(rollout), "arm": arm, "probability": int(record["share"]) / FULL_WEIGHT}
+
+
+def _payload(value: object) -> bytes | None:
+    return None if value is None else base64.b64decode(_text(value), validate=True)
 
 
 def _text(value: object) -> str:

@@ -6,10 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from turnout.traffic.snapshot import NAMESPACE, RELEASE_HEADER, ROUTE_CONFIG_NAME, TASK_HEADER
+from turnout.traffic.snapshot import CAPTURE_FILTER, NAMESPACE, RELEASE_HEADER, ROUTE_CONFIG_NAME, TASK_HEADER
 
 STAT_PREFIX = "turnout"
 REQUEST_HEADER = "x-turnout-request"
+OUTCOME_HEADER = "x-turnout-outcome"
+BEGUN = "UpstreamPoolReady"  # the type of a line that tells of a request which was given to a replica
 LONGEST_TASK_ID = 256
 STREAM_IDLE_SECONDS = 900
 MOST_CALLERS = 100_000  # connections
@@ -47,6 +49,25 @@ function envoy_on_request(handle)
   if headers:get("{RELEASE_HEADER}") == "" then headers:remove("{RELEASE_HEADER}") end
   handle:clearRouteCache()
 end
+"""
+
+
+# Keeps the beginning of request and answer in the access log, where a route asks for it. Nothing is held back for it.
+_CAPTURE_LUA = """
+local function keep(handle, name)
+  local limit, parts, size = handle:filterContext():get("size"), {}, 0
+  for chunk in handle:bodyChunks() do
+    local length = math.min(chunk:length(), limit - size)
+    if length > 0 then
+      parts[#parts + 1] = chunk:getBytes(0, length)
+      size = size + length
+    end
+  end
+  handle:streamInfo():dynamicMetadata():set("turnout.capture", name, handle:base64Escape(table.concat(parts)))
+end
+
+function envoy_on_request(handle) keep(handle, "question") end
+function envoy_on_response(handle) keep(handle, "answer") end
 """
 
 
@@ -109,24 +130,37 @@ def _build_http(settings: EnvoySettings) -> dict[str, Any]:
                 },
             },
             {
+                "name": CAPTURE_FILTER,
+                "disabled": True,  # but on the routes that configure it
+                "typed_config": {
+                    "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
+                    "default_source_code": {"inline_string": _CAPTURE_LUA},
+                },
+            },
+            {
                 "name": "envoy.filters.http.router",
                 "typed_config": {
                     "@type": _TYPE + "extensions.filters.http.router.v3.Router",
                     "suppress_envoy_headers": True,
+                    "upstream_log": [{**_build_log(settings), "filter": _ONLY_BEGUN}],
+                    "upstream_log_options": {"flush_upstream_log_on_upstream_stream": True},
                 },
             },
         ],
         "local_reply_config": _LOCAL_REPLIES,
-        "access_log": [
-            {
-                "name": "file",
-                "typed_config": {
-                    "@type": _TYPE + "extensions.access_loggers.file.v3.FileAccessLog",
-                    "path": settings.access_log_path,
-                    "log_format": {"json_format": _ACCESS_LINE},
-                },
-            }
-        ],
+        "access_log": [_build_log(settings)],
+    }
+
+
+def _build_log(settings: EnvoySettings) -> dict[str, Any]:
+    """A line when a request is given to a replica, before it can answer, and one when it ends."""
+    return {
+        "name": "file",
+        "typed_config": {
+            "@type": _TYPE + "extensions.access_loggers.file.v3.FileAccessLog",
+            "path": settings.access_log_path,
+            "log_format": {"json_format": _ACCESS_LINE},
+        },
     }
 
 
@@ -157,13 +191,17 @@ _REQUEST_ID = {
     },
 }
 
-# One line a request, when it ends. The path goes without its query, which may carry secrets.
+_ONLY_BEGUN = {"log_type_filter": {"types": [BEGUN]}}
+
+# The path goes without its query, which may carry secrets.
 _ACCESS_LINE = {
+    "type": "%ACCESS_LOG_TYPE%",
     "request": f"%REQ({REQUEST_HEADER})%",
     "task": f"%REQ({TASK_HEADER})%",
     "agent": f"%METADATA(ROUTE:{NAMESPACE}:agent)%",
     "ring": f"%METADATA(ROUTE:{NAMESPACE}:ring)%",
     "release": f"%METADATA(CLUSTER:{NAMESPACE}:release)%",
+    **{name: f"%METADATA(ROUTE:{NAMESPACE}:{name})%" for name in ("rollout", "candidate", "share", "pinned")},
     "start": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
     "duration": "%DURATION%",
     "status": "%RESPONSE_CODE%",
@@ -173,6 +211,9 @@ _ACCESS_LINE = {
     "bytes_out": "%BYTES_SENT%",
     "flags": "%RESPONSE_FLAGS%",
     "upstream": "%UPSTREAM_HOST%",
+    "outcome": f"%RESP({OUTCOME_HEADER})%",
+    "question": "%DYNAMIC_METADATA(turnout.capture:question)%",
+    "answer": "%DYNAMIC_METADATA(turnout.capture:answer)%",
 }
 
 

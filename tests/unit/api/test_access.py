@@ -13,12 +13,13 @@ from turnout.domain.policy import Role
 READS = {"admin", "operator", "developer", "approver", "viewer"}
 BUILDS = {"admin", "operator", "developer"}
 OPERATES = {"admin", "operator"}
+REPORTS = {"admin", "operator", "developer", "reporter"}
 BLOB = "sha256:" + "0" * 64
 
 # (method, path, body) → the roles that may
 MATRIX: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
-    ("GET", "/v1/instance", None, READS),
-    ("GET", "/v1/openapi.json", None, READS),
+    ("GET", "/v1/instance", None, {*READS, "reporter"}),
+    ("GET", "/v1/openapi.json", None, {*READS, "reporter"}),
     ("GET", "/v1/agents", None, READS),
     ("GET", URL, None, READS),
     ("GET", "/v1/events", None, READS),
@@ -46,12 +47,27 @@ MATRIX: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("POST", f"{URL}/rings/production/promotions", {"source": "staging", "release": "v2", "dry_run": True}, OPERATES),
     ("POST", f"{URL}/rings/dev/deployments", {"release": "v1", "override": "must"}, {"admin"}),
     ("POST", f"{URL}/rings/staging/promotions", {"source": "dev", "override": "must"}, {"admin"}),
+    ("GET", f"{URL}/rings/production/rollout", None, READS),
+    ("GET", f"{URL}/rings/production/rollout/plan", None, READS),
     ("POST", f"{URL}/rings/production/rollout", {"action": "advance"}, OPERATES),
+    ("POST", f"{URL}/rings/production/rollout", {"action": "pause"}, OPERATES),
+    ("POST", f"{URL}/rings/production/rollout", {"action": "resume"}, OPERATES),
     ("POST", f"{URL}/rings/production/rollout", {"action": "abort"}, OPERATES),
     ("POST", f"{URL}/rings/dev/rollbacks", {}, OPERATES),
     ("POST", f"{URL}/rings/dev/rollbacks", {"dry_run": True}, OPERATES),
     ("POST", f"{URL}/rings/dev/rollbacks", {"version": "v1", "override": "must"}, {"admin"}),
     ("POST", f"{URL}/rings/production/approvals", {"approved": True}, {"admin", "operator", "approver"}),
+    ("GET", "/v1/tasks", None, READS),
+    ("GET", "/v1/tasks/t1", None, READS),
+    ("POST", "/v1/tasks/t1/outcome", {"success": True}, REPORTS),
+    ("POST", "/v1/outcomes", {"outcomes": []}, REPORTS),
+    ("POST", "/v1/otlp/v1/logs", {}, REPORTS),
+    ("POST", "/v1/otlp/v1/traces", {}, REPORTS),
+    ("GET", "/v1/deployments/dep_1/why", None, READS),
+    ("GET", "/metrics", None, READS),
+    ("GET", "/v1/alerts", None, {"admin"}),
+    ("POST", "/v1/alerts/ops/test", None, {"admin"}),
+    ("POST", "/v1/alerts/ops/replay", {"after": 0}, {"admin"}),
     ("GET", "/v1/tokens", None, {"admin"}),
     ("POST", "/v1/tokens", {"name": "eve", "role": "viewer"}, {"admin"}),
     ("DELETE", "/v1/tokens/nobody", None, {"admin"}),

@@ -10,9 +10,26 @@ from typing import Any
 import pytest
 
 from tests.unit.api.service import Api
-from turnout.api import agents, deployments, instance, keys, releases, rollouts, tokens
+from turnout.api import (
+    agents,
+    alerts,
+    deployments,
+    incidents,
+    instance,
+    keys,
+    metrics,
+    otlp,
+    outcomes,
+    releases,
+    rollouts,
+    tasks,
+    tokens,
+)
 
-ROOMS = (instance, agents, releases, deployments, rollouts, tokens, keys)
+ROOMS = (
+    *(instance, metrics, agents, releases, deployments, incidents, rollouts),
+    *(outcomes, otlp, tasks, alerts, tokens, keys),
+)
 
 
 @pytest.fixture
@@ -31,7 +48,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 def test_every_endpoint_is_in_it(document: dict[str, Any]) -> None:
     declared = {
-        (method.lower(), route.path)
+        (method.lower(), route.path_format)
         for room in ROOMS
         for route in room.router.routes
         for method in getattr(route, "methods", ())

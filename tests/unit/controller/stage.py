@@ -23,9 +23,10 @@ from turnout.controller.jobs import Jobs
 from turnout.controller.publish import Publisher
 from turnout.controller.reconcile import Parts, Reconciler
 from turnout.db.store import SqlStore
-from turnout.domain.models import Deployment, Digest, Pointer, Quarantine, Release, Task, replica_id
-from turnout.domain.plan import Job
+from turnout.domain.models import Arm, Deployment, Digest, Pointer, Quarantine, Release, Task, replica_id
+from turnout.domain.outcomes import read_task
 from turnout.domain.policy import Role
+from turnout.domain.view import Job
 from turnout.ports import Store
 from turnout.runtimes.fake import FakeProber, FakeRuntime
 from turnout.services import approvals
@@ -157,14 +158,34 @@ class Stage:
         approvals.decide(self.office, actor, AGENT, ring, release=None, approved=approved, comment="")
 
     def serve(self, release: Release, tasks: Sequence[str], ring: str = "dev", status: int = 200) -> None:
-        """Callers are served: one request a task."""
+        """Callers are served by the arm of a release: one request a task."""
+        pointer = self.pointer(ring)
+        split: dict[str, Any] = {}
+        if pointer.rollout is not None and pointer.weight < 10_000:
+            arm = "candidate" if release.digest == pointer.candidate else "stable"
+            split = {"arm": arm, "probability": pointer.weight / 10_000, "rollout": pointer.rollout}
+        self.serve_split(release, tasks, ring=ring, status=status, **split)
+
+    def serve_split(
+        self,
+        release: Release,
+        tasks: Sequence[str],
+        arm: str | None = None,
+        *,
+        ring: str = "dev",
+        status: int = 200,
+        **split: Any,
+    ) -> None:
+        """Callers are served in an arm of a rollout."""
         now = self.clock.at
+        given = {**split, "arm": Arm(arm) if arm else None}
         requests = [
-            Task(f"{ring}-{release.version}-{task}-{now}", task, AGENT, ring, release.digest, now, 0.1, status)
+            Task(f"{ring}-{release.version}-{task}-{now}", task, AGENT, ring, release.digest, now, 0.1, status, **given)
             for task in tasks
         ]
+        said = {item.request: found for item in requests if (found := read_task(item, "status")) is not None}
         with self.store.transaction() as transaction:
-            transaction.add_tasks(requests, str(now))
+            transaction.add_tasks(requests, said, str(now))
 
     # --- looking
 
@@ -250,6 +271,7 @@ def build_stage(store: Store, **options: Any) -> Stage:
         new_id=lambda prefix: f"{prefix}_{next(numbers)}",
         read_release=_no_artifact,
         diff=lambda _a, _b: [],
+        read_texts=lambda _: [],
         traffic_url="http://127.0.0.1:8080",
     )
     return Stage(store, runtime, FakeRouter(), FakeProber(), clock, office, **options)

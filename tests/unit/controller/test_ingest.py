@@ -72,7 +72,7 @@ def test_a_log_that_is_read_from_its_beginning_again_counts_nothing_twice(stage:
     log = ListLog("r1 dev", "r2 dev")
     Ingest(stage.store, log, parse).take_in()
     with stage.store.transaction() as transaction:
-        transaction.add_tasks([], "0")
+        transaction.add_tasks([], {}, "0")
     Ingest(stage.store, log, parse).take_in()
     assert counted(stage) == {"dev": 2}
 

@@ -8,7 +8,7 @@ import pytest
 
 from turnout.controller.jobs import Jobs
 from turnout.domain.errors import BuildFailed
-from turnout.domain.plan import Job
+from turnout.domain.view import Job
 
 
 def run(work: object, jobs: Jobs | None = None) -> Job | None:

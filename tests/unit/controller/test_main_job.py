@@ -145,6 +145,11 @@ def test_a_step_needs_both_its_time_and_its_tasks(canary: Stage) -> None:
     assert canary.pointer("production").weight == 1_000, "tasks of the stable release say nothing of the candidate"
     canary.serve(TWO, ["c"], "production")
     canary.look("production")
+    assert canary.pointer("production").weight == 1_000, (
+        "a task that began on the stable release is none of the candidate"
+    )
+    canary.serve(TWO, ["e"], "production")
+    canary.look("production")
     assert canary.pointer("production").weight == 5_000
 
 

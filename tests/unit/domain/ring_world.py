@@ -10,12 +10,35 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.unit.domain.values import AGENT, RING, make_approval, make_replica
+from turnout.domain.actions import (
+    Action,
+    Activate,
+    BeginDrain,
+    EndBake,
+    EnterStep,
+    ForgetRetired,
+    MarkPrepared,
+    MarkSmokePassed,
+    MarkTripped,
+    Move,
+    Prepare,
+    Retreat,
+    RunSmoke,
+    StartReplica,
+    StopReplica,
+    TakeBack,
+    Wait,
+)
+from turnout.domain.breakers import Trip
 from turnout.domain.models import (
     FULL_WEIGHT,
     Abort,
     Approval,
+    Breaker,
+    BreakerScope,
     Deployment,
     Digest,
+    Judgement,
     Kind,
     Pointer,
     Release,
@@ -25,37 +48,22 @@ from turnout.domain.models import (
     replica_id,
 )
 from turnout.domain.phases import IN_PROGRESS, TERMINAL, Phase, check_transition
-from turnout.domain.plan import (
-    Action,
-    Activate,
-    BeginDrain,
-    EnterStep,
-    ForgetRetired,
-    Job,
-    MarkPrepared,
-    MarkSmokePassed,
-    Move,
-    Prepare,
-    Retreat,
-    RingView,
-    RunSmoke,
-    StartReplica,
-    StopReplica,
-    Wait,
-    plan,
-    wanted_digests,
-)
+from turnout.domain.plan import plan, wanted_digests
 from turnout.domain.pointers import (
     MOST_RETIRED,
     activate,
+    end_bake,
     forget_retired,
     roll_back,
     shift_traffic,
     withdraw_candidate,
 )
 from turnout.domain.routes import ring_weights, warm_digests
+from turnout.domain.view import Job, RingView
 
 MOST_ROUNDS = 50
+LEVELS = 3
+BREAKER = Breaker(BreakerScope.DEPLOYMENT, "error_rate", 0.3)
 _WAY_TO_ACTIVE = (Phase.QUEUED, Phase.BUILDING, Phase.DEPLOYING, Phase.VALIDATING, Phase.ACTIVE)
 _WAY_OUT = {
     Phase.QUEUED: (Phase.BUILDING, Phase.FAILED),
@@ -86,6 +94,8 @@ class RingWorld:
     once_active: set[Digest] = field(default_factory=set)
     quarantined: set[Digest] = field(default_factory=set)
     had_traffic: set[Digest] = field(default_factory=set)
+    said: dict[str, tuple[str, int]] = field(default_factory=dict)  # by rollout: the kind of verdict, levels proven
+    tripped: Digest | None = None  # the release that a breaker complains about
 
     # --- looking
 
@@ -110,7 +120,23 @@ class RingWorld:
             routed=self.routed,
             active_requests=dict(self.active_requests),
             draining_since=dict(self.draining),
+            **self._verdicts(),
         )
+
+    def _verdicts(self) -> dict[str, Any]:
+        """What judge and breakers say now."""
+        active = self.deployments.get(self.pointer.active_deployment or "")
+        rollout = self.pointer.rollout
+        watched = self.tripped in (self.pointer.stable, self.pointer.candidate)
+        trip = Trip(BREAKER, self.tripped, 0.5) if self.tripped is not None and watched else None
+        given: dict[str, Any] = {"active": active, "trip": trip}
+        if rollout is None:
+            return given
+        kind, proven = self.said.get(rollout, ("inconclusive", 0))
+        return given | {
+            "judgement": Judgement(kind, "failure", proven, LEVELS, 1.0, f"it says {kind}"),
+            "baking": active if active is not None and active.id == rollout else None,
+        }
 
     def in_progress(self) -> list[Deployment]:
         """What deploys, promotes or rolls back now."""
@@ -168,6 +194,15 @@ class RingWorld:
                 self._activate(action)
             case Retreat():
                 self._retreat(action)
+            case TakeBack():
+                self._take_back(action)
+            case MarkTripped():
+                active = self.deployments[action.deployment]
+                assert active.rollout.tripped is None, "what tripped is told again and again"
+                self._save(replace(active, rollout=replace(active.rollout, tripped=action.cause.breaker.metric)))
+            case EndBake():
+                assert self.pointer.rollout == action.deployment == self.pointer.active_deployment
+                self._point(end_bake(self.pointer, self.now))
             case ForgetRetired():
                 self._point(forget_retired(self.pointer, action.digest, self.now))
             case StartReplica():
@@ -189,9 +224,22 @@ class RingWorld:
             self.quarantined.add(left)
         for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
             self._move(deployment.id, phase)
-        change = roll_back if rollback else activate
-        self._point(change(self.pointer, deployment.digest, deployment.id, self.now))
+        if rollback:
+            changed = roll_back(self.pointer, deployment.digest, deployment.id, self.now)
+        else:
+            changed = activate(
+                self.pointer, deployment.digest, deployment.id, self.now, action.holdback, bakes=action.bakes
+            )
+        self._point(changed)
         self.once_active.add(deployment.digest)
+
+    def _take_back(self, action: TakeBack) -> None:
+        assert self.pointer.stable == action.digest, "something else was to go"
+        assert self.pointer.last_good is not None
+        for item in self.in_progress():
+            assert item.kind is not Kind.ROLLBACK, "a rollback was under way"
+            self._save(replace(item, abort=item.abort or Abort("turnout", action.reason)))
+        self._add(self.pointer.last_good, Kind.ROLLBACK, quarantine=True)
 
     def _retreat(self, action: Retreat) -> None:
         deployment = self.deployments[action.deployment]
@@ -206,8 +254,10 @@ class RingWorld:
         deployment = self._open(action.deployment)
         assert self.ready(deployment.digest), "a canary step for a release none of whose replicas is ready"
         assert action.step == deployment.rollout.step + 1, "a canary step was skipped or repeated"
-        self._save(replace(deployment, rollout=Rollout(action.step, self.now), condition=None))
-        self._point(shift_traffic(self.pointer, deployment.digest, action.weight, self.now))
+        began_at = deployment.rollout.began_at or self.now
+        rollout = Rollout(action.step, self.now, began_at=began_at)
+        self._save(replace(deployment, rollout=rollout, condition=None))
+        self._point(shift_traffic(self.pointer, deployment.digest, action.weight, deployment.id, self.now))
         self.tasks = 0
 
     def _start(self, action: StartReplica) -> None:
@@ -284,6 +334,12 @@ class RingWorld:
             if item.rollout.step >= 0:
                 self._save(replace(item, rollout=replace(item.rollout, advance=True)))
 
+    def ask_pause(self) -> None:
+        """Keep a canary at its step."""
+        for item in self.in_progress():
+            if item.rollout.step >= 0:
+                self._save(replace(item, rollout=replace(item.rollout, paused=True)))
+
     def ask_approval(self, approver: str, *, approved: bool = True) -> None:
         """Somebody decides about what is in progress."""
         for item in self.in_progress():
@@ -321,6 +377,7 @@ class RingWorld:
         """Everything goes well until nothing is in progress."""
         self.routed = self.slot_free = True
         self.active_requests = {}
+        self.tripped = None
         for _ in range(100):
             self.reconcile()
             unsettled = [item for item in self.deployments.values() if item.phase not in TERMINAL | {Phase.ACTIVE}]
@@ -338,6 +395,11 @@ class RingWorld:
             self.set_state(name, ReplicaState.READY)
         self.tasks += 100
         self.now += 40.0
+        if self.pointer.rollout is not None:
+            self.said[self.pointer.rollout] = ("pass", LEVELS)
+        for item in self.in_progress():
+            if item.rollout.paused:
+                self._save(replace(item, rollout=replace(item.rollout, paused=False)))
 
     # --- what always holds
 

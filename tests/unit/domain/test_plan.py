@@ -27,6 +27,19 @@ from tests.unit.domain.views import (
     look,
     validating,
 )
+from turnout.domain.actions import (
+    Activate,
+    EnterStep,
+    MarkPrepared,
+    MarkSmokePassed,
+    Move,
+    Prepare,
+    Retreat,
+    RunSmoke,
+    StartReplica,
+    Verify,
+    Wait,
+)
 from turnout.domain.models import (
     Abort,
     Condition,
@@ -40,23 +53,9 @@ from turnout.domain.models import (
     Rollout,
 )
 from turnout.domain.phases import Phase
-from turnout.domain.plan import (
-    Activate,
-    EnterStep,
-    Job,
-    MarkPrepared,
-    MarkSmokePassed,
-    Move,
-    Prepare,
-    Retreat,
-    RingView,
-    RunSmoke,
-    StartReplica,
-    Verify,
-    Wait,
-    plan,
-)
+from turnout.domain.plan import plan
 from turnout.domain.replicas import CRASH_LOOP_ATTEMPTS
+from turnout.domain.view import Job, RingView
 
 # --- rest ------------------------------------------------------------------------------------------------------------
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.unit.domain.ring_world import RingWorld
+from tests.unit.domain.ring_world import LEVELS, RingWorld
 from tests.unit.domain.values import CANARY, RING, make_release
-from turnout.domain.models import Digest, ReplicaState, RingSettings, SmokeTask
+from turnout.domain.actions import Activate
+from turnout.domain.models import Digest, Inconclusive, JudgeSettings, Kind, Ramp, ReplicaState, RingSettings, SmokeTask
 from turnout.domain.phases import Phase
-from turnout.domain.plan import Activate, plan
+from turnout.domain.plan import plan
 from turnout.domain.routes import warm_digests
 
 SMOKE = (SmokeTask("greet", "/greet"),)
+JUDGED = JudgeSettings(Ramp.EVIDENCE, limit=600.0, inconclusive=Inconclusive.EXTEND, bake=80.0, holdback=200)
 _ALL = (
     make_release("plain", rings=(RingSettings(RING, warm=60.0),)),
     make_release("two-replicas", rings=(RingSettings(RING, replicas=2, warm=60.0),)),
@@ -23,6 +26,8 @@ _ALL = (
     make_release("asked", rings=(RingSettings(RING, approvals=1, canary=CANARY[:1]),)),
     make_release("smoked", rings=(RingSettings(RING, warm=0.0, drain=0.0),), smoke=SMOKE),
     make_release("bare", rings=(RingSettings(RING, canary=CANARY),)),
+    make_release("judged", rings=(RingSettings(RING, canary=CANARY, judge=JUDGED),)),
+    make_release("timed", rings=(RingSettings(RING, judge=replace(JUDGED, ramp=Ramp.TIMED), canary=CANARY),)),
 )
 RELEASES = {release.version: release for release in _ALL}
 LOOK = st.sampled_from([True, True, False])  # whether the controller comes by before the next thing happens
@@ -77,6 +82,36 @@ class RingMachine(RuleBasedStateMachine):
     @rule(look=LOOK)
     def advance(self, look: bool) -> None:
         self.world.ask_advance()
+        self._look(look)
+
+    @rule(look=LOOK)
+    def pause(self, look: bool) -> None:
+        self.world.ask_pause()
+        self._look(look)
+
+    @precondition(lambda self: self.world.pointer.rollout)
+    @rule(kind=st.sampled_from(["inconclusive", "hold", "pass", "fail"]), proven=st.integers(0, LEVELS), look=LOOK)
+    def judge_says(self, kind: str, proven: int, look: bool) -> None:
+        rollout, before = self.world.pointer.rollout, self.world.said.get(self.world.pointer.rollout or "")
+        assert rollout is not None
+        if before is not None and before[0] == "fail":
+            return  # what was decided stays decided
+        self.world.said[rollout] = (kind, LEVELS if kind == "pass" else proven)
+        idle = not any(item.kind is Kind.ROLLBACK for item in self.world.in_progress())
+        undoing = any(item.abort is not None for item in self.world.in_progress())
+        if kind == "fail" and idle and not undoing and not self.world.tripped:
+            tried = self.world.deployments[rollout].digest
+            self.world.run_round()
+            assert self.world.pointer.candidate != tried, "a bad candidate is out in one round"
+            back = [item for item in self.world.in_progress() if item.kind is Kind.ROLLBACK]
+            assert self.world.pointer.stable != tried or back or self.world.pointer.last_good is None
+        self._look(look)
+
+    @precondition(lambda self: self.world.pointer.stable)
+    @rule(of_candidate=st.booleans(), look=LOOK)
+    def breaker_trips(self, of_candidate: bool, look: bool) -> None:
+        pointer = self.world.pointer
+        self.world.tripped = pointer.candidate if of_candidate and pointer.candidate else pointer.stable
         self._look(look)
 
     @rule(approver=st.sampled_from(["ann", "bob", "cid"]), approved=st.sampled_from([True, True, False]), look=LOOK)

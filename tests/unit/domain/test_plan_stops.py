@@ -7,8 +7,10 @@ from typing import Any
 
 from tests.unit.domain.values import make_deployment, make_release, make_replica
 from tests.unit.domain.views import EXITED, NEW, NOW, ON_OLD, STOPPING, look
+from turnout.domain.actions import BeginDrain, ForgetRetired, StopReplica
 from turnout.domain.models import Condition, Retired
-from turnout.domain.plan import BeginDrain, ForgetRetired, RingView, StopReplica, plan
+from turnout.domain.plan import plan
+from turnout.domain.view import RingView
 
 
 def leaving(**fields: Any) -> RingView:

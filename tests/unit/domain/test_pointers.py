@@ -57,24 +57,24 @@ def test_activating_last_good_swaps_the_two() -> None:
 
 
 def test_a_shift_of_traffic_names_candidate_and_weight() -> None:
-    pointer = shift_traffic(stable_on(A), B, 500, 9.0)
+    pointer = shift_traffic(stable_on(A), B, 500, "dep_8", 9.0)
     assert (pointer.stable, pointer.candidate, pointer.weight) == (A, B, 500)
     assert ring_weights(pointer) == ((B, 500), (A, 9_500))
 
 
 def test_a_retired_release_that_is_tried_again_is_no_longer_retired() -> None:
-    pointer = shift_traffic(stable_on(A, B, C), A, 500, 9.0)
+    pointer = shift_traffic(stable_on(A, B, C), A, 500, "dep_8", 9.0)
     assert pointer.retired == ()
 
 
 def test_a_withdrawn_candidate_stays_warm() -> None:
-    pointer = withdraw_candidate(shift_traffic(stable_on(A), B, 500, 8.0), 9.0)
+    pointer = withdraw_candidate(shift_traffic(stable_on(A), B, 500, "dep_8", 8.0), 9.0)
     assert (pointer.stable, pointer.candidate, pointer.weight) == (A, None, 0)
     assert pointer.retired == (Retired(B, 9.0),)
 
 
 def test_withdrawing_when_last_good_was_the_candidate_keeps_it_last_good() -> None:
-    pointer = withdraw_candidate(shift_traffic(stable_on(A, B), A, 500, 8.0), 9.0)
+    pointer = withdraw_candidate(shift_traffic(stable_on(A, B), A, 500, "dep_8", 8.0), 9.0)
     assert (pointer.last_good, pointer.retired) == (A, ())
 
 
@@ -91,7 +91,7 @@ def test_a_rollback_past_last_good_retires_last_good_too() -> None:
 
 
 def test_a_rollback_during_a_canary_retires_the_candidate() -> None:
-    pointer = roll_back(shift_traffic(stable_on(A, B), C, 500, 8.0), A, "dep_9", 9.0)
+    pointer = roll_back(shift_traffic(stable_on(A, B), C, 500, "dep_8", 8.0), A, "dep_9", 9.0)
     assert (pointer.stable, pointer.candidate, pointer.weight) == (A, None, 0)
     assert {item.digest for item in pointer.retired} == {B, C}
 
@@ -122,7 +122,7 @@ def changed(pointer: Pointer, change: tuple[str, Digest, int], now: float) -> Po
     kind, digest, weight = change
     match kind:
         case "shift":
-            return shift_traffic(pointer, digest, weight, now)
+            return shift_traffic(pointer, digest, weight, "dep_8", now)
         case "withdraw":
             return withdraw_candidate(pointer, now)
         case "activate":

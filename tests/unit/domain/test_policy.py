@@ -30,11 +30,12 @@ ONE = make_release("v1", rings=RINGS)
 TWO = make_release("v2", rings=RINGS)
 
 MAY: dict[str, set[str]] = {
-    "admin": {"read", "build", "deploy", "approve", "roll back", "override a policy", "administer"},
-    "operator": {"read", "build", "deploy", "approve", "roll back"},
-    "developer": {"read", "build", "deploy"},
+    "admin": {"read", "build", "deploy", "approve", "roll back", "override a policy", "administer", "report outcomes"},
+    "operator": {"read", "build", "deploy", "approve", "roll back", "report outcomes"},
+    "developer": {"read", "build", "deploy", "report outcomes"},
     "approver": {"read", "approve"},
     "viewer": {"read"},
+    "reporter": {"report outcomes"},
 }
 
 

@@ -39,10 +39,6 @@ def test_a_step_is_over_when_both_time_and_tasks_are_reached() -> None:
     assert step_is_over(rollout, STEP, tasks=5, now=160.0)
 
 
-def test_somebody_may_ask_to_go_on_before() -> None:
-    assert step_is_over(Rollout(0, entered_at=100.0, advance=True), STEP, tasks=0, now=100.0)
-
-
 def test_a_step_is_described_for_people() -> None:
     assert describe_step(1, (STEP, CanaryStep(50, 90.0, 3))) == "step 2 of 2: 0.5 % until 90 s and 3 tasks"
     assert [format_weight(weight) for weight in (1, 100, 3_333, 10_000)] == ["0.01 %", "1 %", "33.33 %", "100 %"]

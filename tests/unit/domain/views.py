@@ -7,7 +7,7 @@ from typing import Any
 from tests.unit.domain.values import AGENT, CANARY, RING, make_deployment, make_release, make_replica
 from turnout.domain.models import Deployment, HealthCheck, Pointer, Release, ReplicaState, RingSettings, SmokeTask
 from turnout.domain.phases import Phase
-from turnout.domain.plan import RingView
+from turnout.domain.view import RingView
 
 NOW = 1_000.0
 OLD = make_release("v1")

@@ -57,7 +57,7 @@ def test_what_a_key_may_say_cannot_be_widened_later(stage: SigningStage) -> None
     with pytest.raises(Conflict, match="that of a person already"):
         trust_key(stage.office, ADMIN, export_public(ALICE.key), instance=True)
     with pytest.raises(Conflict, match="that of an instance already"):
-        trust_key(stage.office, ADMIN, export_public(HOME.key), instance=False)
+        trust_key(stage.office, ADMIN, export_public(replace(HOME.key, instance=False)), instance=False)
 
 
 def test_a_key_cannot_be_given_a_longer_life_or_another_name(stage: SigningStage) -> None:

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.traffic.support import STABLE
+from tests.unit.traffic.support import CANDIDATE, STABLE
 from turnout.domain.errors import RouterUnavailable
-from turnout.domain.models import Task
+from turnout.domain.models import Arm, Task
 from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
 
 RECORD = {
+    "type": "DownstreamEnd",
     "request": "r-1",
     "task": "t-1",
     "agent": "support",
@@ -194,10 +195,32 @@ def test_an_answer_of_the_proxy_itself_has_no_release() -> None:
     assert parse_access_line(line) == replace(TASK, release=None, status=409)
 
 
+def test_a_request_that_was_given_to_a_replica_is_under_way() -> None:
+    line = {**RECORD, "type": "UpstreamPoolReady", "duration": None, "status": 0, "bytes_out": 0}
+    assert parse_access_line(json.dumps(line).encode()) == replace(TASK, duration=None, status=0, bytes_out=0)
+
+
+def test_a_rollout_says_which_arm_a_request_was_given_to_and_how_likely_that_was() -> None:
+    rollout = {"rollout": "dep_1", "candidate": CANDIDATE, "share": 250}
+    on_stable = parse_access_line(json.dumps({**RECORD, **rollout}).encode())
+    assert on_stable == replace(TASK, arm=Arm.STABLE, probability=0.025, rollout="dep_1")
+    on_candidate = parse_access_line(json.dumps({**RECORD, **rollout, "release": CANDIDATE}).encode())
+    assert on_candidate == replace(TASK, release=CANDIDATE, arm=Arm.CANDIDATE, probability=0.025, rollout="dep_1")
+
+
+def test_what_the_agent_said_and_what_was_captured_is_read() -> None:
+    more = {"outcome": "failure; cost=0.2", "question": "d2h5", "answer": "c28=", "pinned": True}
+    read = parse_access_line(json.dumps({**RECORD, **more}).encode())
+    assert read == replace(TASK, report="failure; cost=0.2", question=b"why", answer=b"so", pinned=True)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"agent": None},
+        {"type": "DownstreamEnd", "answer": "?"},
+        {"rollout": "dep_1", "candidate": STABLE, "share": "much"},
+        {"outcome": 7},
         {"ring": None},
         {"release": "sha256:abc"},
         {"release": 7},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.unit.traffic.support import (
     routes,
     until,
 )
-from turnout.domain.models import FULL_WEIGHT
+from turnout.domain.models import FULL_WEIGHT, Arm, Task
 from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
 from turnout.traffic.envoy import EnvoyRouter
 
@@ -171,9 +172,12 @@ def test_every_request_is_in_the_access_log_without_its_query(proxy: Proxy, port
 
     def logged() -> tuple[bytes, ...]:
         lines = log.read(None, 100_000).lines
-        return lines if sum(b"logged-" in line for line in lines) == 5 else ()
+        return lines if sum(b"logged-" in line and b"DownstreamEnd" in line for line in lines) == 5 else ()
 
     lines = until(logged)
+    begun = [task for task in map(parse_access_line, lines) if task and task.duration is None]
+    assert [(task.task, task.release) for task in begun if task.task.startswith("logged-")] == [("logged-1", STABLE)]
+    lines = tuple(line for line in lines if b"DownstreamEnd" in line)
     tasks = [task for task in map(parse_access_line, lines) if task and task.task.startswith("logged-")]
     assert [(task.task, task.ring, task.release, task.status, task.flags) for task in tasks] == [
         ("logged-1", "production", STABLE, 200, ""),
@@ -187,3 +191,28 @@ def test_every_request_is_in_the_access_log_without_its_query(proxy: Proxy, port
     assert not any(b"secret" in line for line in lines)
     (stray,) = [json.loads(line) for line in lines if b"logged-5" in line]
     assert (stray["agent"], stray["ring"], stray["status"]) == (None, None, 404)
+
+
+def test_a_rollout_is_told_of_in_the_access_log_and_payloads_are_captured_where_the_ring_asks(
+    proxy: Proxy, port: int, stable: Upstream, candidate: Upstream
+) -> None:
+    router, _ = proxy
+    log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
+    cursor = log.read(None, 1_000_000).cursor
+    weights = ((CANDIDATE, 5_000), (STABLE, 5_000))
+    ring = ring_route(*weights, stable=stable.address, candidate=candidate.address)
+    router.apply(routes(replace(ring, rollout="dep_1", capture=8)))
+    for number in range(20):
+        ask(port, x_turnout_task=f"arm-{number}")
+    ask(port, x_turnout_task="arm-pinned", x_turnout_release=CANDIDATE)
+
+    def over() -> list[Task]:
+        read = [parse_access_line(line) for line in log.read(cursor, 1_000_000).lines]
+        ended = [task for task in read if task and task.duration is not None and task.task.startswith("arm-")]
+        return ended if len(ended) == 21 else []
+
+    *tasks, pinned = until(over)
+    assert {(task.arm, task.release) for task in tasks} == {(Arm.CANDIDATE, CANDIDATE), (Arm.STABLE, STABLE)}
+    assert {(task.rollout, task.probability, task.pinned) for task in tasks} == {("dep_1", 0.5, False)}
+    assert (pinned.arm, pinned.probability, pinned.rollout, pinned.pinned) == (None, None, None, True)
+    assert {(task.question, len(task.answer or b"")) for task in tasks} == {(b"", 8)}

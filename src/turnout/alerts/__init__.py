@@ -1,0 +1,1 @@
+"""Tells the outside what happened: signed webhooks, notifications, traces; and the page that explains a deployment."""

@@ -1,0 +1,134 @@
+"""Reads about tasks: requests, reports, what judges are fed with, sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Select, func, or_, select, text
+
+from turnout.db import rows
+from turnout.db.reads import Reads, in_parts
+from turnout.db.tables import judgements, observations, outcomes, payloads, tallies, task_counts, tasks
+from turnout.domain.models import Digest, Task
+from turnout.domain.outcomes import TALLY_SECONDS, Known, Observation, Tally, TallyKey
+from turnout.ports import StoredJudgement, StoredOutcome, TaskQuery
+
+
+class TaskReads(Reads):
+    """The part of `ports.Snapshot` that is about tasks; see there for the meaning of each."""
+
+    def count_tasks(self, rollout: str, since: float) -> int:
+        """Tasks that a rollout gave to its candidate since a time."""
+        query = select(func.count()).where(
+            observations.c.rollout == rollout, observations.c.arm == "candidate", observations.c.at >= since
+        )
+        return int(self._connection.scalar(query) or 0)
+
+    def task_counts(self, agent: str) -> dict[tuple[str, str], tuple[int, int]]:
+        """(ring, digest) → requests, and how many of them failed (status 5xx); digest "" where no replica was reached."""
+        found = self._all(select(task_counts).where(task_counts.c.agent == agent))
+        return {(row["ring"], row["release"]): (row["total"], row["failed"]) for row in found}
+
+    def tasks(self, query: TaskQuery) -> tuple[Task, ...]:
+        """The requests that a query asks for, newest first."""
+        columns: list[Any] = [tasks]
+        if query.payloads:
+            columns += [payloads.c.question, payloads.c.answer]
+        chosen: Select[Any] = select(*columns).order_by(tasks.c.at.desc(), tasks.c.request).limit(query.limit)
+        if query.payloads:
+            chosen = chosen.join_from(tasks, payloads, tasks.c.request == payloads.c.request, isouter=True)
+        for name in ("agent", "ring", "release", "arm", "rollout"):
+            if (value := getattr(query, name)) is not None:
+                chosen = chosen.where(tasks.c[name] == value)
+        if query.task is not None:
+            chosen = chosen.where(or_(tasks.c.task == query.task, tasks.c.request == query.task))
+        if query.failed is not None:
+            bad = tasks.c.status >= 500
+            chosen = chosen.where(bad if query.failed else ~bad)
+        if query.since is not None:
+            chosen = chosen.where(tasks.c.at >= query.since)
+        if query.until is not None:
+            chosen = chosen.where(tasks.c.at < query.until)
+        return tuple(rows.task_from_row(row) for row in self._all(chosen))
+
+    def outcomes(self, task: str) -> tuple[StoredOutcome, ...]:
+        """Every report about a task, in the order in which they came."""
+        return tuple(self._outcomes([task]).get(task, ()))
+
+    def known(self, tasks: Iterable[str]) -> dict[str, Known]:
+        """What counts of the reports of some tasks."""
+        return {task: known_of(stored) for part in in_parts(tasks) for task, stored in self._outcomes(part).items()}
+
+    def unknown_reports(self) -> int:
+        """Reports that wait for a task that has not been seen."""
+        return int(self._connection.scalar(select(func.count()).where(outcomes.c.state == "waiting")) or 0)
+
+    def observations(self, rollout: str, after: int = 0, limit: int = 5_000) -> tuple[Observation, ...]:
+        """What the judge of a rollout is fed with, in order."""
+        query = (
+            select(observations)
+            .where(observations.c.rollout == rollout, observations.c.seq > after)
+            .order_by(observations.c.seq)
+            .limit(limit)
+        )
+        return tuple(rows.observation_from_row(row) for row in self._all(query))
+
+    def judgement(self, rollout: str) -> StoredJudgement | None:
+        """What the judge of a rollout said last."""
+        row = self._one(select(judgements).where(judgements.c.rollout == rollout))
+        return rows.judgement_from_row(row) if row else None
+
+    def tallies(self, since: float, agent: str | None = None, ring: str | None = None) -> dict[TallyKey, Tally]:
+        """Sums since a time (in whole steps of `TALLY_SECONDS`), by release and ring."""
+        key = (tallies.c.agent, tallies.c.ring, tallies.c.release)
+        names = ("requests", "known", "errors", "interventions", "cost")
+        query = (
+            select(*key, *(func.sum(tallies.c[name]).label(name) for name in names))
+            .where(tallies.c.step >= int(since // TALLY_SECONDS))
+            .group_by(*key)
+        )
+        for column, value in ((tallies.c.agent, agent), (tallies.c.ring, ring)):
+            if value is not None:
+                query = query.where(column == value)
+        return {
+            TallyKey(row["agent"], row["ring"], row["release"]): Tally(*(row[name] for name in names))
+            for row in self._all(query)
+        }
+
+    def heaviest_run(self, agent: str, ring: str, digest: Digest, since: float) -> dict[str, tuple[str, float]]:
+        """`error_rate`, `intervention_rate`, `cost` → the task with most failed requests, interventions, cost; how much."""
+        here = (tasks.c.agent == agent, tasks.c.ring == ring, tasks.c.release == digest, tasks.c.at >= since)
+        counted = outcomes.c.state == "counted"
+        errors = select(tasks.c.task, func.count().label("much")).where(*here, tasks.c.status >= 500)
+        reported = select(outcomes.c.task, func.sum(outcomes.c.cost).label("much")).where(counted)
+        stepped_in = select(outcomes.c.task, func.count().label("much")).where(counted, outcomes.c.intervened.is_(True))
+        mine = outcomes.c.task.in_(select(tasks.c.task).where(*here))
+        found = {}
+        for name, query, column in (
+            ("error_rate", errors, tasks.c.task),
+            ("intervention_rate", stepped_in.where(mine, outcomes.c.at >= since), outcomes.c.task),
+            ("cost", reported.where(mine, outcomes.c.at >= since, outcomes.c.cost.is_not(None)), outcomes.c.task),
+        ):
+            heaviest = query.group_by(column).order_by(text("much DESC")).limit(1)
+            row = self._connection.execute(heaviest).first()
+            if row is not None:
+                found[name] = (str(row[0]), float(row[1]))
+        return found
+
+    def _outcomes(self, wanted: Iterable[str]) -> dict[str, list[StoredOutcome]]:
+        found: dict[str, list[StoredOutcome]] = {}
+        for part in in_parts(wanted):
+            query = select(outcomes).where(outcomes.c.task.in_(part)).order_by(outcomes.c.seq)
+            for row in self._all(query):
+                found.setdefault(row["task"], []).append(rows.outcome_from_row(row))
+        return found
+
+
+def known_of(stored: Iterable[StoredOutcome]) -> Known:
+    """What counts of some reports."""
+    known = Known()
+    for item in stored:
+        if item.state == "counted":
+            known, _, _ = known.take(item.outcome)
+    return known

@@ -1,0 +1,99 @@
+"""How a rollout goes on by what its judge and the breakers say: back, on, or staying where it is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from turnout.domain.actions import Action, Activate, EndBake, EnterStep, MarkTripped, Retreat, TakeBack, wait
+from turnout.domain.breakers import Trip
+from turnout.domain.models import CanaryStep, Deployment, Inconclusive, Judgement, JudgeSettings
+from turnout.domain.phases import Phase
+from turnout.domain.rollout import canary_steps, describe_step, step_is_over
+from turnout.domain.verdicts import is_out_of_time, step_is_earned
+from turnout.domain.view import RingView
+
+
+def plan_verdicts(view: RingView, now: float) -> Iterator[Action]:
+    """What the breakers and the judge say goes before everything that is under way."""
+    if view.trip is not None:
+        yield from _plan_trip(view, view.trip)
+        return
+    judgement, deployment = view.judgement, view.deployment
+    if judgement is None:
+        return
+    if deployment is not None and deployment.id == view.pointer.rollout:
+        if judgement.kind == "fail" and deployment.phase is Phase.VALIDATING and deployment.abort is None:
+            yield Retreat(deployment.id, judgement.summary, quarantine=True, cause=judgement)
+    elif view.baking is not None:
+        yield from _plan_bake(view, view.baking, judgement, now)
+
+
+def _plan_trip(view: RingView, trip: Trip) -> Iterator[Action]:
+    deployment, pointer = view.deployment, view.pointer
+    if trip.digest == pointer.candidate and deployment is not None and deployment.phase is Phase.VALIDATING:
+        yield Retreat(deployment.id, trip.describe(), quarantine=True, cause=trip)
+    elif trip.digest == pointer.stable and pointer.last_good is not None:
+        yield TakeBack(trip.digest, trip.describe(), trip)
+    elif view.active is not None and view.active.rollout.tripped != trip.breaker.metric:
+        yield MarkTripped(view.active.id, trip)
+
+
+def _plan_bake(view: RingView, baking: Deployment, judgement: Judgement, now: float) -> Iterator[Action]:
+    """A release that is active and still judged. What speaks against it prolongs the time, until it is decided."""
+    settings = view.judge(baking.digest, view.pointer.last_good)
+    if judgement.kind == "fail" and view.pointer.last_good is not None:
+        yield TakeBack(baking.digest, judgement.summary, judgement)
+        return
+    baked = now - (baking.active_at or now)
+    if baked >= settings.bake and (judgement.kind != "hold" or baked >= settings.limit):
+        yield EndBake(baking.id, f"judged for {baked:.0f} s as the active release: {judgement.summary}")
+
+
+def plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
+    """Through the canary steps, and then active."""
+    stable = view.releases.get(view.pointer.stable) if view.pointer.stable else None
+    stable_settings = stable.spec.ring(deployment.ring) if stable is not None else None
+    steps = canary_steps(deployment, view.pointer, view.settings(deployment.digest), stable_settings)
+    judge = view.judge(deployment.digest, view.pointer.stable)
+    at = deployment.rollout.step
+    if 0 <= at < len(steps) and not deployment.rollout.advance:
+        kept = _kept_at_step(view, deployment, steps, judge, now)
+        if isinstance(kept, Retreat):
+            yield kept
+            return
+        if kept is not None:
+            yield from wait(deployment, *kept, now)
+            return
+    if at + 1 < len(steps):
+        yield EnterStep(deployment.id, at + 1, steps[at + 1].weight)
+        return
+    passed = "smoke tasks passed" if view.releases[deployment.digest].spec.smoke else "replicas are healthy"
+    if steps and view.judgement is not None:
+        passed = f"all canary steps passed; {view.judgement.summary}"
+    elif steps:
+        passed = "all canary steps passed"
+    bakes = bool(steps) and judge.bake > 0
+    yield Activate(deployment.id, passed, bakes=bakes, holdback=judge.holdback if bakes else 0)
+
+
+def _kept_at_step(
+    view: RingView, deployment: Deployment, steps: tuple[CanaryStep, ...], judge: JudgeSettings, now: float
+) -> tuple[str, str] | Retreat | None:
+    """What keeps a rollout at its step: a condition and its message, or the end of it. None: nothing does."""
+    at, judgement, rollout = deployment.rollout.step, view.judgement, deployment.rollout
+    place = describe_step(at, steps)
+    kept: tuple[str, str] | None = None
+    if rollout.paused:
+        kept = "paused", f"{place}; paused until `turnout rollout resume`"
+    elif not step_is_over(rollout, steps[at], view.tasks, now):
+        kept = "canary", place
+    elif judgement is not None and judgement.kind == "hold":
+        kept = "held", f"{place}; {judgement.summary}"
+    if kept is not None or step_is_earned(judge, judgement, at, len(steps)):
+        return kept
+    if not is_out_of_time(judge, rollout, now):
+        return "evidence", f"{place}, and evidence that it is no worse"
+    said = judgement.summary if judgement is not None else "no task came to it"
+    if judge.inconclusive is Inconclusive.BACK:
+        return Retreat(deployment.id, f"inconclusive after {judge.limit:g} s: {said}", quarantine=False)
+    return "inconclusive", f"{place}; inconclusive after {judge.limit:g} s: `turnout rollout advance` or `abort`"

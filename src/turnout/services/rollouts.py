@@ -1,0 +1,146 @@
+"""Rollouts: what the judge says of one, what one will be able to tell, and holding one on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from turnout.domain.errors import Conflict, InvalidRequest
+from turnout.domain.events import Event, EventType
+from turnout.domain.judge import JudgeConfig, plan_power
+from turnout.domain.models import FULL_WEIGHT, Deployment, JudgeSettings, RingSettings
+from turnout.domain.outcomes import Tally, TallyKey
+from turnout.domain.phases import IN_PROGRESS
+from turnout.domain.policy import Verb, is_last_ring
+from turnout.domain.rollout import choose_canary
+from turnout.domain.verdicts import build_judge_config, choose_judge
+from turnout.ports import Snapshot
+from turnout.schemas import DeploymentView, RolloutPlanView, RolloutView
+from turnout.services.deployments import gather_facts
+from turnout.services.office import Actor, Office, check_ring, find_release
+from turnout.services.views import view_deployment, view_time
+
+_DAY = 86_400.0
+
+
+def show_rollout(office: Office, actor: Actor, agent: str, ring: str) -> RolloutView:
+    """The rollout of a ring with what its judge says: the one under way, else the newest that had a canary."""
+    actor.check(Verb.READ)
+    with office.store.snapshot() as snapshot:
+        check_ring(snapshot, agent, ring)
+        pointer = snapshot.pointer(agent, ring)
+        deployment = _find(snapshot, agent, ring, pointer.rollout)
+        settings = _settings(snapshot, deployment)
+        judgement = snapshot.judgement(deployment.id)
+        return {
+            "deployment": view_deployment(snapshot, deployment),
+            "running": pointer.rollout == deployment.id,
+            "paused": deployment.rollout.paused,
+            "baking": pointer.rollout == deployment.id == pointer.active_deployment,
+            "holdback": pointer.holdback * 100 / FULL_WEIGHT,
+            "ramp": settings.ramp.value,
+            "limit": settings.limit,
+            "inconclusive": settings.inconclusive.value,
+            "began_at": view_time(deployment.rollout.began_at) if deployment.rollout.began_at else None,
+            "verdict": dict(judgement.verdict) if judgement is not None else None,
+            "decided": judgement.decided if judgement is not None else None,
+            "unknown_reports": snapshot.unknown_reports(),
+        }
+
+
+def pause(office: Office, actor: Actor, agent: str, ring: str, *, paused: bool) -> DeploymentView:
+    """Keep a rollout at its step, or let it go on. The judge and the breakers go on either way."""
+    actor.check(Verb.DEPLOY, ring)
+    now = office.clock.now()
+    with office.store.transaction() as transaction:
+        check_ring(transaction, agent, ring)
+        running = [item for item in transaction.unfinished(agent, ring) if item.phase in IN_PROGRESS]
+        found = next((item for item in running if item.rollout.step >= 0), None)
+        if found is None:
+            raise Conflict(f"no canary runs in {ring} of {agent}", hint=f"see `turnout status {agent}`")
+        release = transaction.release(found.digest)
+        if release is not None:
+            last_ring = is_last_ring(gather_facts(transaction, agent, ring, release))
+            actor.check(Verb.DEPLOY, ring, last_ring=last_ring)
+        if found.rollout.paused != paused:
+            found = replace(found, rollout=replace(found.rollout, paused=paused))
+            transaction.save_deployment(found)
+            type_ = EventType.ROLLOUT_PAUSED if paused else EventType.ROLLOUT_RESUMED
+            data = {"step": found.rollout.step + 1}
+            transaction.emit(Event(type_, now, actor.name, agent, ring, found.id, data))
+        view = view_deployment(transaction, found)
+    office.wake(agent, ring)
+    return view
+
+
+def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str | None) -> RolloutPlanView:
+    """What a rollout of a release (None: by the rules of the one that serves) could tell, by the traffic of the last day.
+
+    Raises `Conflict` where nothing serves yet, or nobody called.
+    """
+    actor.check(Verb.READ)
+    now = office.clock.now()
+    with office.store.snapshot() as snapshot:
+        check_ring(snapshot, agent, ring)
+        stable = find_release(snapshot, agent, f"ring:{ring}")
+        candidate = find_release(snapshot, agent, ref) if ref is not None else stable
+        own, serving = (item.spec.ring(ring) or RingSettings(ring) for item in (candidate, stable))
+        settings = choose_judge(own, serving)
+        past = snapshot.tallies(now - _DAY, agent, ring).get(TallyKey(agent, ring, stable.digest), Tally())
+        hours = _hours(snapshot, agent, ring, now)
+    tasks = max(past.known, past.requests)
+    if not tasks:
+        raise Conflict(
+            f"nobody called {ring} of {agent} in the last day, so nothing can be said",
+            hint="send it some traffic first",
+        )
+    config = build_judge_config(settings, candidate.spec.success, past)
+    shares = tuple(step.weight / FULL_WEIGHT for step in choose_canary(own, serving) if step.weight < FULL_WEIGHT)
+    if not shares:
+        raise InvalidRequest(f"{candidate.version} declares no canary for {ring}", hint="see [[rings.<name>.canary]]")
+    return _view_plan(config, settings, tasks / hours, shares)
+
+
+def _view_plan(config: JudgeConfig, settings: JudgeSettings, pace: float, shares: tuple[float, ...]) -> RolloutPlanView:
+    plan = plan_power(config, pace, shares, settings.limit / 3600)
+    return {
+        "tasks_per_hour": pace,
+        "rates": {"failure": config.history.failure, "intervention": config.history.intervention},
+        "ramp": settings.ramp.value,
+        "limit_hours": plan.limit,
+        "decides": plan.decides,
+        "hours_to_pass": plan.hours_to_pass,
+        "steps": [
+            {"share": step.share, "leaves_at_hours": step.leaves_at, "slowest": step.slowest} for step in plan.steps
+        ],
+        "detections": [
+            {"metric": item.metric, "effect": item.effect, "tasks": item.tasks, "hours": item.hours}
+            for item in plan.detections
+        ],
+    }
+
+
+def _find(snapshot: Snapshot, agent: str, ring: str, rollout: str | None) -> Deployment:
+    if rollout is not None and (named := snapshot.deployment(rollout)) is not None:
+        return named
+    found = next((item for item in snapshot.deployments(agent, ring) if item.rollout.step >= 0), None)
+    if found is None:
+        raise Conflict(f"there was no rollout in {ring} of {agent} yet", hint="promote a release to it")
+    return found
+
+
+def _settings(snapshot: Snapshot, deployment: Deployment) -> JudgeSettings:
+    """As far as it is known now: by the release that serves, unless that is the one of the rollout."""
+    pointer = snapshot.pointer(deployment.agent, deployment.ring)
+    other = pointer.last_good if pointer.stable == deployment.digest else pointer.stable
+    candidate = snapshot.release(deployment.digest)
+    stable = snapshot.release(other) if other is not None else None
+    own = candidate.spec.ring(deployment.ring) if candidate is not None else None
+    return choose_judge(own or RingSettings(deployment.ring), stable.spec.ring(deployment.ring) if stable else None)
+
+
+def _hours(snapshot: Snapshot, agent: str, ring: str, now: float) -> float:
+    """How long the ring has served, a day at most and a minute at least."""
+    active = snapshot.pointer(agent, ring).active_deployment
+    deployment = snapshot.deployment(active) if active else None
+    since = deployment.active_at if deployment is not None and deployment.active_at else now - _DAY
+    return min(max(now - since, 60.0), _DAY) / 3600

@@ -1,0 +1,250 @@
+"""What every store does with requests, reports about tasks, and what judges are fed with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.store_support import DATABASES, ONE, TWO, make_template, opened
+from tests.unit.domain.values import AGENT, RING, make_deployment
+from turnout.domain.models import Arm, Release, Task
+from turnout.domain.outcomes import MOST_REPORTS, Known, Outcome, Source, Tally, TallyKey, read_task
+from turnout.domain.phases import Phase
+from turnout.ports import ACCESS_LOG, Store, StoredJudgement, TaskQuery, Transaction
+
+ROLLOUT = "dep_1"
+HERE = TallyKey(AGENT, RING, ONE.digest)
+
+
+def make_task(request: str, task: str = "t1", release: Release | None = ONE, **fields: Any) -> Task:
+    given: dict[str, Any] = {"at": 10.0, "duration": 0.1, "status": 200}
+    digest = release.digest if release else None
+    return Task(request, task, AGENT, RING, digest, **{**given, **fields})
+
+
+def begun(request: str, task: str = "t1", **fields: Any) -> Task:
+    return make_task(request, task, **{"duration": None, "status": 0, **fields})
+
+
+def judged(request: str, task: str = "t1", arm: Arm = Arm.CANDIDATE, **fields: Any) -> Task:
+    return make_task(request, task, **{"arm": arm, "probability": 0.1, "rollout": ROLLOUT, **fields})
+
+
+def add(transaction: Transaction, tasks: Sequence[Task], cursor: str = "c", rule: str | None = None) -> int:
+    said = {task.request: found for task in tasks if rule and (found := read_task(task, rule)) is not None}
+    return transaction.add_tasks(tasks, said, cursor)
+
+
+def report(task: str = "t1", *, at: float = 20.0, **fields: Any) -> Outcome:
+    return Outcome(task, fields.pop("source", Source.REPORT), at, reporter="ann", **fields)
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path) -> Iterator[Store]:
+    with opened(template, tmp_path) as store:
+        yield store
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_recorded_exactly_once_together_with_the_cursor(store: Store) -> None:
+    with store.transaction() as transaction:
+        assert transaction.cursor(ACCESS_LOG) is None
+        assert add(transaction, [make_task("r1"), make_task("r2")], "c1") == 2
+    with store.transaction() as transaction:
+        assert add(transaction, [make_task("r2"), make_task("r3")], "c2") == 1
+        assert add(transaction, [make_task("r1")], "c2") == 0
+        assert add(transaction, [], "c3") == 0
+    with store.snapshot() as snapshot:
+        assert snapshot.cursor(ACCESS_LOG) == "c3"
+        assert snapshot.task_counts(AGENT) == {(RING, ONE.digest): (3, 0)}
+
+
+def test_a_request_that_began_is_known_and_is_counted_when_it_is_over(store: Store) -> None:
+    with store.transaction() as transaction:
+        assert add(transaction, [begun("r1"), begun("r1")]) == 1
+        (shown,) = transaction.tasks(TaskQuery(task="t1"))
+        assert (shown.duration, shown.status) == (None, 0)
+        assert transaction.task_counts(AGENT) == {}
+        assert add(transaction, [make_task("r1", status=503, bytes_out=7), begun("r1")]) == 1
+        assert add(transaction, [make_task("r1"), begun("r1")]) == 0
+        (shown,) = transaction.tasks(TaskQuery(task="t1"))
+        assert (shown.duration, shown.status, shown.bytes_out) == (0.1, 503, 7)
+        assert transaction.task_counts(AGENT) == {(RING, ONE.digest): (1, 1)}
+
+
+def test_failures_are_answers_of_5xx(store: Store) -> None:
+    tasks = [make_task(f"r{status}", status=status) for status in (200, 404, 500, 503)]
+    with store.transaction() as transaction:
+        add(transaction, [*tasks, make_task("r0", release=None, status=503)])
+        assert transaction.task_counts(AGENT) == {(RING, ONE.digest): (4, 2), (RING, ""): (1, 1)}
+
+
+def test_requests_are_found_by_what_is_known_of_them(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(
+            transaction,
+            [
+                make_task("r1", "t1", at=1.0),
+                make_task("r2", "t2", TWO, at=2.0, status=500),
+                judged("r3", "t3", at=3.0, question=b"why", answer=b"so"),
+            ],
+        )
+        assert [task.request for task in transaction.tasks(TaskQuery())] == ["r3", "r2", "r1"]
+        for query, expected in (
+            (TaskQuery(task="r2"), ["r2"]),
+            (TaskQuery(release=TWO.digest), ["r2"]),
+            (TaskQuery(failed=True), ["r2"]),
+            (TaskQuery(failed=False, limit=1), ["r3"]),
+            (TaskQuery(arm="candidate"), ["r3"]),
+            (TaskQuery(rollout=ROLLOUT), ["r3"]),
+            (TaskQuery(since=2.0, until=3.0), ["r2"]),
+            (TaskQuery(agent="another"), []),
+        ):
+            assert [task.request for task in transaction.tasks(query)] == expected
+        (found,) = transaction.tasks(TaskQuery(task="t3", payloads=True))
+        assert (found.question, found.answer, found.arm, found.probability) == (b"why", b"so", Arm.CANDIDATE, 0.1)
+
+
+def test_what_is_old_is_forgotten_a_part_at_a_time(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_deployment(make_deployment(ONE, ROLLOUT))
+        tasks = [judged(f"r{number}", f"t{number}", at=float(number), answer=b"x") for number in range(10)]
+        add(transaction, tasks, rule="status")
+        assert transaction.prune(8.0, limit=5) == 5
+        assert transaction.prune(8.0) == 3
+        assert transaction.prune(8.0) == 0
+        assert {task.request for task in transaction.tasks(TaskQuery(payloads=True))} == {"r8", "r9"}
+        assert transaction.outcomes("t1") == ()
+        assert transaction.observations(ROLLOUT), "the rollout is not over"
+
+
+# --- reports ---------------------------------------------------------------------------------------------------------
+
+
+def test_for_each_value_the_first_report_counts(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task("r1")])
+        states = [
+            taken.state
+            for taken in transaction.add_outcomes(
+                [
+                    report(failed=False),
+                    report(failed=False),
+                    report(failed=True, cost=0.5),
+                    report(failed=True),
+                    report(intervened=True),
+                ]
+            )
+        ]
+        assert states == ["counted", "repeated", "counted", "contradicts", "counted"]
+        assert transaction.known(["t1"]) == {"t1": Known(False, True, 0.5)}
+        assert [item.state for item in transaction.outcomes("t1")] == ["counted", "counted", "contradicts", "counted"]
+        assert transaction.tallies(0.0) == {HERE: Tally(1, 1, 0, 1, 0.5)}
+
+
+def test_a_report_that_is_sooner_than_its_task_waits_for_it(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_deployment(make_deployment(ONE, ROLLOUT))
+        (taken,) = transaction.add_outcomes([report(failed=True)])
+        assert (taken.state, taken.agent) == ("waiting", None)
+        assert transaction.unknown_reports() == 1
+        add(transaction, [judged("r1")], rule="status")
+        assert transaction.unknown_reports() == 0
+        assert transaction.known(["t1"])["t1"].failed is True, "the report came before the answer was read"
+        assert [(item.arm, item.failed) for item in transaction.observations(ROLLOUT)] == [
+            ("candidate", None),
+            (None, True),
+        ]
+
+
+def test_reports_about_another_ring_or_without_end_do_not_count(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task("r1")])
+        (foreign,) = transaction.add_outcomes([report(failed=True, agent="another")])
+        (right,) = transaction.add_outcomes([report(cost=1.0, agent=AGENT, ring=RING)])
+        assert (foreign.state, right.state) == ("foreign", "counted")
+        many = transaction.add_outcomes([report(cost=float(number)) for number in range(2, 40)])
+        assert {taken.state for taken in many} == {"contradicts", "refused"}
+        assert len(transaction.outcomes("t1")) == MOST_REPORTS
+        assert transaction.known(["t1"]) == {"t1": Known(cost=1.0)}
+
+
+# --- rollouts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_judge_is_told_of_each_task_once_and_of_what_became_of_it(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_deployment(make_deployment(ONE, ROLLOUT))
+        add(transaction, [judged("r1", duration=None, status=0)])
+        add(transaction, [judged("r1"), judged("r2", at=11.0), judged("r3", "t2", Arm.STABLE)], rule="status")
+        add(transaction, [judged("r4", "t3", pinned=True), make_task("r5", "t4")], rule="status")
+        transaction.add_outcomes([report("t2", cost=0.2), report("t4", failed=True)])
+        told = transaction.observations(ROLLOUT)
+        assert [(item.task, item.arm, item.probability, item.failed, item.cost) for item in told] == [
+            ("t1", "candidate", 0.1, None, None),
+            ("t2", "stable", 0.1, None, None),
+            ("t1", None, None, False, None),
+            ("t2", None, None, False, None),
+            ("t2", None, None, None, 0.2),
+        ]
+        assert transaction.observations(ROLLOUT, after=told[2].seq, limit=1) == (told[3],)
+        assert transaction.count_tasks(ROLLOUT, 0.0) == 1
+        assert transaction.count_tasks(ROLLOUT, 10.5) == 0
+
+
+def test_what_a_judge_said_is_kept(store: Store) -> None:
+    with store.transaction() as transaction:
+        deployment = make_deployment(ONE, ROLLOUT)
+        transaction.add_deployment(deployment)
+        assert transaction.judgement(ROLLOUT) is None
+        first = StoredJudgement(1.0, 7, {"kind": "hold"}, {"a": [1, None, "x"]})
+        transaction.save_judgement(ROLLOUT, first)
+        assert transaction.judgement(ROLLOUT) == first
+        second = StoredJudgement(2.0, 8, {"kind": "fail"}, {}, "fail")
+        transaction.save_judgement(ROLLOUT, second)
+        assert transaction.judgement(ROLLOUT) == second
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+def test_sums_are_kept_by_release_for_a_while(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task("r1", at=100.0), make_task("r2", "t2", at=200.0, status=500)], rule="status")
+        add(transaction, [make_task("r3", "t3", TWO, at=200.0)], rule="status")
+        there = TallyKey(AGENT, RING, TWO.digest)
+        assert transaction.tallies(150.0) == {HERE: Tally(1, 1, 1), there: Tally(1, 1)}
+        assert transaction.tallies(0.0, AGENT, RING)[HERE] == Tally(2, 2, 1)
+        assert transaction.tallies(0.0, "another") == {}
+
+
+def test_the_heaviest_task_of_each_kind_is_found(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task(f"r{n}", "t1", status=500) for n in range(3)] + [make_task("r9", "t2", status=500)])
+        transaction.add_outcomes([report("t1", cost=0.1), report("t2", cost=3.0, intervened=True)])
+        found = transaction.heaviest_run(AGENT, RING, ONE.digest, 0.0)
+        assert found == {"error_rate": ("t1", 3.0), "intervention_rate": ("t2", 1.0), "cost": ("t2", 3.0)}
+        assert transaction.heaviest_run(AGENT, RING, TWO.digest, 0.0) == {}
+
+
+def test_a_deployment_that_is_over_takes_what_its_judge_heard_along(store: Store) -> None:
+    with store.transaction() as transaction:
+        deployment = make_deployment(ONE, ROLLOUT)
+        transaction.add_deployment(deployment)
+        add(transaction, [judged("r1")], rule="status")
+        for phase in (Phase.BUILDING, Phase.FAILED):
+            deployment = transaction.move(deployment, phase, at=50.0, actor="turnout", reason="")
+        transaction.prune(40.0)
+        assert transaction.observations(ROLLOUT)
+        transaction.prune(60.0)
+        assert transaction.observations(ROLLOUT) == ()

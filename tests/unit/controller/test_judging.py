@@ -1,0 +1,183 @@
+"""Rollouts that are decided by verdicts, without the outside: whatever happens to servers, one decision is made."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.controller.stage import ADMIN, Stage, staged
+from tests.unit.domain.values import AGENT, make_release
+from turnout.domain.errors import Conflict
+from turnout.domain.events import EventType
+from turnout.domain.models import CanaryStep, JudgeSettings, Ramp, RingSettings
+from turnout.domain.outcomes import Outcome, Source
+from turnout.services import rollouts
+
+STEPS = (CanaryStep(5_000),)
+RINGS = (RingSettings("dev", canary=STEPS, judge=JudgeSettings(Ramp.EVIDENCE, (10.0, 20.0, 40.0))),)
+BAKED = (RingSettings("dev", canary=STEPS, judge=JudgeSettings(Ramp.WATCH, bake=600.0, holdback=5_000)),)
+ONE, TWO = (make_release(f"v{number}", rings=RINGS) for number in (1, 2))
+FOUR, FIVE = (make_release(f"v{number}", rings=BAKED) for number in (4, 5))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path, (ONE, TWO, FOUR, FIVE)) as stage:
+        yield stage
+
+
+@pytest.fixture
+def canary(stage: Stage) -> str:
+    """v2 runs its canary beside v1."""
+    stage.deploy(ONE)
+    return stage.deploy(TWO)
+
+
+def serve_both(stage: Stage, first: int, last: int, failing: bool) -> None:
+    """Tasks come to both arms; those of the candidate fail, or none does."""
+    for number in range(first, last):
+        if to_candidate(number):
+            stage.serve(TWO, [f"t{number}"], status=500 if failing else 200)
+        else:
+            stage.serve(ONE, [f"t{number}"])
+
+
+def to_candidate(number: int) -> bool:
+    """By chance, as the router does it: half of them."""
+    return random.Random(number).random() < 0.5
+
+
+def events(stage: Stage, type_: EventType) -> list[dict[str, object]]:
+    with stage.store.snapshot() as snapshot:
+        return [dict(item.event.data) for item in snapshot.events(limit=10_000) if item.event.type is type_]
+
+
+def test_a_fail_takes_the_candidate_back_into_quarantine_with_its_evidence(stage: Stage, canary: str) -> None:
+    serve_both(stage, 0, 40, failing=True)
+    stage.look()
+    assert stage.state(canary) == "rolled_back"
+    assert stage.pointer().candidate is None
+    assert stage.answers() == (200, ONE.digest)
+    with stage.store.snapshot() as snapshot:
+        quarantine, judged = snapshot.quarantine(AGENT, TWO.digest), snapshot.judgement(canary)
+    assert quarantine is not None
+    assert "the judge says fail: failure" in quarantine.reason
+    assert judged is not None
+    assert (judged.decided, judged.verdict["kind"]) == ("fail", "fail")
+    (told,) = events(stage, EventType.ROLLOUT_JUDGED)
+    assert (told["kind"], told["metric"]) == ("fail", "failure")
+
+
+def test_an_equal_release_becomes_active_when_it_is_proven(stage: Stage, canary: str) -> None:
+    for batch in range(40):
+        serve_both(stage, 100 * batch, 100 * (batch + 1), failing=False)
+        stage.pass_time(10.0)
+        if stage.state(canary) == "active":
+            break
+    assert stage.state(canary) == "active"
+    assert "proven no worse than stable" in stage.transitions(canary)[-1][1]
+
+
+def test_a_judge_goes_on_where_the_server_before_it_left(stage: Stage, canary: str) -> None:
+    serve_both(stage, 0, 200, failing=False)
+    stage.pass_time(10.0)
+    said = rollouts.show_rollout(stage.office, ADMIN, AGENT, "dev")["verdict"]
+    other = stage.another_server(stage.holder)
+    other.pass_time(10.0)
+    again = rollouts.show_rollout(stage.office, ADMIN, AGENT, "dev")["verdict"]
+    assert said is not None
+    assert again is not None
+    assert again["ratio"] == said["ratio"], "nothing was heard twice, nothing was missed"
+    serve_both(other, 200, 260, failing=True)
+    other.look()
+    assert other.state(canary) == "rolled_back"
+
+
+def test_two_servers_that_race_make_one_decision(stage: Stage, canary: str) -> None:
+    other = stage.another_server("two")
+    serve_both(stage, 0, 40, failing=True)
+    for _ in range(4):
+        for server in (other, stage):
+            server.reconciler.reconcile(AGENT, "dev")
+    stage.look()
+    assert stage.state(canary) == "rolled_back"
+    assert len(events(stage, EventType.ROLLOUT_JUDGED)) == 1
+    assert len(events(stage, EventType.RELEASE_QUARANTINED)) == 1
+
+
+def test_a_server_with_another_clock_does_not_decide_otherwise(stage: Stage, canary: str) -> None:
+    serve_both(stage, 0, 200, failing=False)
+    stage.look()
+    stage.clock.at -= 3_000.0  # the next server believes that it is earlier
+    other = stage.another_server(stage.holder)
+    serve_both(other, 200, 400, failing=False)
+    other.look()
+    assert other.state(canary).startswith("validating")
+    stage.clock.at += 3_000.0 + 120.0
+    other.look()
+    assert other.state(canary) in ("active", "validating: evidence")
+    assert other.pointer().stable in (ONE.digest, TWO.digest)
+
+
+def test_a_release_that_turns_bad_while_it_bakes_is_rolled_back_and_last_good_serves(stage: Stage) -> None:
+    stage.deploy(FOUR)
+    name = stage.deploy(FIVE)
+    stage.look()
+    assert stage.state(name) == "active"
+    assert (stage.pointer().rollout, stage.pointer().holdback) == (name, 5_000)
+    split: dict[str, Any] = {"rollout": name, "probability": 0.5}
+    for number in range(60):
+        if to_candidate(number):
+            stage.serve_split(FIVE, [f"t{number}"], "candidate", status=500, **split)
+        else:
+            stage.serve_split(FOUR, [f"t{number}"], "stable", **split)
+    stage.look()
+    assert stage.state(name) == "rolled_back"
+    assert stage.pointer().stable == FOUR.digest
+    assert (stage.pointer().rollout, stage.pointer().holdback) == (None, 0)
+    assert stage.answers() == (200, FOUR.digest)
+
+
+def test_a_bake_that_ends_well_gives_the_release_everything(stage: Stage) -> None:
+    stage.deploy(FOUR)
+    name = stage.deploy(FIVE)
+    stage.pass_time(601.0)
+    assert stage.state(name) == "active"
+    assert (stage.pointer().rollout, stage.pointer().holdback) == (None, 0)
+    assert events(stage, EventType.ROLLOUT_BAKED)
+
+
+def test_interventions_decide_once_the_tasks_beside_them_have_reached_their_age(stage: Stage, canary: str) -> None:
+    serve_both(stage, 0, 40, failing=False)
+    stage.look()
+    names = [f"t{number}" for number in range(40) if to_candidate(number)]
+    with stage.store.transaction() as transaction:
+        taken = transaction.add_outcomes(
+            Outcome(name, Source.REPORT, stage.clock.at, intervened=True, reporter="ann") for name in names
+        )
+    assert {item.state for item in taken} == {"counted"}
+    stage.look(times=2)
+    assert stage.pointer().candidate == TWO.digest, "whether somebody intervenes in the others is not known yet"
+    stage.pass_time(11.0)
+    assert stage.pointer().candidate is None
+    assert "intervention" in stage.transitions(canary)[-2][1]
+
+
+def test_pausing_and_planning_need_something_to_pause_and_traffic_to_plan_with(stage: Stage) -> None:
+    stage.deploy(ONE)
+    with pytest.raises(Conflict, match="no canary runs"):
+        rollouts.pause(stage.office, ADMIN, AGENT, "dev", paused=True)
+    with pytest.raises(Conflict, match="nobody called"):
+        rollouts.plan_rollout(stage.office, ADMIN, AGENT, "dev", None)
+    with pytest.raises(Conflict, match="no rollout"):
+        rollouts.show_rollout(stage.office, ADMIN, AGENT, "dev")
+    stage.serve(ONE, [f"t{number}" for number in range(500)])
+    stage.clock.at += 600.0
+    plan = rollouts.plan_rollout(stage.office, ADMIN, AGENT, "dev", None)
+    assert plan["tasks_per_hour"] == pytest.approx(3_000, rel=0.02)
+    assert plan["decides"]
+    assert [step["share"] for step in plan["steps"]][:1] == [0.5]
