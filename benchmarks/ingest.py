@@ -117,7 +117,9 @@ def measure_rates(folder: Path, tasks: int) -> list[Rate]:
     store = make_store(folder / "shipped.db")
     lines = [line for number in range(tasks) for line in access_lines(number)]
     ingest = timed(lambda: Ingest(store, Lines(lines), parse_access_line).take_in())
-    reports = [Outcome(f"t{number}", Source.REPORT, time.time(), cost=0.1, reporter="ann") for number in range(tasks)]
+    reports = [
+        Outcome(f"{number:032x}", Source.REPORT, time.time(), cost=0.1, reporter="ann") for number in range(tasks)
+    ]
     few = reports[: tasks // 10]
     single = timed(lambda: add(store, *([report] for report in few)))
     rest = reports[len(few) :]
@@ -146,7 +148,7 @@ def access_lines(number: int) -> Iterator[bytes]:
     line: dict[str, Any] = {
         "type": "UpstreamPoolReady",
         "request": f"{number:032x}",
-        "task": f"t{number}",
+        "task": f"{number:032x}",
         "agent": AGENT,
         "ring": RING,
         "release": ONE.digest,

@@ -11,6 +11,7 @@ from typing import Protocol
 EQUAL, BAD = "equal, 2 %", "−10 points, 2 %"
 WIDTH, HEIGHT = 760, 430
 LEFT, RIGHT, TOP, BOTTOM = 70, 500, 50, 370
+CLOSE = 18  # between the middles of two points, at least
 RATES = (0.001, 0.01, 0.05, 0.1, 1.0)
 TASKS = (10, 30, 100, 300, 1000)
 STYLE = (
@@ -34,6 +35,7 @@ class Run(Protocol):
 def draw(found: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
     """The SVG: a numbered point for each judge, the first of them drawn as ours. From what `judge.simulate` found."""
     points = [(who, _rate(runs), _median(found[BAD][who])) for who, runs in found[EQUAL].items()]
+    drawn: list[tuple[float, float]] = []
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
         f"<title>Judges of canaries: wrong aborts and tasks to decision</title><style>{STYLE}</style>",
@@ -43,13 +45,16 @@ def draw(found: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
     ]
     for number, (who, rate, tasks) in enumerate(points, start=1):
         kind = "ours" if number == 1 else "peer"
-        x, y, row = _x(rate), _y(tasks), TOP + 24 * number
+        x, y, row = _x(rate), _y(tasks), TOP - 10 + 34 * number
+        while any(math.hypot(x - other, y - height) < CLOSE for other, height in drawn):
+            x -= CLOSE  # beside the point that is there
+        drawn.append((x, y))
         seen = f"{rate:.1%} aborted, {tasks:.0f} tasks" if math.isfinite(tasks) else f"{rate:.1%} aborted, misses it"
-        for at, height in ((x, y), (RIGHT + 24, row - 4)):
+        for at, height in ((x, y), (RIGHT + 24, row - 2)):
             parts.append(f'<circle class="{kind}" cx="{at:.1f}" cy="{height:.1f}" r="9"/>')
             parts.append(_text(at, height + 4, str(number), "number", "middle"))
-        parts.append(_text(RIGHT + 40, row - 6, who))
-        parts.append(_text(RIGHT + 40, row + 6, seen, "small"))
+        parts.append(_text(RIGHT + 40, row - 7, who))
+        parts.append(_text(RIGHT + 40, row + 8, seen, "small"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

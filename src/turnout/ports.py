@@ -512,8 +512,8 @@ class Transaction(Snapshot, Protocol):
         """Note how far something has come."""
 
     def prune(self, before: float, limit: int = 5_000) -> int:
-        """Forget requests, reports and captured payloads from before a time, and what judges were fed with in rollouts
-        that are over; returns how many requests. At most `limit` at once.
+        """Forget requests, reports and captured payloads from before a time, and what judges of rollouts that are over were
+        fed with. At most `limit` of each kind at once; returns how many of the most frequent one.
         """
 
     def acquire_lease(self, name: str, holder: str, now: float, ttl: float) -> Lease | None:

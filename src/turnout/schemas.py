@@ -75,6 +75,9 @@ class RingView(TypedDict):
     retired: list[RetiredView]
     replicas: list[ReplicaView]
     requests: dict[str, RequestCounts]
+    judged: str | None  # the kind of verdict on the rollout that is judged now
+    holdback: float  # percent that last-good keeps while the stable release bakes
+    tripped: str | None  # what tripped a breaker where there was nothing to go back to
 
 
 class RetiredView(TypedDict):

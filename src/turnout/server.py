@@ -134,6 +134,9 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     def verify(deployment: Deployment, release: Release, demanded: tuple[str, ...]) -> str | None:
         return verify_deployment(offices[0], deployment, release, demanded)
 
+    notary = StoreNotary(artifacts, own.unlock)
+    access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
+    ingest = Ingest(store, access_log, parse_access_line, clock)
     parts = Parts(
         store,
         runtime,
@@ -143,11 +146,10 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         HOLDER,
         settings.build_slots,
         on_effect or (lambda _: None),
+        lambda: ingest.read_up_to,
         verify,
     )
-    notary = StoreNotary(artifacts, own.unlock)
-    access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
-    controller = Controller(parts, Ingest(store, access_log, parse_access_line), keep_tasks=settings.keep_tasks)
+    controller = Controller(parts, ingest, keep_tasks=settings.keep_tasks)
     wakes.append(controller.wake)
     office = Office(
         store=store,

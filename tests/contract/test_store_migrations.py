@@ -10,14 +10,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 
+from turnout.db import engine as db_engine
 from turnout.db.engine import migrate, open_engine
 from turnout.db.store import SqlStore
 from turnout.db.tables import metadata
 from turnout.domain.errors import SetupFailed, StorageFull, TurnoutError
+from turnout.ports import TaskQuery
 
 
 @pytest.fixture
@@ -110,6 +114,7 @@ def test_a_folder_that_cannot_be_written_is_refused_with_a_hint(tmp_path: Path) 
 STOP_HALF_WAY = """
 import os, sys
 from alembic import op
+from turnout.db import engine as db_engine
 from turnout.db.engine import migrate, open_engine
 
 create, made = op.create_table, []
@@ -196,3 +201,27 @@ def test_a_database_that_is_damaged_is_told_as_such(path: Path, engine: Engine) 
     with pytest.raises(TurnoutError, match="malformed") as refused, SqlStore(engine).snapshot() as snapshot:
         snapshot.agents()
     assert refused.value.hint
+
+
+def test_what_the_first_version_wrote_is_read_by_this_one(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_engine.__file__).parent / "migrations"))
+    with engine.connect() as connection:
+        connection.execution_options(turnout_write=True)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("INSERT INTO agents VALUES ('support', 1.0)")
+        connection.exec_driver_sql(
+            "INSERT INTO pointers VALUES ('support', 'dev', 'sha256:a', NULL, 0, NULL, NULL, '[]', 3, 2.0)"
+        )
+        row = "('r1', 't1', 'support', 'dev', 'sha256:a', 5.0, 0.1, 200, 'GET', '/', 0, 9, '')"
+        connection.exec_driver_sql(f"INSERT INTO tasks VALUES {row}")
+        connection.commit()
+    migrate(engine)
+    with SqlStore(engine).snapshot() as snapshot:
+        pointer = snapshot.pointer("support", "dev")
+        (task,) = snapshot.tasks(TaskQuery())
+    assert (pointer.generation, pointer.rollout, pointer.holdback) == (3, None, 0)
+    assert (task.request, task.duration, task.arm, task.pinned) == ("r1", 0.1, None, False)
+    engine.dispose()

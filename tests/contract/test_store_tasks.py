@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.store_support import DATABASES, ONE, TWO, make_template, opened
+from tests.contract.store_support import ALIEN, DATABASES, ONE, TWO, make_template, opened
 from tests.unit.domain.values import AGENT, RING, make_deployment
 from turnout.domain.models import Arm, Release, Task
 from turnout.domain.outcomes import MOST_REPORTS, Known, Outcome, Source, Tally, TallyKey, read_task
@@ -185,8 +186,8 @@ def test_reports_about_another_ring_or_without_end_do_not_count(store: Store) ->
 def test_a_judge_is_told_of_each_task_once_and_of_what_became_of_it(store: Store) -> None:
     with store.transaction() as transaction:
         transaction.add_deployment(make_deployment(ONE, ROLLOUT))
-        add(transaction, [judged("r1", duration=None, status=0)])
-        add(transaction, [judged("r1"), judged("r2", at=11.0), judged("r3", "t2", Arm.STABLE)], rule="status")
+        add(transaction, [judged("t1", duration=None, status=0)])
+        add(transaction, [judged("t1"), judged("r2", at=11.0), judged("t2", "t2", Arm.STABLE)], rule="status")
         add(transaction, [judged("r4", "t3", pinned=True), make_task("r5", "t4")], rule="status")
         transaction.add_outcomes([report("t2", cost=0.2), report("t4", failed=True)])
         told = transaction.observations(ROLLOUT)
@@ -200,6 +201,39 @@ def test_a_judge_is_told_of_each_task_once_and_of_what_became_of_it(store: Store
         assert transaction.observations(ROLLOUT, after=told[2].seq, limit=1) == (told[3],)
         assert transaction.count_tasks(ROLLOUT, 0.0) == 1
         assert transaction.count_tasks(ROLLOUT, 10.5) == 0
+
+
+def test_a_conversation_that_returns_is_judged_by_what_becomes_of_it_now(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_deployment(make_deployment(ONE, ROLLOUT))
+        add(transaction, [make_task("r1", at=1.0)], rule="status")
+        add(transaction, [judged("r2", at=100.0, status=500), judged("r3", at=101.0)], rule="status")
+        told = transaction.observations(ROLLOUT)
+        assert [(item.arm, item.failed) for item in told] == [("candidate", None), (None, True)]
+        assert transaction.known(["t1"]) == {"t1": Known(failed=True)}
+        assert transaction.tallies(0.0)[HERE] == Tally(3, 1, 1), "a breaker counts each answer"
+        transaction.add_outcomes([report(at=102.0, failed=True, intervened=True)] * 2)
+        assert [item.intervened for item in transaction.observations(ROLLOUT)][2:] == [True], "each value is told once"
+
+
+def test_one_name_at_two_agents_is_two_tasks(store: Store) -> None:
+    elsewhere = replace(make_task("r2", release=ALIEN, status=500), agent="billing")
+    with store.transaction() as transaction:
+        transaction.add_deployment(make_deployment(ONE, ROLLOUT))
+        add(transaction, [judged("t1"), elsewhere], rule="status")
+        transaction.add_outcomes([report(intervened=True, agent="billing"), report(cost=0.5, agent=AGENT)])
+        told = transaction.observations(ROLLOUT)[1:]
+        assert [(item.failed, item.intervened, item.cost) for item in told] == [(False, None, None), (None, None, 0.5)]
+        there = TallyKey("billing", RING, ALIEN.digest)
+        assert transaction.tallies(0.0) == {HERE: Tally(1, 1, 0, 0, 0.5), there: Tally(1, 1, 1, 1)}
+
+
+def test_tasks_that_all_came_to_the_candidate_are_counted_and_not_judged(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_deployment(make_deployment(ONE, ROLLOUT))
+        add(transaction, [judged("t1", probability=1.0)], rule="status")
+        assert transaction.count_tasks(ROLLOUT, 0.0) == 1
+        assert [item.failed for item in transaction.observations(ROLLOUT)] == [None]
 
 
 def test_what_a_judge_said_is_kept(store: Store) -> None:
@@ -220,8 +254,8 @@ def test_what_a_judge_said_is_kept(store: Store) -> None:
 
 def test_sums_are_kept_by_release_for_a_while(store: Store) -> None:
     with store.transaction() as transaction:
-        add(transaction, [make_task("r1", at=100.0), make_task("r2", "t2", at=200.0, status=500)], rule="status")
-        add(transaction, [make_task("r3", "t3", TWO, at=200.0)], rule="status")
+        add(transaction, [make_task("t1", at=100.0), make_task("r2", "t2", at=200.0, status=500)], rule="status")
+        add(transaction, [make_task("t3", "t3", TWO, at=200.0)], rule="status")
         there = TallyKey(AGENT, RING, TWO.digest)
         assert transaction.tallies(150.0) == {HERE: Tally(1, 1, 1), there: Tally(1, 1)}
         assert transaction.tallies(0.0, AGENT, RING)[HERE] == Tally(2, 2, 1)

@@ -17,7 +17,7 @@ from tests.e2e.callers import ask
 from tests.e2e.test_readme import BLOCK
 from tests.e2e.tiny_agent import write_agent
 from tests.e2e.workshop import await_lineage, deploy, push_agent
-from tests.live import REPOSITORY, LiveInstance
+from tests.live import REPOSITORY, LiveInstance, wait_until
 from tests.unit.otlp.messages import evaluation, log_message, logs, span_event, traces
 from turnout.sdk import Reporter
 
@@ -82,6 +82,7 @@ def test_an_agent_says_in_its_answer_what_became_of_the_task(instance: LiveInsta
     folder = write_agent(tmp_path / "agent", agent="outspoken", rings=RULE)
     (folder / "agent.py").write_text(OUTSPOKEN)
     deploy(instance, "outspoken", push_agent(instance, folder, tag="v1"))
+    wait_until(lambda: ask(instance, "/outspoken/dev/").status == 200, 20)  # the proxy has the new routes
 
     answer = ask(instance, "/outspoken/dev/", {"x-turnout-task": "conversation-7"})
 

@@ -52,7 +52,7 @@ def format_value(metric: str, value: float | None) -> str:
     """A share in per cent, an amount as it is."""
     if value is None:
         return "∞"
-    return f"{value:.4g}" if metric == "cost" else f"{value:.1%}"
+    return f"{value:.3g}" if metric == "cost" else f"{value:.1%}"
 
 
 def format_span(seconds: float) -> str:

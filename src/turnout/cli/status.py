@@ -62,6 +62,13 @@ def _show(view: AgentView) -> None:
             line += f"; {running['tasks']} tasks so far"
         click.echo(f"{line}  [{running['id']}]")
     for ring in view["rings"]:
+        if ring["in_progress"] is None and ring["judged"]:
+            line = f"  {ring['ring']}: {ring['stable_version']} is active and still judged ({ring['judged']})"
+            click.echo(line + (f"; last-good keeps {ring['holdback']:g} %" if ring["holdback"] else ""))
+        if ring["tripped"]:
+            text = f"{ring['ring']}: a breaker on {ring['tripped']} tripped, and there is nothing to go back to"
+            click.echo(click.style(f"  {text}", fg="red"))
+    for ring in view["rings"]:
         if ring["failed"]:
             click.echo(f"  {ring['ring']}: the last try failed: {describe(ring['failed'])}")
         for retired in ring["retired"]:

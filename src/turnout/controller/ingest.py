@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 from turnout.domain.captures import redact
 from turnout.domain.models import Capture, Digest, Release, Task
 from turnout.domain.outcomes import read_task
-from turnout.ports import ACCESS_LOG, AccessLog, Store
+from turnout.ports import ACCESS_LOG, AccessLog, Clock, Store
+
+FLUSHED_AFTER = 1.0  # seconds after which what the proxy logged is in its file for certain
 
 
 class Ingest:
     """Reads what callers were served while the server was up, and while it was not."""
 
-    def __init__(self, store: Store, log: AccessLog, parse: Callable[[bytes], Task | None]) -> None:
+    def __init__(
+        self, store: Store, log: AccessLog, parse: Callable[[bytes], Task | None], clock: Clock | None = None
+    ) -> None:
+        self._clock = clock
+        self.read_up_to = -math.inf  # every request that ended before this time is recorded
         self._store = store
         self._log = log
         self._parse = parse
@@ -26,16 +33,20 @@ class Ingest:
         with self._store.snapshot() as snapshot:
             cursor = snapshot.cursor(ACCESS_LOG)
         while True:
+            asked_at = self._clock.now() if self._clock is not None else math.inf
             chunk = self._log.read(cursor)
             if chunk.cursor == cursor:
+                self.read_up_to = asked_at - FLUSHED_AFTER
                 self._log.rotate()
                 return touched
             tasks = [task for task in map(self._parse, chunk.lines) if task is not None]
-            releases = self._look_up({task.release for task in tasks if task.release is not None})
+            named = {digest for task in tasks for digest in (task.release, task.judged_by) if digest is not None}
+            releases = self._look_up(named)
             said = {
-                task.request: outcome
+                task.request: replace(outcome, agent=task.agent, ring=task.ring)
                 for task in tasks
-                if task.release in releases and (outcome := read_task(task, releases[task.release].spec.success))
+                if (judge := releases.get(task.judged_by or task.release or Digest(""))) is not None
+                and (outcome := read_task(task, judge.spec.success)) is not None
             }
             kept = [_captured(task, releases.get(task.release) if task.release else None) for task in tasks]
             with self._store.transaction() as transaction:

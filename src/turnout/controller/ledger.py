@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -22,9 +21,17 @@ from turnout.domain.actions import (
 )
 from turnout.domain.breakers import Trip
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Abort, Deployment, Judgement, Kind, Pointer, Quarantine, Rollout
+from turnout.domain.models import Abort, Deployment, Judgement, Kind, Pointer, Quarantine
 from turnout.domain.phases import IN_PROGRESS, Phase
-from turnout.domain.pointers import activate, end_bake, forget_retired, roll_back, shift_traffic, withdraw_candidate
+from turnout.domain.pointers import (
+    activate,
+    end_bake,
+    forget_retired,
+    roll_back,
+    shift_traffic,
+    take_back_id,
+    withdraw_candidate,
+)
 from turnout.domain.rollout import format_weight
 from turnout.ports import Clock, Lease, Store, Transaction
 
@@ -86,8 +93,8 @@ class Ledger:
     def _activate(self, transaction: Transaction, pointer: Pointer, action: Activate, now: float) -> None:
         """Exactly one active deployment at every commit: the old one leaves and the new one comes in one transaction."""
         deployment = _fetch(transaction, action.deployment)
-        if deployment.abort is not None:
-            return  # taken back while this was decided; planned again
+        if deployment.abort is not None or _is_paused(deployment):
+            return  # taken back or paused while this was decided; planned again
         former = transaction.deployment(pointer.active_deployment) if pointer.active_deployment else None
         rollback = deployment.kind is Kind.ROLLBACK
         if former is not None:
@@ -114,10 +121,11 @@ class Ledger:
         """A rollback that nobody asked for. Its id follows from the pointer, so that it can be made only once."""
         if pointer.stable != action.digest or pointer.last_good is None or pointer.active_deployment is None:
             return  # changed while this was decided; planned again
-        former = _fetch(transaction, pointer.active_deployment)
-        seed = f"{pointer.agent}/{pointer.ring}/{pointer.generation}"
+        former, name = _fetch(transaction, pointer.active_deployment), take_back_id(pointer)
+        if transaction.deployment(name) is not None:
+            return  # made by another server; planned again
         rollback = Deployment(
-            id=f"dep_{hashlib.sha256(seed.encode()).hexdigest()[:20]}",
+            id=name,
             agent=pointer.agent,
             ring=pointer.ring,
             digest=pointer.last_good,
@@ -149,6 +157,11 @@ def _retreat(transaction: Transaction, pointer: Pointer, action: Retreat, now: f
         transaction.add_quarantine(Quarantine(deployment.agent, deployment.digest, deployment.ring, reason, actor, now))
 
 
+def _is_paused(deployment: Deployment) -> bool:
+    """Whether somebody keeps a rollout where it is; one who asks for the next step all the same gets that one."""
+    return deployment.rollout.paused and not deployment.rollout.advance
+
+
 def _tell_cause(transaction: Transaction, deployment: Deployment, cause: Judgement | Trip, now: float) -> None:
     """The evidence, beside the change that follows from it."""
     if isinstance(cause, Trip):
@@ -174,11 +187,11 @@ def _tell_cause(transaction: Transaction, deployment: Deployment, cause: Judgeme
 
 def _enter_step(transaction: Transaction, pointer: Pointer, action: EnterStep, now: float) -> None:
     deployment = _fetch(transaction, action.deployment)
-    if deployment.abort is not None:
-        return  # taken back while this was decided; planned again
+    if deployment.abort is not None or _is_paused(deployment):
+        return  # taken back or paused while this was decided; planned again
     _check_in_progress(deployment)
     began_at = deployment.rollout.began_at or now
-    rollout = Rollout(action.step, now, began_at=began_at)
+    rollout = replace(deployment.rollout, step=action.step, entered_at=now, advance=False, began_at=began_at)
     transaction.save_deployment(replace(deployment, rollout=rollout, condition=None))
     reason = f"canary step {action.step + 1}: {format_weight(action.weight)}"
     changed = shift_traffic(pointer, deployment.digest, action.weight, deployment.id, now)
@@ -191,7 +204,7 @@ def _note(transaction: Transaction, action: MarkPrepared | MarkSmokePassed | Mar
     """What a deployment has reached or waits for inside its state."""
     deployment = _fetch(transaction, action.deployment)
     if isinstance(action, MarkTripped):
-        rollout = replace(deployment.rollout, tripped=action.cause.breaker.metric)
+        rollout = replace(deployment.rollout, tripped=action.cause.breaker.metric, tripped_at=now)
         transaction.save_deployment(replace(deployment, rollout=rollout))
         _tell_cause(transaction, deployment, action.cause, now)
         return

@@ -46,7 +46,7 @@ class Publisher:
     def _capture(self, snapshot: Snapshot, pointer: Pointer) -> int:
         """The most that a release in the traffic of a ring asks for."""
         sizes = [0]
-        for digest in (pointer.stable, pointer.candidate):
+        for digest in (pointer.stable, pointer.candidate, pointer.last_good if pointer.holdback else None):
             if digest is None:
                 continue
             if (digest, pointer.ring) not in self._captures:

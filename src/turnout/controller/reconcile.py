@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +27,7 @@ from turnout.domain.actions import (
     Verify,
 )
 from turnout.domain.breakers import Window, find_trip
-from turnout.domain.errors import RouterUnavailable, TurnoutError
+from turnout.domain.errors import LeaseLost, RouterUnavailable, TurnoutError
 from turnout.domain.judge import JudgeConfig
 from turnout.domain.models import (
     Breaker,
@@ -41,6 +42,7 @@ from turnout.domain.models import (
 from turnout.domain.outcomes import Tally, TallyKey
 from turnout.domain.phases import Phase
 from turnout.domain.plan import plan, wanted_digests
+from turnout.domain.pointers import take_back_id
 from turnout.domain.replicas import build_replica_spec
 from turnout.domain.routes import warm_digests
 from turnout.domain.verdicts import build_judge_config, choose_judge
@@ -69,6 +71,7 @@ class Parts:
     build_slots: int = 2
     on_effect: Callable[[str], None] = lambda _: None  # called around every side effect; tests stop the process there
     # Attests what led to a deployment and checks what is demanded of its release; returns what is missing.
+    read_up_to: Callable[[], float] = lambda: math.inf  # the time up to which the access log has been read
     verify: Callable[[Deployment, Release, tuple[str, ...]], str | None] = lambda _deployment, _release, _demanded: None
 
 
@@ -83,7 +86,8 @@ class Reconciler:
         self._releases: dict[Digest, Release] = {}  # immutable, so never out of date
         self._leases: dict[str, Lease] = {}
         self._draining: dict[str, float] = {}
-        self._judging = Judging(parts.store, parts.clock)
+        self._judging = Judging(parts.store, parts.clock, parts.read_up_to)
+        self._judged: dict[tuple[str, str], str] = {}  # by ring: the rollout whose judge is at work
         self._recorded: dict[tuple[str, str], tuple[ReplicaStatus, ...]] = {}
 
     def reconcile(self, agent: str, ring: str) -> float:
@@ -136,6 +140,7 @@ class Reconciler:
                 routed=routed,
                 active_requests=self._count_active(observed, {*warm_digests(pointer)}),
                 active=snapshot.deployment(pointer.active_deployment) if pointer.active_deployment else None,
+                taken_back=snapshot.deployment(take_back_id(pointer)) is not None,
             )
             view = self._judge(snapshot, view)
         return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
@@ -144,8 +149,13 @@ class Reconciler:
         """With what the judge and the breakers say."""
         pointer, active = view.pointer, view.active
         trip = find_trip(pointer.agent, pointer.ring, *self._windows(snapshot, view))
+        before = self._judged.get((pointer.agent, pointer.ring))
+        if before is not None and before != pointer.rollout:
+            self._judging.forget(before)
         if pointer.rollout is None:
+            self._judged.pop((pointer.agent, pointer.ring), None)
             return replace(view, trip=trip)
+        self._judged[pointer.agent, pointer.ring] = pointer.rollout
         baking = active if active is not None and active.id == pointer.rollout else None
         judged = baking or view.deployment
         if judged is None or judged.id != pointer.rollout:
@@ -167,7 +177,8 @@ class Reconciler:
         if other is not None and judged.id not in self._judging:
             seen = snapshot.tallies(self._parts.clock.now() - PAST_SECONDS, agent, ring)
             past = seen.get(TallyKey(agent, ring, other), past)
-        return build_judge_config(settings, release.spec.success, past)
+        # Both arms go by the rule of the release that serves: see `Task.judged_by`.
+        return build_judge_config(settings, (stable or release).spec.success, past)
 
     def _windows(self, snapshot: Snapshot, view: RingView) -> tuple[list[Digest], dict[Breaker, Window]]:
         """The releases that breakers watch, and what each breaker looks at: never from before the release began."""
@@ -239,7 +250,14 @@ class Reconciler:
         """Apply in order, up to a change of the traffic: the proxy comes first. False when nothing worked."""
         worked = False
         for action in actions:
-            worked = self._apply(view, action, ledger) or worked
+            try:
+                worked = self._apply(view, action, ledger) or worked
+            except LeaseLost:
+                raise
+            except TurnoutError as error:
+                # One decision that cannot be written keeps nobody from starting what has to run.
+                log.warning("%s in %s: %s", type(action).__name__, view.pointer.ring, error.message)
+                continue
             if isinstance(action, Activate | Retreat | TakeBack | EnterStep | EndBake):
                 break
         return worked

@@ -205,5 +205,5 @@ def judgement_from_row(row: Row) -> StoredJudgement:
 
 
 _TASK = tuple(
-    name for name in Task.__dataclass_fields__ if name not in ("report", "question", "answer")
+    name for name in Task.__dataclass_fields__ if name not in ("judged_by", "report", "question", "answer")
 )  # the columns of the table

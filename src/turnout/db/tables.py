@@ -247,7 +247,7 @@ outcomes = Table(
     Index(None, "at"),
     Index(
         "ix_outcomes_waiting",
-        "state",
+        "task",
         sqlite_where=text("state = 'waiting'"),
         postgresql_where=text("state = 'waiting'"),
     ),
@@ -267,6 +267,7 @@ observations = Table(
     Column("intervened", Boolean),
     Column("cost", Float),
     Index(None, "rollout", "seq"),
+    Index(None, "task"),
     Index(
         "uq_observations_start",
         "task",

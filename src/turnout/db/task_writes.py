@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Table, delete, insert, select, update
@@ -25,10 +25,12 @@ from turnout.db.tables import (
 )
 from turnout.db.task_reads import TaskReads, known_of
 from turnout.domain.models import Task
-from turnout.domain.outcomes import MOST_REPORTS, TALLY_SECONDS, Known, Outcome, Source, Taken
+from turnout.domain.outcomes import HEADER, MOST_REPORTS, TALLY_SECONDS, Known, Outcome, Source, Taken
 from turnout.domain.phases import TERMINAL
-from turnout.ports import ACCESS_LOG, StoredJudgement
+from turnout.ports import ACCESS_LOG, StoredJudgement, StoredOutcome
 
+CLOCKS_DIFFER = 5.0  # seconds, of a server and the proxy that it hears of tasks from
+_ABOUT_IT = ("counted", "contradicts", "repeated")  # states of reports that are about the task
 _SUMS = ("requests", "known", "errors", "interventions", "cost")
 
 
@@ -39,6 +41,15 @@ class _Place:
     agent: str
     ring: str
     release: str
+
+
+@dataclass
+class _Unit:
+    """A task in a rollout, and what its judge was told of it."""
+
+    rollout: str
+    began: float
+    told: Known = field(default_factory=Known)
 
 
 _Sums = dict[tuple[_Place, int], dict[str, float]]  # by place and step of time
@@ -58,12 +69,11 @@ class TaskWrites(TaskReads):
         self._count(ended)
         self._keep_payloads(ended)
         self._begin_units(changed)
-        places = {task.task: _Place(task.agent, task.ring, task.release or "") for task in changed}
         sums: _Sums = defaultdict(_no_sums)
         for task in ended:
-            sums[places[task.task], int(task.at // TALLY_SECONDS)]["requests"] += 1
-        self._settle_waiting(places, sums)
-        self._take([said[task.request] for task in ended if task.request in said], places, sums)
+            sums[_place_of(task), int(task.at // TALLY_SECONDS)]["requests"] += 1
+        self._settle_waiting(changed, sums)
+        self._take([(said[task.request], _place_of(task)) for task in ended if task.request in said], sums)
         self._add_sums(sums)
         self.save_cursor(ACCESS_LOG, cursor)
         return len(changed)
@@ -72,13 +82,16 @@ class TaskWrites(TaskReads):
         """Record reports about tasks, known or not; what is new of them goes to the judges of their rollouts."""
         reports = list(new_outcomes)
         sums: _Sums = defaultdict(_no_sums)
-        taken = self._take(reports, self._locate({outcome.task for outcome in reports}), sums)
+        places = self._locate({outcome.task for outcome in reports})
+        taken = self._take([(outcome, _choose(outcome, places.get(outcome.task, []))) for outcome in reports], sums)
         self._add_sums(sums)
         return taken
 
     def save_judgement(self, rollout: str, judgement: StoredJudgement) -> None:
         """Write what a judge says, and how it can go on."""
         values = rows.judgement_to_row(judgement)
+        if judgement.decided is None:  # what was decided stays decided
+            del values["decided"]
         changed = update(judgements).where(judgements.c.rollout == rollout).values(values)
         if self._connection.execute(changed).rowcount == 0:
             self._connection.execute(insert(judgements).values(rollout=rollout, **values))
@@ -90,9 +103,12 @@ class TaskWrites(TaskReads):
             self._connection.execute(insert(cursors).values(name=name, value=value))
 
     def prune(self, before: float, limit: int = 5_000) -> int:
-        """Forget what is older than a time; at most `limit` requests at once."""
+        """Forget what is older than a time; at most `limit` of each kind at once."""
+        if before <= 0:
+            return 0
         old = select(tasks.c.request).where(tasks.c.at < before).order_by(tasks.c.at).limit(limit)
         requests = list(self._connection.scalars(old))
+        most = len(requests)
         for part in in_parts(requests):
             self._connection.execute(delete(payloads).where(payloads.c.request.in_(part)))
             self._connection.execute(delete(tasks).where(tasks.c.request.in_(part)))
@@ -100,11 +116,12 @@ class TaskWrites(TaskReads):
             (outcomes, outcomes.c.at < before),
             (observations, observations.c.rollout.in_(_over_before(before))),
         ):
-            oldest = select(table.c.seq).where(condition).limit(limit)
-            for part in in_parts(list(self._connection.scalars(oldest))):
+            oldest = list(self._connection.scalars(select(table.c.seq).where(condition).limit(limit)))
+            most = max(most, len(oldest))
+            for part in in_parts(oldest):
                 self._connection.execute(delete(table).where(table.c.seq.in_(part)))
         self._connection.execute(delete(tallies).where(tallies.c.step < int(before // TALLY_SECONDS)))
-        return len(requests)
+        return most
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -161,8 +178,9 @@ class TaskWrites(TaskReads):
 
     # --- reports --------------------------------------------------------------------------------------------------
 
-    def _locate(self, wanted: set[str]) -> dict[str, _Place]:
-        places = {}
+    def _locate(self, wanted: set[str]) -> dict[str, list[_Place]]:
+        """Where each task was seen, the newest last: one name may be in use at several agents."""
+        places: dict[str, list[_Place]] = defaultdict(list)
         for part in in_parts(sorted(wanted)):
             query = (
                 select(tasks.c.task, tasks.c.agent, tasks.c.ring, tasks.c.release)
@@ -170,82 +188,107 @@ class TaskWrites(TaskReads):
                 .order_by(tasks.c.at)
             )
             for row in self._all(query):
-                places[row["task"]] = _Place(row["agent"], row["ring"], row["release"] or "")
+                places[row["task"]].append(_Place(row["agent"], row["ring"], row["release"] or ""))
         return places
 
-    def _take(
-        self,
-        reports: list[Outcome],
-        places: Mapping[str, _Place],
-        sums: _Sums,
-    ) -> tuple[Taken, ...]:
-        """Take in reports in order: each value counts when it is the first of its task."""
+    def _take(self, reports: list[tuple[Outcome, _Place | None]], sums: _Sums) -> tuple[Taken, ...]:
+        """Take in reports, each with where its task is: of each value the first counts. No place: it waits for its task."""
         if not reports:
             return ()
-        stored = self._outcomes({outcome.task for outcome in reports})
-        numbers = {task: len(items) for task, items in stored.items()}
-        known = {task: known_of(items) for task, items in stored.items()}
+        stored = self._outcomes({outcome.task for outcome, _ in reports})
+        known = {key: known_of(items) for key, items in _by_place(stored).items()}
+        numbers = {
+            task: sum(item.outcome.source is not Source.RULE for item in items) for task, items in stored.items()
+        }
         taken, added, news = [], [], []
-        for outcome in reports:
-            place = places.get(outcome.task)
-            state, new = "waiting", None
-            if numbers.get(outcome.task, 0) >= MOST_REPORTS:
-                state = "refused"
-            elif place is not None and _is_foreign(outcome, place):
+        for outcome, place in reports:
+            is_rule, state, new = outcome.source is Source.RULE, "waiting", Known()
+            if place is not None and _is_foreign(outcome, place):
                 state = "foreign"
             elif place is not None:
-                known[outcome.task], new, state = known.get(outcome.task, Known()).take(outcome)
+                key = (outcome.task, place.agent, place.ring)
+                known[key], new, state = known.get(key, Known()).take(outcome)
+            if not is_rule and state != "counted" and numbers.get(outcome.task, 0) >= MOST_REPORTS:
+                state = "refused"
             taken.append(Taken(outcome.task, state, place.agent if place else None, place.ring if place else None))
-            if state in {"refused", "repeated"}:
+            if place is not None and state in _ABOUT_IT:
+                news.append((outcome, place))
+                # A breaker looks at what happens now: each answer counts, however the conversation began.
+                is_answer = is_rule or outcome.reporter == HEADER
+                counts = replace(new, failed=outcome.failed) if is_answer else new
+                _add_to(sums[place, int(outcome.at // TALLY_SECONDS)], counts)
+            if state in {"refused", "repeated"} or (is_rule and state != "counted"):
                 continue
-            numbers[outcome.task] = numbers.get(outcome.task, 0) + 1
-            if outcome.source is not Source.RULE or state == "counted":
-                added.append(rows.outcome_to_row(outcome, state))
-            if new is not None and state == "counted" and place is not None:
-                news.append((outcome, new))
-                _add_to(sums[place, int(outcome.at // TALLY_SECONDS)], new)
+            numbers[outcome.task] = numbers.get(outcome.task, 0) + (not is_rule)
+            row = rows.outcome_to_row(outcome, state)
+            if place is not None and state != "foreign":
+                row |= {"agent": place.agent, "ring": place.ring}
+            added.append(row)
         if added:
             self._connection.execute(insert(outcomes), added)
         self._observe(news)
         return tuple(taken)
 
-    def _settle_waiting(self, places: Mapping[str, _Place], sums: _Sums) -> None:
+    def _settle_waiting(self, changed: list[Task], sums: _Sums) -> None:
         """Reports that came before their task was seen count now, before what the answer itself says."""
         if self._connection.scalar(select(outcomes.c.seq).where(outcomes.c.state == "waiting").limit(1)) is None:
             return
-        waiting: list[Outcome] = []
+        places: dict[str, list[_Place]] = defaultdict(list)
+        for task in changed:
+            places[task.task].append(_place_of(task))
+        waiting: list[tuple[Outcome, _Place | None]] = []
         for part in in_parts(places):
             mine = (outcomes.c.state == "waiting", outcomes.c.task.in_(part))
             found = self._all(select(outcomes).where(*mine).order_by(outcomes.c.seq))
-            waiting += [rows.outcome_from_row(row).outcome for row in found]
+            reports = [rows.outcome_from_row(row).outcome for row in found]
+            waiting += [(outcome, _choose(outcome, places[outcome.task])) for outcome in reports]
             if found:
                 self._connection.execute(delete(outcomes).where(*mine))
-        self._take(waiting, places, sums)
+        self._take(waiting, sums)
 
-    def _observe(self, news: list[tuple[Outcome, Known]]) -> None:
-        """Tell the judge of the rollout that each task began in last."""
-        rollouts: dict[str, str] = {}
-        for part in in_parts(sorted({outcome.task for outcome, _ in news})):
-            query = (
-                select(observations.c.task, observations.c.rollout)
-                .where(observations.c.task.in_(part), observations.c.arm.is_not(None))
-                .order_by(observations.c.seq)
-            )
-            rollouts.update({row["task"]: row["rollout"] for row in self._all(query)})
-        values = [
-            {
-                "rollout": rollouts[outcome.task],
-                "task": outcome.task,
-                "at": outcome.at,
-                "failed": new.failed,
-                "intervened": new.intervened,
-                "cost": new.cost,
-            }
-            for outcome, new in news
-            if outcome.task in rollouts
-        ]
+    def _observe(self, news: list[tuple[Outcome, _Place]]) -> None:
+        """Tell the judge of the rollout that each task began in last: of each value the first since the task began there."""
+        units = self._units({outcome.task for outcome, _ in news})
+        values = []
+        for outcome, place in news:
+            unit = units.get((outcome.task, place.agent, place.ring))
+            if unit is None or outcome.at < unit.began - CLOCKS_DIFFER:
+                continue
+            unit.told, new, _ = unit.told.take(outcome)
+            if new != Known():
+                values.append(
+                    {
+                        "rollout": unit.rollout,
+                        "task": outcome.task,
+                        "at": max(outcome.at, unit.began),
+                        "failed": new.failed,
+                        "intervened": new.intervened,
+                        "cost": new.cost,
+                    }
+                )
         if values:
             self._connection.execute(insert(observations), values)
+
+    def _units(self, wanted: set[str]) -> dict[tuple[str, str, str], _Unit]:
+        """By task, agent and ring: what the judge of the last rollout there knows of it."""
+        units: dict[tuple[str, str, str], _Unit] = {}
+        for part in in_parts(sorted(wanted)):
+            query = (
+                select(observations, deployments.c.agent, deployments.c.ring)
+                .join_from(observations, deployments, observations.c.rollout == deployments.c.id)
+                .where(observations.c.task.in_(part))
+                .order_by(observations.c.seq)
+            )
+            for row in self._all(query):
+                key = (row["task"], row["agent"], row["ring"])
+                if row["arm"] is not None and row["probability"] == 1:
+                    units.pop(key, None)  # it came to the candidate as everybody did
+                elif row["arm"] is not None:
+                    units[key] = _Unit(row["rollout"], row["at"])
+                elif key in units and row["rollout"] == units[key].rollout:
+                    more = Known(row["failed"], row["intervened"], row["cost"])
+                    units[key].told = units[key].told.learn(more)
+        return units
 
     def _add_sums(self, sums: _Sums) -> None:
         values = [
@@ -274,6 +317,24 @@ class TaskWrites(TaskReads):
 
     def _dialect(self) -> Any:
         return sqlite if self._connection.dialect.name == "sqlite" else postgresql
+
+
+def _place_of(task: Task) -> _Place:
+    return _Place(task.agent, task.ring, task.release or "")
+
+
+def _choose(outcome: Outcome, places: list[_Place]) -> _Place | None:
+    """The newest place that a report speaks of; of one that fits none the newest, where it is foreign."""
+    fitting = [place for place in places if not _is_foreign(outcome, place)]
+    return fitting[-1] if fitting else places[-1] if places else None
+
+
+def _by_place(stored: Mapping[str, list[StoredOutcome]]) -> dict[tuple[str, str, str], list[StoredOutcome]]:
+    found: dict[tuple[str, str, str], list[StoredOutcome]] = defaultdict(list)
+    for items in stored.values():
+        for item in items:
+            found[item.outcome.task, item.outcome.agent or "", item.outcome.ring or ""].append(item)
+    return found
 
 
 def _is_foreign(outcome: Outcome, place: _Place) -> bool:

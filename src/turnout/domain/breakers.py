@@ -41,10 +41,9 @@ class Trip:
 
 
 def find_trip(agent: str, ring: str, watched: Iterable[Digest], seen: Mapping[Breaker, Window]) -> Trip | None:
-    """The first breaker that trips for one of the watched releases of a ring; they are looked at in order."""
-    releases = tuple(watched)
-    for breaker, window in seen.items():
-        for digest in releases:
+    """The first breaker that trips for one of the watched releases of a ring; the releases are looked at in order."""
+    for digest in watched:
+        for breaker, window in seen.items():
             trip = _look(agent, ring, digest, breaker, window)
             if trip is not None:
                 return trip
@@ -71,8 +70,7 @@ def _value(breaker: Breaker, tally: Tally) -> float | None:
     """None where there are too few tasks to say anything."""
     if breaker.metric == "cost":
         return tally.cost
-    base = tally.known if breaker.metric == "error_rate" else tally.requests
-    return _amount(breaker, tally) / base if base >= max(breaker.tasks, 1) else None
+    return _amount(breaker, tally) / tally.requests if tally.requests >= max(breaker.tasks, 1) else None
 
 
 def _amount(breaker: Breaker, tally: Tally) -> float:

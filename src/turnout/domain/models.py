@@ -304,7 +304,9 @@ class Rollout:
     advance: bool = False  # somebody asked to leave this step without waiting
     began_at: float = 0.0  # when the first step began
     paused: bool = False  # somebody asked not to go on
+    paused_at: float = 0.0
     tripped: str | None = None  # what tripped where there was nothing to go back to
+    tripped_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +418,7 @@ class Task:
     probability: float | None = None
     rollout: str | None = None  # the deployment that was judged
     pinned: bool = False
+    judged_by: Digest | None = None  # the release whose rule says whether it succeeded: of a rollout, the stable one
     report: str | None = None  # what the agent said of it in the header x-turnout-outcome
     question: bytes | None = None  # the beginning of the request, if the ring captures
     answer: bytes | None = None

@@ -78,7 +78,7 @@ def parse_header(text: str) -> tuple[bool | None, bool | None, float | None]:
     failed: bool | None = None
     intervened: bool | None = None
     cost: float | None = None
-    for part in (piece.strip().lower() for piece in text.split(";")):
+    for part in (piece.strip().lower() for piece in re.split("[;,]", text)):
         name, _, value = part.partition("=")
         if name in ("success", "failure") and not value:
             failed = name == "failure"
@@ -101,30 +101,42 @@ def read_task(task: Task, rule: str) -> Outcome | None:
     """What an answer that is over says of its task: by the agent's header, else by the rule of its release. None: nothing.
 
     Rules: `status`: below 400 is a success. `report` and `silence`: reports decide, and the answer tells of failures alone.
+    An answer in a conversation, whose caller named the task, tells of failures alone too: the next one may fail.
     A path such as `$.result.ok` into a JSON answer: a value that is not empty, 0, false or null is a success, an answer
     without it is a failure, and one that was captured only in part tells nothing. A status of 500 and more, and a
-    connection that broke, is a failure by every rule.
+    connection that broke, is a failure by every rule, whatever the header promised.
     """
     if task.duration is None:
         return None
     at = task.at + task.duration
-    if task.report:
-        try:
-            return check_outcome(Outcome(task.task, Source.REPORT, at, *parse_header(task.report), HEADER))
-        except InvalidRequest:
-            pass  # what cannot be read says nothing
-    broken = task.status >= 500 or task.status < 100
-    failed, detail = broken, f"status {task.status}" if task.status >= 100 else "the connection broke"
-    if not broken and rule in ("report", "silence"):
+    ruled = _read_by_rule(task, rule, at)
+    try:
+        said = check_outcome(Outcome(task.task, Source.REPORT, at, *parse_header(task.report or ""), HEADER))
+    except InvalidRequest:
+        return ruled  # what cannot be read, or says nothing, says nothing
+    if ruled is not None and (said.failed is None or _is_broken(task)):
+        return replace(said, failed=ruled.failed, detail=ruled.detail)
+    return said
+
+
+def _read_by_rule(task: Task, rule: str, at: float) -> Outcome | None:
+    failed, detail = _is_broken(task), f"status {task.status}" if task.status >= 100 else "the connection broke"
+    if not failed and rule in ("report", "silence"):
         return None
-    if rule == "status":
-        failed = broken or task.status >= 400
-    elif not broken:
+    if not failed and rule == "status":
+        failed = task.status >= 400
+    elif not failed:
         found = _read_answer(task, rule)
         if found is None:
             return None
         failed, detail = not found, f"{rule} says {'success' if found else 'failure'}"
+    if not failed and task.task != task.request:
+        return None
     return Outcome(task.task, Source.RULE, at, failed, reporter="rule", detail=detail)
+
+
+def _is_broken(task: Task) -> bool:
+    return task.status >= 500 or task.status < 100
 
 
 def is_path(rule: str) -> bool:
@@ -151,6 +163,11 @@ class Known:
     failed: bool | None = None
     intervened: bool | None = None
     cost: float | None = None
+
+    def learn(self, more: Known) -> Known:
+        """What is known with what else is known; what was known before stays."""
+        values = {name: getattr(more, name) for name in ("failed", "intervened", "cost") if getattr(self, name) is None}
+        return replace(self, **values)
 
     def take(self, outcome: Outcome) -> tuple[Known, Known, str]:
         """(what is known now, what of it is new, the state of the report): for each value the first report counts."""

@@ -5,6 +5,7 @@ A release that leaves the traffic is kept in `retired`, running, for the ring's 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 from turnout.domain.models import Digest, Pointer, Retired
@@ -59,6 +60,12 @@ def roll_back(pointer: Pointer, target: Digest, deployment: str, now: float) -> 
 def end_bake(pointer: Pointer, now: float) -> Pointer:
     """The stable release has proved itself: it gets everything, and is judged no more."""
     return _changed(replace(pointer, rollout=None, holdback=0), now)
+
+
+def take_back_id(pointer: Pointer) -> str:
+    """The id of the rollback that is made by itself for a state of a pointer: it can be made once, by whichever server."""
+    seed = f"{pointer.agent}/{pointer.ring}/{pointer.generation}"
+    return f"dep_{hashlib.sha256(seed.encode()).hexdigest()[:20]}"
 
 
 def forget_retired(pointer: Pointer, digest: Digest, now: float) -> Pointer:

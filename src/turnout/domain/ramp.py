@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 from turnout.domain.actions import Action, Activate, EndBake, EnterStep, MarkTripped, Retreat, TakeBack, wait
 from turnout.domain.breakers import Trip
-from turnout.domain.models import CanaryStep, Deployment, Inconclusive, Judgement, JudgeSettings
+from turnout.domain.models import CanaryStep, Deployment, Inconclusive, Judgement, JudgeSettings, Ramp, Rollout
 from turnout.domain.phases import Phase
 from turnout.domain.rollout import canary_steps, describe_step, step_is_over
 from turnout.domain.verdicts import is_out_of_time, step_is_earned
 from turnout.domain.view import RingView
 
+TELL_AGAIN_SECONDS = 3_600.0
+
 
 def plan_verdicts(view: RingView, now: float) -> Iterator[Action]:
     """What the breakers and the judge say goes before everything that is under way."""
-    if view.trip is not None:
-        yield from _plan_trip(view, view.trip)
+    tripped = list(_plan_trip(view, view.trip, now))
+    yield from tripped
+    if any(isinstance(action, Retreat | TakeBack) for action in tripped):
         return
     judgement, deployment = view.judgement, view.deployment
     if judgement is None:
@@ -28,21 +31,30 @@ def plan_verdicts(view: RingView, now: float) -> Iterator[Action]:
         yield from _plan_bake(view, view.baking, judgement, now)
 
 
-def _plan_trip(view: RingView, trip: Trip) -> Iterator[Action]:
+def _plan_trip(view: RingView, trip: Trip | None, now: float) -> Iterator[Action]:
     deployment, pointer = view.deployment, view.pointer
+    if trip is None:
+        return
     if trip.digest == pointer.candidate and deployment is not None and deployment.phase is Phase.VALIDATING:
         yield Retreat(deployment.id, trip.describe(), quarantine=True, cause=trip)
-    elif trip.digest == pointer.stable and pointer.last_good is not None:
+    elif trip.digest == pointer.stable and pointer.last_good is not None and not view.taken_back:
         yield TakeBack(trip.digest, trip.describe(), trip)
-    elif view.active is not None and view.active.rollout.tripped != trip.breaker.metric:
+    elif view.active is not None and _is_news(view.active.rollout, trip, now):
         yield MarkTripped(view.active.id, trip)
+
+
+def _is_news(rollout: Rollout, trip: Trip, now: float) -> bool:
+    """What stands is told once, and again when it stands much later."""
+    quiet = max(TELL_AGAIN_SECONDS, trip.breaker.window)
+    return rollout.tripped != trip.breaker.metric or now - rollout.tripped_at >= quiet
 
 
 def _plan_bake(view: RingView, baking: Deployment, judgement: Judgement, now: float) -> Iterator[Action]:
     """A release that is active and still judged. What speaks against it prolongs the time, until it is decided."""
     settings = view.judge(baking.digest, view.pointer.last_good)
-    if judgement.kind == "fail" and view.pointer.last_good is not None:
-        yield TakeBack(baking.digest, judgement.summary, judgement)
+    if judgement.kind == "fail":
+        if view.pointer.last_good is not None and not view.taken_back:
+            yield TakeBack(baking.digest, judgement.summary, judgement)
         return
     baked = now - (baking.active_at or now)
     if baked >= settings.bake and (judgement.kind != "hold" or baked >= settings.limit):
@@ -64,11 +76,14 @@ def plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator[
         if kept is not None:
             yield from wait(deployment, *kept, now)
             return
+    if deployment.rollout.paused and not deployment.rollout.advance:
+        yield from wait(deployment, "paused", "paused until `turnout rollout resume`", now)
+        return
     if at + 1 < len(steps):
         yield EnterStep(deployment.id, at + 1, steps[at + 1].weight)
         return
     passed = "smoke tasks passed" if view.releases[deployment.digest].spec.smoke else "replicas are healthy"
-    if steps and view.judgement is not None:
+    if steps and view.judgement is not None and judge.ramp is not Ramp.WATCH:
         passed = f"all canary steps passed; {view.judgement.summary}"
     elif steps:
         passed = "all canary steps passed"
@@ -87,12 +102,12 @@ def _kept_at_step(
         kept = "paused", f"{place}; paused until `turnout rollout resume`"
     elif not step_is_over(rollout, steps[at], view.tasks, now):
         kept = "canary", place
-    elif judgement is not None and judgement.kind == "hold":
+    elif judgement is not None and judgement.kind in ("hold", "fail"):
         kept = "held", f"{place}; {judgement.summary}"
-    if kept is not None or step_is_earned(judge, judgement, at, len(steps)):
-        return kept
-    if not is_out_of_time(judge, rollout, now):
-        return "evidence", f"{place}, and evidence that it is no worse"
+    if kept is None and step_is_earned(judge, judgement, at, len(steps)):
+        return None
+    if rollout.paused or not is_out_of_time(judge, rollout, now):
+        return kept or ("evidence", f"{place}, and evidence that it is no worse")
     said = judgement.summary if judgement is not None else "no task came to it"
     if judge.inconclusive is Inconclusive.BACK:
         return Retreat(deployment.id, f"inconclusive after {judge.limit:g} s: {said}", quarantine=False)

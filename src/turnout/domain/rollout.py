@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from turnout.domain.models import FULL_WEIGHT, CanaryStep, Deployment, Kind, Pointer, Ramp, RingSettings, Rollout
+from turnout.domain.verdicts import choose_judge
 
 EVIDENCE_STEPS = (CanaryStep(500), CanaryStep(2_500), CanaryStep(5_000))
 
@@ -22,10 +23,10 @@ def choose_canary(settings: RingSettings, stable: RingSettings | None) -> tuple[
     Where neither does and evidence is asked for, the ramp is the usual one.
     """
     declared = settings.canary or (stable.canary if stable is not None else ())
-    asks = any(
-        ring is not None and ring.judge is not None and ring.judge.ramp is Ramp.EVIDENCE for ring in (settings, stable)
-    )
-    return declared or (EVIDENCE_STEPS if asks else ())
+    judged = choose_judge(settings, stable).ramp is not Ramp.WATCH
+    if judged:  # where everybody comes to the candidate, nothing is compared and nothing can be proven
+        declared = tuple(step for step in declared if step.weight < FULL_WEIGHT)
+    return declared or (EVIDENCE_STEPS if judged else ())
 
 
 def step_is_over(rollout: Rollout, step: CanaryStep, tasks: int, now: float) -> bool:

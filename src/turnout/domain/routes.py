@@ -37,12 +37,17 @@ def build_routes(
                 pointer.ring,
                 ring_weights(pointer),
                 _backends(pointer, running.get((pointer.agent, pointer.ring), {})),
-                pointer.rollout,
+                _judged(pointer),
                 captures.get((pointer.agent, pointer.ring), 0),
             )
             for pointer in sorted(pointers, key=lambda p: (p.agent, p.ring))
         )
     )
+
+
+def _judged(pointer: Pointer) -> str | None:
+    """The rollout, where callers come to its candidate by chance or all of them do; one that only bakes compares nothing."""
+    return pointer.rollout if pointer.candidate is not None or pointer.holdback else None
 
 
 def ring_weights(pointer: Pointer) -> tuple[tuple[Digest, int], ...]:

@@ -27,7 +27,7 @@ def build_judge_config(settings: JudgeSettings, success: str, past: Tally) -> Ju
         margins=settings.margins,
         tolerance=settings.tolerance,
         minimum_units=settings.minimum_tasks,
-        missing_fails=success != "silence",
+        missing_fails=success == "report",  # by the other rules what failed is known
         history=_history(past),
     )
     return config if settings.ceiling is None else replace(config, ceiling=settings.ceiling)
@@ -65,6 +65,8 @@ def summarise(verdict: Verdict) -> Judgement:
             )
     elif verdict.kind is Kind.PASS:
         text = f"proven no worse than stable after {candidates} tasks"
+    elif candidates == 0:
+        text = "no task came to the candidate yet"
     else:
         text = f"{candidates} tasks; {verdict.metric} is not proven yet"
     return Judgement(

@@ -48,6 +48,7 @@ class RingView:
     judgement: Judgement | None = None  # of the rollout that the pointer names
     baking: Deployment | None = None  # the active deployment, while it is still judged
     active: Deployment | None = None
+    taken_back: bool = False  # a rollback was made by itself for this state of the pointer; it may have failed
     trip: Trip | None = None  # a breaker that tripped for stable or candidate
     routed: bool = True  # the proxy has confirmed the routes that follow from the pointer
     active_requests: Mapping[Digest, int] = field(default_factory=dict)

@@ -6,6 +6,7 @@ The component is a JSON document that also comes back over the network, so readi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -30,6 +31,8 @@ from turnout.domain.models import (
     RingSettings,
     SmokeTask,
 )
+from turnout.domain.outcomes import Tally, is_path
+from turnout.domain.verdicts import build_judge_config
 from turnout.manifest import schema
 from turnout.manifest.values import (
     MAX_INTEGER,
@@ -45,6 +48,8 @@ from turnout.manifest.values import (
     basis_points,
     path_fault,
 )
+
+USUAL_HOLDBACK = 2.0  # percent
 
 
 def build_config(manifest: schema.Manifest) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def _judge_settings(judge: schema.Judge) -> JudgeSettings:
         limit=judge.limit,
         inconclusive=Inconclusive(judge.inconclusive),
         bake=judge.bake,
-        holdback=basis_points(judge.holdback) if judge.holdback is not None else 0,
+        holdback=basis_points(judge.holdback or USUAL_HOLDBACK) if judge.bake else 0,
     )
 
 
@@ -219,6 +224,20 @@ def _check_component_path(value: str) -> str:
     fault = None if value == "." else path_fault(value)
     if fault:
         raise ValueError(fault)
+    return value
+
+
+def _check_pattern(value: str) -> str:
+    try:
+        re.compile(value.encode())
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return value
+
+
+def _check_rule(value: str) -> str:
+    if value not in ("status", "report", "silence") and not is_path(value):
+        raise ValueError("not a rule for success")
     return value
 
 
@@ -304,7 +323,7 @@ class _Breaker(_Document):
 
 class _Capture(_Document):
     size: int = Field(ge=0, le=1 << 20)
-    redact: tuple[Text, ...] = Field(max_length=50)
+    redact: tuple[Annotated[Text, AfterValidator(_check_pattern)], ...] = Field(max_length=50)
 
 
 class _Ring(_Document):
@@ -319,9 +338,10 @@ class _Ring(_Document):
     drain: _Duration
     stop_grace: _Duration
     floating_models: bool
-    judge: _Judge | None
-    breakers: tuple[_Breaker, ...] = Field(max_length=20)
-    capture: _Capture
+    # What came later has a default: components of before stay readable, byte for byte as they are.
+    judge: _Judge | None = None
+    breakers: tuple[_Breaker, ...] = Field(default=(), max_length=20)
+    capture: _Capture = _Capture(size=0, redact=())
 
     def settings(self) -> RingSettings:
         return RingSettings(
@@ -350,7 +370,7 @@ class _Config(_Document):
     smoke: tuple[_Smoke, ...]
     rings: Annotated[tuple[_Ring, ...], Field(min_length=1)]
     paths: Mapping[Literal["prompts", "tools", "data"], _ComponentPath]
-    success: Text
+    success: Annotated[Text, AfterValidator(_check_rule)] = "status"
 
     @property
     def _ring_names(self) -> list[str]:
@@ -364,6 +384,8 @@ class _Config(_Document):
             weights = [step.weight for step in ring.canary]
             if weights != sorted(set(weights)):
                 raise InvalidRequest(f"the config component is malformed: ring {ring.name}: canary weights must grow")
+            if ring.judge is not None:  # a judge that cannot be built would hold up everything in its ring
+                build_judge_config(ring.judge.settings(), self.success, Tally())
         return ReleaseSpec(
             agent=self.agent,
             start=self.start,

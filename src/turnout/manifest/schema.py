@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from turnout.domain.judge.config import SHORTEST_AGE
 from turnout.domain.models import DEFAULT_RINGS
 from turnout.domain.outcomes import is_path
 from turnout.manifest.values import (
@@ -246,14 +247,14 @@ class Judge(Table):
     )
     bake: Seconds = Field(default=0.0, description="how long the judge stays on after 100 %", examples=["1h"])
     holdback: float | None = Field(
-        default=None, description="percent that last-good keeps meanwhile, to compare with", examples=[2]
+        default=None, description="percent that last-good keeps meanwhile; 2 if there is a bake", examples=[2]
     )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         faults = []
-        if any(a >= b for a, b in zip(self.ages, self.ages[1:], strict=False)) or self.ages[0] <= 0:
-            faults.append((".ages", "ages are above 0 and grow"))
+        if any(a >= b for a, b in zip(self.ages, self.ages[1:], strict=False)) or self.ages[0] < SHORTEST_AGE:
+            faults.append((".ages", f"ages grow, and none is under {SHORTEST_AGE:g} s"))
         for name in ("failure", "intervention", "cost"):
             if getattr(self.margins, name) <= 0:
                 faults.append((f".margins.{name}", "a margin is above 0"))
@@ -377,6 +378,12 @@ class Ring(Table):
         ]
         if faults:
             raise Faults(*faults)
+        return self
+
+    @model_validator(mode="after")
+    def _steps_fit_the_limit(self) -> Self:
+        if self.judge is not None and sum(step.time for step in self.canary) >= self.judge.limit:
+            raise Faults((".judge.limit", "must be longer than all canary steps together"))
         return self
 
     @model_validator(mode="after")

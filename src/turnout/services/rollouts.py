@@ -7,7 +7,7 @@ from dataclasses import replace
 from turnout.domain.errors import Conflict, InvalidRequest
 from turnout.domain.events import Event, EventType
 from turnout.domain.judge import JudgeConfig, plan_power
-from turnout.domain.models import FULL_WEIGHT, Deployment, JudgeSettings, RingSettings
+from turnout.domain.models import FULL_WEIGHT, Deployment, JudgeSettings, RingSettings, Rollout
 from turnout.domain.outcomes import Tally, TallyKey
 from turnout.domain.phases import IN_PROGRESS
 from turnout.domain.policy import Verb, is_last_ring
@@ -62,7 +62,7 @@ def pause(office: Office, actor: Actor, agent: str, ring: str, *, paused: bool) 
             last_ring = is_last_ring(gather_facts(transaction, agent, ring, release))
             actor.check(Verb.DEPLOY, ring, last_ring=last_ring)
         if found.rollout.paused != paused:
-            found = replace(found, rollout=replace(found.rollout, paused=paused))
+            found = replace(found, rollout=_paused(found.rollout, now) if paused else _resumed(found.rollout, now))
             transaction.save_deployment(found)
             type_ = EventType.ROLLOUT_PAUSED if paused else EventType.ROLLOUT_RESUMED
             data = {"step": found.rollout.step + 1}
@@ -70,6 +70,15 @@ def pause(office: Office, actor: Actor, agent: str, ring: str, *, paused: bool) 
         view = view_deployment(transaction, found)
     office.wake(agent, ring)
     return view
+
+
+def _paused(rollout: Rollout, now: float) -> Rollout:
+    return replace(rollout, paused=True, paused_at=now)
+
+
+def _resumed(rollout: Rollout, now: float) -> Rollout:
+    """The time of the pause does not count towards the limit."""
+    return replace(rollout, paused=False, began_at=rollout.began_at + max(now - rollout.paused_at, 0.0))
 
 
 def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str | None) -> RolloutPlanView:
@@ -93,7 +102,7 @@ def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str |
             f"nobody called {ring} of {agent} in the last day, so nothing can be said",
             hint="send it some traffic first",
         )
-    config = build_judge_config(settings, candidate.spec.success, past)
+    config = build_judge_config(settings, stable.spec.success, past)
     shares = tuple(step.weight / FULL_WEIGHT for step in choose_canary(own, serving) if step.weight < FULL_WEIGHT)
     if not shares:
         raise InvalidRequest(f"{candidate.version} declares no canary for {ring}", hint="see [[rings.<name>.canary]]")

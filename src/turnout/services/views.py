@@ -134,9 +134,22 @@ def view_agent(snapshot: Snapshot, agent: str, traffic_url: str) -> AgentView:
                     for (counted_ring, digest), (total, failed) in counts.items()
                     if counted_ring == ring
                 },
+                "judged": _view_judged(snapshot, pointer.rollout),
+                "holdback": pointer.holdback * 100 / FULL_WEIGHT,
+                "tripped": _view_tripped(snapshot, pointer.active_deployment),
             }
         )
     return {"agent": agent, "rings": rings}
+
+
+def _view_judged(snapshot: Snapshot, rollout: str | None) -> str | None:
+    judgement = snapshot.judgement(rollout) if rollout is not None else None
+    return str(judgement.verdict["kind"]) if judgement is not None else None
+
+
+def _view_tripped(snapshot: Snapshot, active: str | None) -> str | None:
+    deployment = snapshot.deployment(active) if active is not None else None
+    return deployment.rollout.tripped if deployment is not None else None
 
 
 def _view_failed(snapshot: Snapshot, agent: str, ring: str) -> DeploymentView | None:

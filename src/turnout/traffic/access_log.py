@@ -7,6 +7,7 @@ A cursor is `inode:offset`, so it stays right when the file is renamed. Files th
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import re
 import threading
@@ -22,6 +23,9 @@ from turnout.traffic.bootstrap import BEGUN
 
 LARGEST_FILE = 64 << 20  # bytes
 KEPT = 2  # rotated files that stay although they have been read
+
+MOST_AT_ONCE = 16 << 20  # bytes; a line with what was captured can be large
+LONGEST_REPORT = 1_000  # characters of the header
 
 _NOTHING_YET = "0:0"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -126,9 +130,10 @@ def _parse_cursor(cursor: str | None) -> tuple[int, int]:
 def _read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
     """At most `limit` complete lines and the offset after them."""
     lines: list[bytes] = []
+    end = offset + MOST_AT_ONCE
     with path.open("rb") as file:
         file.seek(offset)
-        while len(lines) < limit and (line := file.readline()).endswith(b"\n"):
+        while len(lines) < limit and offset < end and (line := file.readline()).endswith(b"\n"):
             lines.append(line.rstrip(b"\n"))
             offset += len(line)
     return lines, offset
@@ -141,6 +146,7 @@ def _build_task(record: dict[str, Any]) -> Task:
     flags = _text(record["flags"])
     begun = record["type"] == BEGUN
     rollout = record.get("rollout")
+    encodings = _text(record.get("encodings") or "- -").split(" ")
     return Task(
         request=_text(record["request"]),
         task=_text(record["task"]),
@@ -150,26 +156,45 @@ def _build_task(record: dict[str, Any]) -> Task:
         at=datetime.fromisoformat(record["start"]).timestamp(),
         duration=None if begun else int(record["duration"]) / 1_000,
         status=0 if begun else int(record["status"]),
-        method=_text(record["method"]),
-        path=_text(record["path"]),
+        method=_text(record["method"])[:16],
+        path=_text(record["path"])[:2048],
         bytes_in=int(record["bytes_in"]),
         bytes_out=int(record["bytes_out"]),
-        flags="" if begun or flags == "-" else flags,
+        flags="" if begun or flags == "-" else flags[:64],
         pinned=bool(record.get("pinned")),
-        report=None if record.get("outcome") is None else _text(record["outcome"])[:200],
-        question=_payload(record.get("question")),
-        answer=_payload(record.get("answer")),
+        report=_report(record.get("outcome")),
+        question=_payload(record.get("question"), encodings[0]),
+        answer=_payload(record.get("answer"), encodings[-1]),
         **({} if rollout is None or release is None else _assigned(record, rollout)),
     )
 
 
 def _assigned(record: dict[str, Any], rollout: object) -> dict[str, Any]:
     arm = Arm.CANDIDATE if record["release"] == record["candidate"] else Arm.STABLE
-    return {"rollout": _text(rollout), "arm": arm, "probability": int(record["share"]) / FULL_WEIGHT}
+    beside = record.get("beside")
+    if beside is not None and not _DIGEST.fullmatch(beside):
+        raise ValueError(f"{beside!r} is not a digest")
+    return {
+        "rollout": _text(rollout),
+        "arm": arm,
+        "probability": int(record["share"]) / FULL_WEIGHT,
+        "judged_by": beside and Digest(beside),
+    }
 
 
-def _payload(value: object) -> bytes | None:
-    return None if value is None else base64.b64decode(_text(value), validate=True)
+def _report(value: object) -> str | None:
+    """What the agent said; nothing if it is too long to be read as a whole."""
+    return None if value is None or len(_text(value)) > LONGEST_REPORT else _text(value)
+
+
+def _payload(value: object, encoding: str) -> bytes | None:
+    """What was captured, unless it is compressed: nobody could read it, and nothing in it could be redacted."""
+    if value is None or encoding not in ("-", "identity"):
+        return None
+    try:
+        return base64.b64decode(_text(value), validate=True)
+    except binascii.Error:
+        return None
 
 
 def _text(value: object) -> str:

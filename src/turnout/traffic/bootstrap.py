@@ -201,7 +201,7 @@ _ACCESS_LINE = {
     "agent": f"%METADATA(ROUTE:{NAMESPACE}:agent)%",
     "ring": f"%METADATA(ROUTE:{NAMESPACE}:ring)%",
     "release": f"%METADATA(CLUSTER:{NAMESPACE}:release)%",
-    **{name: f"%METADATA(ROUTE:{NAMESPACE}:{name})%" for name in ("rollout", "candidate", "share", "pinned")},
+    **{name: f"%METADATA(ROUTE:{NAMESPACE}:{name})%" for name in ("rollout", "candidate", "share", "beside", "pinned")},
     "start": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
     "duration": "%DURATION%",
     "status": "%RESPONSE_CODE%",
@@ -212,6 +212,7 @@ _ACCESS_LINE = {
     "flags": "%RESPONSE_FLAGS%",
     "upstream": "%UPSTREAM_HOST%",
     "outcome": f"%RESP({OUTCOME_HEADER})%",
+    "encodings": "%REQ(content-encoding)% %RESP(content-encoding)%",
     "question": "%DYNAMIC_METADATA(turnout.capture:question)%",
     "answer": "%DYNAMIC_METADATA(turnout.capture:answer)%",
 }

@@ -199,7 +199,7 @@ def _ring_routes(ring: RingRoute) -> list[dict[str, Any]]:
         ],
         "use_hash_policy": True,
     }
-    sticky = {"hash_policy": [{"header": {"header_name": TASK_HEADER}}], "weighted_clusters": split}
+    sticky = {"hash_policy": [{"header": _draw(ring)}], "weighted_clusters": split}
     told = _tell(ring, {**where, **_rollout(ring)})
     return [*pins, other_pin, {"match": match, "route": {**sticky, **forward}, **told}]
 
@@ -213,12 +213,18 @@ def _tell(ring: RingRoute, facts: Mapping[str, object]) -> dict[str, Any]:
     return told
 
 
+def _draw(ring: RingRoute) -> dict[str, Any]:
+    """By what a task is assigned. Each rollout draws anew: who had the last candidate need not have the next one too."""
+    salt = {"pattern": {"regex": "^"}, "substitution": f"{ring.rollout}:"}
+    return {"header_name": TASK_HEADER, **({"regex_rewrite": salt} if ring.rollout else {})}
+
+
 def _rollout(ring: RingRoute) -> dict[str, object]:
-    """Which share of the callers the candidate gets, where that is a matter of chance."""
-    if ring.rollout is None or len(ring.weights) < 2:
+    """Which share of the callers the candidate gets. All of them: nothing is compared, and its tasks are counted."""
+    if ring.rollout is None or not ring.weights:
         return {}
     candidate, weight = ring.weights[0]
-    return {"rollout": ring.rollout, "candidate": candidate, "share": weight}
+    return {"rollout": ring.rollout, "candidate": candidate, "share": weight, "beside": ring.weights[-1][0]}
 
 
 def _with_endpoints_of(cluster: str, other: str) -> str:

@@ -55,6 +55,9 @@ def ring(name: str, **fields: Any) -> dict[str, Any]:
         "retired": [],
         "replicas": [{"state": "ready"}],
         "requests": {},
+        "judged": None,
+        "holdback": 0.0,
+        "tripped": None,
     }
     return {**given, **fields}
 

@@ -180,7 +180,17 @@ class Stage:
         now = self.clock.at
         given = {**split, "arm": Arm(arm) if arm else None}
         requests = [
-            Task(f"{ring}-{release.version}-{task}-{now}", task, AGENT, ring, release.digest, now, 0.1, status, **given)
+            Task(
+                task if arm else f"{ring}-{release.version}-{task}-{now}",
+                task,
+                AGENT,
+                ring,
+                release.digest,
+                now,
+                0.1,
+                status,
+                **given,
+            )
             for task in tasks
         ]
         said = {item.request: found for item in requests if (found := read_task(item, "status")) is not None}

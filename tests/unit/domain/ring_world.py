@@ -44,7 +44,6 @@ from turnout.domain.models import (
     Release,
     ReplicaState,
     ReplicaStatus,
-    Rollout,
     replica_id,
 )
 from turnout.domain.phases import IN_PROGRESS, TERMINAL, Phase, check_transition
@@ -95,6 +94,7 @@ class RingWorld:
     quarantined: set[Digest] = field(default_factory=set)
     had_traffic: set[Digest] = field(default_factory=set)
     said: dict[str, tuple[str, int]] = field(default_factory=dict)  # by rollout: the kind of verdict, levels proven
+    taken_back: set[int] = field(default_factory=set)  # generations of the pointer
     tripped: Digest | None = None  # the release that a breaker complains about
 
     # --- looking
@@ -129,7 +129,8 @@ class RingWorld:
         rollout = self.pointer.rollout
         watched = self.tripped in (self.pointer.stable, self.pointer.candidate)
         trip = Trip(BREAKER, self.tripped, 0.5) if self.tripped is not None and watched else None
-        given: dict[str, Any] = {"active": active, "trip": trip}
+        taken_back = self.pointer.generation in self.taken_back
+        given: dict[str, Any] = {"active": active, "trip": trip, "taken_back": taken_back}
         if rollout is None:
             return given
         kind, proven = self.said.get(rollout, ("inconclusive", 0))
@@ -198,8 +199,10 @@ class RingWorld:
                 self._take_back(action)
             case MarkTripped():
                 active = self.deployments[action.deployment]
-                assert active.rollout.tripped is None, "what tripped is told again and again"
-                self._save(replace(active, rollout=replace(active.rollout, tripped=action.cause.breaker.metric)))
+                quiet = self.now - active.rollout.tripped_at
+                assert active.rollout.tripped is None or quiet >= 3_600.0, "what tripped is told again and again"
+                rollout = replace(active.rollout, tripped=action.cause.breaker.metric, tripped_at=self.now)
+                self._save(replace(active, rollout=rollout))
             case EndBake():
                 assert self.pointer.rollout == action.deployment == self.pointer.active_deployment
                 self._point(end_bake(self.pointer, self.now))
@@ -239,6 +242,8 @@ class RingWorld:
         for item in self.in_progress():
             assert item.kind is not Kind.ROLLBACK, "a rollback was under way"
             self._save(replace(item, abort=item.abort or Abort("turnout", action.reason)))
+        assert self.pointer.generation not in self.taken_back, "a rollback by itself that failed is tried again"
+        self.taken_back.add(self.pointer.generation)
         self._add(self.pointer.last_good, Kind.ROLLBACK, quarantine=True)
 
     def _retreat(self, action: Retreat) -> None:
@@ -255,7 +260,7 @@ class RingWorld:
         assert self.ready(deployment.digest), "a canary step for a release none of whose replicas is ready"
         assert action.step == deployment.rollout.step + 1, "a canary step was skipped or repeated"
         began_at = deployment.rollout.began_at or self.now
-        rollout = Rollout(action.step, self.now, began_at=began_at)
+        rollout = replace(deployment.rollout, step=action.step, entered_at=self.now, advance=False, began_at=began_at)
         self._save(replace(deployment, rollout=rollout, condition=None))
         self._point(shift_traffic(self.pointer, deployment.digest, action.weight, deployment.id, self.now))
         self.tasks = 0

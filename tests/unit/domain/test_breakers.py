@@ -19,14 +19,14 @@ def find(
 
 
 def test_a_rate_trips_above_its_limit_and_with_enough_tasks() -> None:
-    assert find(ERRORS, {HERE: Tally(requests=100, known=20, errors=6)}) is None
-    assert find(ERRORS, {HERE: Tally(requests=100, known=19, errors=19)}) is None
-    trip = find(ERRORS, {HERE: Tally(requests=100, known=20, errors=7)})
+    assert find(ERRORS, {HERE: Tally(requests=20, known=1, errors=6)}) is None
+    assert find(ERRORS, {HERE: Tally(requests=19, known=1, errors=19)}) is None
+    trip = find(ERRORS, {HERE: Tally(requests=20, known=1, errors=7)})
     assert trip == Trip(ERRORS, ONE, 0.35)
     assert trip.describe() == "breaker: 35.0% failed tasks in 300 s, above 30.0%"
 
 
-def test_interventions_are_counted_over_all_tasks_and_cost_is_a_sum() -> None:
+def test_interventions_are_counted_over_all_answers_and_cost_is_a_sum() -> None:
     asked = Breaker(BreakerScope.DEPLOYMENT, "intervention_rate", 0.1, tasks=10)
     assert find(asked, {HERE: Tally(requests=20, interventions=2)}) is None
     assert find(asked, {HERE: Tally(requests=20, interventions=3)}) == Trip(asked, ONE, 0.15)
@@ -45,14 +45,14 @@ def test_a_single_task_trips_by_what_it_did_itself() -> None:
 
 def test_over_everything_the_release_that_gave_most_has_to_go() -> None:
     everywhere = Breaker(BreakerScope.WORKSPACE, "error_rate", 0.3, tasks=10)
-    mostly_here = {HERE: Tally(known=10, errors=8), ELSEWHERE: Tally(known=10, errors=2)}
+    mostly_here = {HERE: Tally(requests=10, errors=8), ELSEWHERE: Tally(requests=10, errors=2)}
     assert find(everywhere, mostly_here) == Trip(everywhere, ONE, 0.5)
-    assert find(everywhere, {HERE: Tally(known=10, errors=2), ELSEWHERE: Tally(known=10, errors=8)}) is None
+    assert find(everywhere, {HERE: Tally(requests=10, errors=2), ELSEWHERE: Tally(requests=10, errors=8)}) is None
     assert find(everywhere, {}) is None
 
 
 def test_the_releases_are_looked_at_in_order() -> None:
-    both = {HERE: Tally(known=20, errors=20), BESIDE: Tally(known=20, errors=20)}
+    both = {HERE: Tally(requests=20, errors=20), BESIDE: Tally(requests=20, errors=20)}
     trip = find(ERRORS, both)
     assert trip is not None
     assert trip.digest == TWO

@@ -17,7 +17,7 @@ from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import Capture, ReleaseSpec, RingSettings, Task
 from turnout.domain.outcomes import Known, Outcome, Source, check_outcome, is_path, parse_header, read_task
 
-TASK = Task("r1", "t1", AGENT, RING, make_digest("v1"), 10.0, 0.5, 200)
+TASK = Task("t1", "t1", AGENT, RING, make_digest("v1"), 10.0, 0.5, 200)
 
 
 def said(rule: str, **fields: Any) -> bool | None:
@@ -64,6 +64,13 @@ def test_an_answer_that_is_cut_off_says_nothing_and_one_that_is_no_json_is_a_fai
     assert said("$[1].ok", answer=b'[0, {"ok": 1}]', bytes_out=14) is False
 
 
+def test_a_good_answer_in_a_conversation_says_nothing_yet_and_a_bad_one_does() -> None:
+    for rule, body in (("status", None), ("$.ok", b'{"ok": 1}')):
+        turn = {"request": "r1", "answer": body, "bytes_out": 9}
+        assert said(rule, **turn) is None
+        assert said(rule, **{**turn, "status": 502}) is True
+
+
 def test_what_is_under_way_says_nothing_yet() -> None:
     assert read_task(replace(TASK, duration=None, status=0), "status") is None
 
@@ -71,6 +78,12 @@ def test_what_is_under_way_says_nothing_yet() -> None:
 def test_the_header_of_the_agent_goes_before_the_rule() -> None:
     outcome = read_task(replace(TASK, report="failure; intervention; cost=0.25"), "status")
     assert outcome == Outcome("t1", Source.REPORT, 10.5, True, True, 0.25, "x-turnout-outcome")
+    part = read_task(replace(TASK, report="cost=0.25", status=500), "report")
+    assert part is not None
+    assert (part.failed, part.cost) == (True, 0.25), "what the header leaves open the rule says"
+    promised = read_task(replace(TASK, report="success", status=0), "report")
+    assert promised is not None
+    assert promised.failed, "an answer that breaks off is no success"
     for unreadable in ("who knows", "cost=much", "cost=nan", "cost=-1", ""):
         outcome = read_task(replace(TASK, report=unreadable), "status")
         assert outcome is not None

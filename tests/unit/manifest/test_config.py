@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.unit.manifest.patience import PATIENT
 from turnout.domain.errors import InvalidRequest
-from turnout.domain.models import CanaryStep, HealthCheck, Limits, ReleaseSpec, RingSettings, SmokeTask
+from turnout.domain.models import CanaryStep, Capture, HealthCheck, Limits, ReleaseSpec, RingSettings, SmokeTask
 from turnout.manifest import Manifest, build_config, parse_config
-from turnout.manifest.config import spec_document
+from turnout.manifest.config import build_spec, spec_document
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}[a-z0-9]", fullmatch=True)
@@ -133,6 +133,42 @@ def broken(**changes: Any) -> bytes:
     return encode({**build_config(manifest()), **changes})
 
 
+def ring(**changes: Any) -> dict[str, Any]:
+    return {**build_config(manifest())["rings"][0], **changes}
+
+
+JUDGE = build_config(manifest(rings={"dev": {"judge": {}}}))["rings"][0]["judge"]
+
+
+@pytest.mark.parametrize(
+    "judge", [{"ages": [600.0, 120.0]}, {"tolerance": {"failure": 0.5, "intervention": 0.0, "cost": 0.0}}]
+)
+def test_a_judge_that_cannot_be_built_is_refused(judge: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="the judge cannot work"):
+        parse_config(broken(rings=[ring(judge={**JUDGE, **judge})]))
+
+
+def test_what_a_ring_asks_of_a_rollout_comes_back_as_it_went_in() -> None:
+    declared = manifest(
+        outcomes={"success": "$.result.ok"},
+        rings={
+            "dev": {
+                "judge": {"ramp": "timed", "ages": ["1m", "5m"], "ceiling": 3.0, "bake": "1h", "holdback": 2.5},
+                "breakers": [{"metric": "cost", "above": 5.0, "scope": "run"}],
+                "capture": {"size": "1KB", "redact": ["[0-9]{4,}"]},
+            }
+        },
+    )
+    spec = parse_config(encode(build_config(declared)))
+    assert spec == build_spec(declared)
+    (settings,) = spec.rings
+    assert settings.judge is not None
+    assert (settings.judge.ramp, settings.judge.ages, settings.judge.holdback) == ("timed", (60.0, 300.0), 250)
+    assert settings.breakers[0].scope == "run"
+    assert settings.capture == Capture(1_000, ("[0-9]{4,}",))
+    assert spec.success == "$.result.ok"
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -162,6 +198,13 @@ def broken(**changes: Any) -> bytes:
                 }
             ]
         ),
+        broken(success="$"),
+        broken(rings=[ring(capture={"size": 10, "redact": ["("]})]),
+        broken(rings=[ring(capture={"size": 2 << 20, "redact": []})]),
+        broken(rings=[ring(judge={**JUDGE, "ages": []})]),
+        broken(rings=[ring(judge={**JUDGE, "ceiling": "much"})]),
+        broken(rings=[ring(judge={**JUDGE, "holdback": 9_000})]),
+        broken(rings=[ring(breakers=[{"scope": "run", "metric": "mood", "above": 1, "window": 10, "tasks": 1}])]),
         broken(limits={"memory": 1e400, "cpus": None, "open_files": None}),
         broken(limits={"memory": -1, "cpus": None, "open_files": None}),
     ],

@@ -52,7 +52,7 @@ class SigningStage(Stage):
             self.holder,
             self.build_slots,
             self._tell_effect,
-            self._verify,
+            verify=self._verify,
         )
         publisher = Publisher(self.store, self.runtime, self.router)
         self.reconciler = Reconciler(parts, self.jobs, publisher, lambda agent, ring: self.woken.append((agent, ring)))

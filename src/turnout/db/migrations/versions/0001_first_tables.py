@@ -58,71 +58,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
     op.create_table(
-        "observations",
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("rollout", sa.String(length=40), nullable=False),
-        sa.Column("task", sa.String(length=256), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("arm", sa.String(length=16), nullable=True),
-        sa.Column("probability", sa.Float(), nullable=True),
-        sa.Column("failed", sa.Boolean(), nullable=True),
-        sa.Column("intervened", sa.Boolean(), nullable=True),
-        sa.Column("cost", sa.Float(), nullable=True),
-        sa.PrimaryKeyConstraint("seq", name=op.f("pk_observations")),
-        sqlite_autoincrement=True,
-    )
-    op.create_index(
-        "ix_observations_candidate",
-        "observations",
-        ["rollout", "at"],
-        unique=False,
-        sqlite_where=sa.text("arm = 'candidate'"),
-        postgresql_where=sa.text("arm = 'candidate'"),
-    )
-    op.create_index(op.f("ix_observations_rollout_seq"), "observations", ["rollout", "seq"], unique=False)
-    op.create_index(
-        "uq_observations_start",
-        "observations",
-        ["task", "rollout"],
-        unique=True,
-        sqlite_where=sa.text("arm IS NOT NULL"),
-        postgresql_where=sa.text("arm IS NOT NULL"),
-    )
-    op.create_table(
-        "outcomes",
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("task", sa.String(length=256), nullable=False),
-        sa.Column("source", sa.String(length=16), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("failed", sa.Boolean(), nullable=True),
-        sa.Column("intervened", sa.Boolean(), nullable=True),
-        sa.Column("cost", sa.Float(), nullable=True),
-        sa.Column("reporter", sa.String(length=128), nullable=False),
-        sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("agent", sa.String(length=64), nullable=True),
-        sa.Column("ring", sa.String(length=64), nullable=True),
-        sa.Column("state", sa.String(length=16), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=op.f("pk_outcomes")),
-        sqlite_autoincrement=True,
-    )
-    op.create_index(op.f("ix_outcomes_at"), "outcomes", ["at"], unique=False)
-    op.create_index(op.f("ix_outcomes_task"), "outcomes", ["task"], unique=False)
-    op.create_index(
-        "ix_outcomes_waiting",
-        "outcomes",
-        ["state"],
-        unique=False,
-        sqlite_where=sa.text("state = 'waiting'"),
-        postgresql_where=sa.text("state = 'waiting'"),
-    )
-    op.create_table(
-        "payloads",
-        sa.Column("request", sa.String(length=64), nullable=False),
-        sa.Column("question", sa.LargeBinary(), nullable=True),
-        sa.Column("answer", sa.LargeBinary(), nullable=True),
-        sa.PrimaryKeyConstraint("request", name=op.f("pk_payloads")),
-    )
-    op.create_table(
         "replicas",
         sa.Column("id", sa.String(length=200), nullable=False),
         sa.Column("agent", sa.String(length=64), nullable=False),
@@ -151,20 +86,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_responses_at"), "responses", ["at"], unique=False)
     op.create_table(
-        "tallies",
-        sa.Column("agent", sa.String(length=64), nullable=False),
-        sa.Column("ring", sa.String(length=64), nullable=False),
-        sa.Column("release", sa.String(length=71), nullable=False),
-        sa.Column("step", sa.Integer(), nullable=False),
-        sa.Column("requests", sa.Integer(), nullable=False),
-        sa.Column("known", sa.Integer(), nullable=False),
-        sa.Column("errors", sa.Integer(), nullable=False),
-        sa.Column("interventions", sa.Integer(), nullable=False),
-        sa.Column("cost", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("agent", "ring", "release", "step", name=op.f("pk_tallies")),
-    )
-    op.create_index(op.f("ix_tallies_step"), "tallies", ["step"], unique=False)
-    op.create_table(
         "task_counts",
         sa.Column("agent", sa.String(length=64), nullable=False),
         sa.Column("ring", sa.String(length=64), nullable=False),
@@ -181,21 +102,16 @@ def upgrade() -> None:
         sa.Column("ring", sa.String(length=64), nullable=False),
         sa.Column("release", sa.String(length=71), nullable=True),
         sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("duration", sa.Float(), nullable=True),
+        sa.Column("duration", sa.Float(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("method", sa.String(length=16), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("bytes_in", sa.BigInteger(), nullable=False),
         sa.Column("bytes_out", sa.BigInteger(), nullable=False),
         sa.Column("flags", sa.String(length=64), nullable=False),
-        sa.Column("arm", sa.String(length=16), nullable=True),
-        sa.Column("probability", sa.Float(), nullable=True),
-        sa.Column("rollout", sa.String(length=40), nullable=True),
-        sa.Column("pinned", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("request", name=op.f("pk_tasks")),
     )
-    op.create_index(op.f("ix_tasks_agent_ring_at"), "tasks", ["agent", "ring", "at"], unique=False)
-    op.create_index(op.f("ix_tasks_at"), "tasks", ["at"], unique=False)
+    op.create_index(op.f("ix_tasks_agent_ring_release_at"), "tasks", ["agent", "ring", "release", "at"], unique=False)
     op.create_index(op.f("ix_tasks_task"), "tasks", ["task"], unique=False)
     op.create_table(
         "tokens",
@@ -317,17 +233,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("agent", "tag", name=op.f("pk_tags")),
     )
     op.create_table(
-        "judgements",
-        sa.Column("rollout", sa.String(length=40), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("cursor", sa.BigInteger(), nullable=False),
-        sa.Column("verdict", sa.JSON(), nullable=False),
-        sa.Column("state", sa.JSON(), nullable=False),
-        sa.Column("decided", sa.String(length=16), nullable=True),
-        sa.ForeignKeyConstraint(["rollout"], ["deployments.id"], name=op.f("fk_judgements_rollout")),
-        sa.PrimaryKeyConstraint("rollout", name=op.f("pk_judgements")),
-    )
-    op.create_table(
         "pointers",
         sa.Column("agent", sa.String(length=64), nullable=False),
         sa.Column("ring", sa.String(length=64), nullable=False),
@@ -339,10 +244,7 @@ def upgrade() -> None:
         sa.Column("retired", sa.JSON(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
-        sa.Column("rollout", sa.String(length=40), nullable=True),
-        sa.Column("holdback", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["active_deployment"], ["deployments.id"], name=op.f("fk_pointers_active_deployment")),
         sa.ForeignKeyConstraint(["agent"], ["agents.name"], name=op.f("fk_pointers_agent")),
-        sa.ForeignKeyConstraint(["rollout"], ["deployments.id"], name=op.f("fk_pointers_rollout")),
         sa.PrimaryKeyConstraint("agent", "ring", name=op.f("pk_pointers")),
     )
