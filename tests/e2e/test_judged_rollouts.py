@@ -32,8 +32,10 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveInstance]
         yield started
 
 
-def call(instance: LiveInstance, agent: str, task: str, path: str = "") -> int:
-    request = urllib.request.Request(f"{instance.traffic}/{agent}/dev/{path}", headers={"x-turnout-task": task})
+def call(instance: LiveInstance, agent: str, task: str | None = None) -> int:
+    """One request. Without a task it is one of its own, and decided by its answer."""
+    headers = {"x-turnout-task": task} if task else {}
+    request = urllib.request.Request(f"{instance.traffic}/{agent}/dev/", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return int(answer.status)
@@ -45,7 +47,7 @@ def call(instance: LiveInstance, agent: str, task: str, path: str = "") -> int:
 def call_until(instance: LiveInstance, agent: str, met: Callable[[], bool], most: int = 3000) -> int:
     """New tasks, one after the other, until something is so. How many."""
     for number in itertools.count(1):
-        call(instance, agent, f"{agent}-{number}")
+        call(instance, agent)
         if number % 5 == 0 and met():
             return number
         assert number < most, instance.json("rollout", "status", agent, "--ring", "dev")
@@ -91,6 +93,19 @@ def test_an_equal_release_is_promoted_by_evidence(instance: LiveInstance, tmp_pa
     done = await_state(instance, deployment, {"active"})
     reason = instance.client().deployment(deployment)["transitions"][-1]["reason"]
     assert "proven no worse than stable" in reason, done
+
+
+def test_a_conversation_that_fails_later_is_a_failure(instance: LiveInstance, tmp_path: Path) -> None:
+    both = {"rings": JUDGED, "behaviour": "second"}
+    _, other, deployment = deploy_two(instance, tmp_path / "agent", "forgetful", {"rings": JUDGED}, both)
+    for number in itertools.count():
+        for _ in range(2):
+            call(instance, "forgetful", f"conversation-{number}")
+        if number % 5 == 0 and instance.ring("forgetful", "dev")["candidate"] is None:
+            break
+        assert number < 1_000, instance.json("rollout", "status", "forgetful", "--ring", "dev")
+    await_state(instance, deployment, {"rolled_back"})
+    assert "failure" in (instance.client().release("forgetful", other)["quarantine"] or "")
 
 
 def test_a_release_that_costs_more_is_taken_back(instance: LiveInstance, tmp_path: Path) -> None:
@@ -170,8 +185,8 @@ def test_a_breaker_over_everything_takes_the_worst_release_back(tmp_path: Path) 
     with live_instance(tmp_path / "state") as instance:
         bystander = push_tiny(instance, tmp_path / "bystander", agent="bystander")
         deploy(instance, "bystander", bystander)
-        for number in range(10):
-            call(instance, "bystander", f"calm-{number}")
+        for _ in range(10):
+            call(instance, "bystander")
         check_breaker(instance, tmp_path, "workspace")
         assert instance.ring("bystander", "dev")["stable"] == bystander
 
@@ -185,7 +200,7 @@ def check_breaker(instance: LiveInstance, tmp_path: Path, scope: str) -> None:
     bad = push_tiny(instance, tmp_path / "agent", agent=agent, rings=rings, behaviour="wrong")
     deploy(instance, agent, bad)
     for number in itertools.count():
-        call(instance, agent, "one task" if scope == "run" else f"{agent}-{number}")
+        call(instance, agent, "one task" if scope == "run" else None)
         if number % 10 == 9 and instance.ring(agent, "dev")["stable"] == good:
             break
         assert number < 500
@@ -204,7 +219,7 @@ def test_a_breaker_with_nothing_to_go_back_to_says_so_once(instance: LiveInstanc
         return sum(event["type"] == "breaker.tripped" for event in events)
 
     call_until(instance, "alone", lambda: trips() > 0)
-    for number in range(50):
-        call(instance, "alone", f"more-{number}")
+    for _ in range(50):
+        call(instance, "alone")
     assert trips() == 1
     assert instance.ring("alone", "dev")["stable"] == only

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import turnout.db
 from tests.e2e.callers import SteadyCaller
 from tests.e2e.tiny_agent import write_agent
 from tests.e2e.workshop import deploy, push_tiny
@@ -109,7 +110,7 @@ def test_a_flipped_byte_is_found_named_and_never_deployed(instance: LiveInstance
 
 def test_a_server_that_is_killed_in_a_migration_leaves_the_old_schema_and_the_callers_alone(tmp_path: Path) -> None:
     migrating = (sys.executable, "-m", "tests.faults.migrating_server", "up")
-    (tmp_path / "9999_colours.py").write_text(MIGRATION.format(before="0001"))
+    (tmp_path / "9999_colours.py").write_text(MIGRATION.format(before=_newest_migration()))
     upgrade = {"EXTRA_MIGRATION": str(tmp_path / "9999_colours.py")}
     with live_instance(tmp_path / "state") as instance:
         stable = deploy(instance, "tiny", push_tiny(instance, tmp_path / "agent"))["digest"]
@@ -129,6 +130,11 @@ def test_a_server_that_is_killed_in_a_migration_leaves_the_old_schema_and_the_ca
         assert refused == 1
         assert "was written by a newer turnout" in instance.server_log()
         assert "restore the state folder from a backup" in instance.server_log()
+
+
+def _newest_migration() -> str:
+    versions = Path(turnout.db.__file__).parent / "migrations" / "versions"
+    return max(path.name[:4] for path in versions.glob("[0-9]*.py"))
 
 
 def _schema(database: Path) -> list[Any]:

@@ -56,6 +56,11 @@ _ALLOWED: dict[Role, frozenset[Verb]] = {
 }
 
 
+def is_allowed(role: Role, verb: Verb) -> bool:
+    """Whether a role holds a verb."""
+    return verb in _ALLOWED[role]
+
+
 def check_allowed(actor: str, role: Role, verb: Verb, ring: str | None = None, *, last_ring: bool = False) -> None:
     """Raise `Forbidden` unless the role holds the verb. Developers do not deploy to the last ring."""
     if verb not in _ALLOWED[role] or (role is Role.DEVELOPER and verb is Verb.DEPLOY and last_ring):

@@ -40,6 +40,9 @@ FLAG_PREFIX = "FEATURE_"
 _ASGI_START = ("python", "-m", "uvicorn", "{entry}", "--host", "127.0.0.1", "--port", "{port}")
 
 
+LONGEST_RUN_WINDOW = 3_600.0  # seconds; each task in it is looked at, four times a second
+
+
 class Table(BaseModel):
     """A table of the file: unknown keys are errors, nothing is coerced, nothing changes."""
 
@@ -293,6 +296,12 @@ class BreakerTable(Table):
     )
     window: Seconds = Field(default=300.0, ge=10, le=86_400, description="over how long it looks back")
     tasks: int = Field(default=20, ge=1, le=1_000_000, description="fewer tasks say nothing about a rate")
+
+    @model_validator(mode="after")
+    def _short_for_tasks(self) -> Self:
+        if self.scope == "run" and self.window > LONGEST_RUN_WINDOW:
+            raise Faults((".window", f"at most {LONGEST_RUN_WINDOW:g} s for a single task"))
+        return self
 
 
 class CaptureTable(Table):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.outcomes import MOST_REPORTS, Known, Outcome, Source, Taken, check_outcome
-from turnout.domain.policy import Verb
+from turnout.domain.policy import Verb, is_allowed
 from turnout.ports import StoredOutcome
 from turnout.schemas import TakenList, TakenView
 from turnout.services.office import Actor, Office
@@ -48,6 +48,8 @@ def report_one(office: Office, actor: Actor, outcome: Outcome, written: WrittenT
     """Take in one report; the answer also says what counted before it, and why."""
     (taken,) = report(office, actor, [outcome], written)
     if taken.state != "contradicts":
+        return view_taken(taken, outcome)
+    if not is_allowed(actor.role, Verb.READ):  # who only reports learns nothing of what others said
         return view_taken(taken, outcome)
     with office.store.snapshot() as snapshot:
         stored = snapshot.outcomes(outcome.task)

@@ -1,7 +1,8 @@
 """A small agent that starts quickly: answers with its note, streams, takes its time, and misbehaves when it is told to.
 
 BEHAVIOUR in the environment: `sick` (never healthy), `exit` (ends at once), `hang` (never answers), `wrong` (answers 500),
-`flood` (prints forty megabytes), `late` (listens after two seconds), `dear` (says that each task cost 0.9), `fair` (0.1).
+`flood` (prints forty megabytes), `late` (listens after two seconds), `dear` (says that each task cost 0.9), `fair` (0.1),
+`second` (answers 500 from the second request of a task on).
 Standard library only. SIGTERM lets requests finish.
 """
 
@@ -25,6 +26,7 @@ FACTS = {
     "colour": os.environ.get("FEATURE_COLOUR", ""),
     "pid": os.getpid(),
 }
+SEEN: set[str] = set()  # tasks that had an answer
 REASONS = {200: "OK", 500: "Internal Server Error", 503: "Service Unavailable"}
 
 
@@ -106,10 +108,13 @@ class Connection(asyncio.Protocol):
             self._send(503 if BEHAVIOUR == "sick" else 200, {"status": BEHAVIOUR or "well"})
         elif BEHAVIOUR == "wrong":
             self._send(500, {"error": "this release gives wrong answers"})
+        elif BEHAVIOUR == "second" and headers.get("x-turnout-task") in SEEN:
+            self._send(500, {"error": "this release forgets what was said"})
         elif BEHAVIOUR in ("dear", "fair"):
             cost = 0.9 if BEHAVIOUR == "dear" else 0.1
             self._send(200, FACTS, {"x-turnout-outcome": f"success; cost={cost}"})
         else:
+            SEEN.add(headers.get("x-turnout-task", ""))
             self._send(200, {**FACTS, "path": path, "host": headers.get("host", "")})
         if self.stopping:
             self._transport.close()

@@ -63,9 +63,9 @@ def test_a_contradiction_is_kept_and_told_what_counted_before(api: Api) -> None:
 
 
 def test_a_report_against_the_answer_is_told_which_setting_lets_reports_decide(api: Api) -> None:
-    serve(api, "t1", rule="status")
+    serve(api, "t1", request="t1", rule="status")
 
-    taken = report(api, "t1", success=False)
+    taken = report(api, "t1", "developer", success=False)
 
     assert taken["state"] == "contradicts"
     assert "the task succeeded, by the rule of its release: status 200" in taken["message"]
@@ -75,7 +75,13 @@ def test_a_report_against_the_answer_is_told_which_setting_lets_reports_decide(a
 def test_a_report_against_an_answer_that_broke_is_told_that_no_rule_allows_it(api: Api) -> None:
     serve(api, "t1", status=503)
 
-    assert "a failure by every rule" in report(api, "t1", success=True)["message"]
+    assert "a failure by every rule" in report(api, "t1", "developer", success=True)["message"]
+
+
+def test_who_only_reports_is_not_told_what_others_said(api: Api) -> None:
+    serve(api, "t1", status=503)
+
+    assert "503" not in report(api, "t1", success=True)["message"]
 
 
 def test_a_report_before_its_task_waits_and_then_counts(api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +92,7 @@ class Stage:
     office: Office
     holder: str = "one"
     build_slots: int = 2
+    read_up_to: Callable[[], float] = lambda: math.inf
     on_effect: Callable[[str], None] = lambda _: None
     jobs: WaitedJobs = field(default_factory=WaitedJobs)
     woken: list[tuple[str, str]] = field(default_factory=list)
@@ -105,6 +107,7 @@ class Stage:
             self.holder,
             self.build_slots,
             self._tell_effect,
+            self.read_up_to,
         )
         publisher = Publisher(self.store, self.runtime, self.router)
         self.reconciler = Reconciler(parts, self.jobs, publisher, lambda agent, ring: self.woken.append((agent, ring)))

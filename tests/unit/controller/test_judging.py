@@ -11,6 +11,8 @@ import pytest
 
 from tests.unit.controller.stage import ADMIN, Stage, staged
 from tests.unit.domain.values import AGENT, make_release
+from turnout.controller.ledger import Ledger
+from turnout.domain.actions import EnterStep
 from turnout.domain.errors import Conflict
 from turnout.domain.events import EventType
 from turnout.domain.models import CanaryStep, JudgeSettings, Ramp, RingSettings
@@ -181,3 +183,58 @@ def test_pausing_and_planning_need_something_to_pause_and_traffic_to_plan_with(s
     assert plan["tasks_per_hour"] == pytest.approx(3_000, rel=0.02)
     assert plan["decides"]
     assert [step["share"] for step in plan["steps"]][:1] == [0.5]
+
+
+def test_an_automatic_rollback_that_fails_freezes_nothing(stage: Stage) -> None:
+    stage.deploy(FOUR)
+    name = stage.deploy(FIVE)
+    stage.look()
+    stage.runtime.exits_at_once[FOUR.digest] = 1
+    for replica in stage.runtime.observe():
+        if replica.digest == FOUR.digest:
+            stage.runtime.exit(replica.id, 1)
+    split: dict[str, Any] = {"rollout": name, "probability": 0.5}
+    for number in range(60):
+        if to_candidate(number):
+            stage.serve_split(FIVE, [f"t{number}"], "candidate", status=500, **split)
+        else:
+            stage.serve_split(FOUR, [f"t{number}"], "stable", **split)
+    stage.pass_time(120.0)
+    stage.pass_time(120.0)
+    assert stage.state(name) == "active", "there is nothing to go back to"
+    mended = stage.deploy(ONE, override="it is the fix")
+    stage.pass_time(1.0)
+    assert stage.state(mended) != "queued"
+
+
+def test_a_pause_that_comes_while_a_step_is_entered_is_kept(stage: Stage) -> None:
+    stage.deploy(ONE)
+    name = stage.deploy(TWO)
+    rollouts.pause(stage.office, ADMIN, AGENT, "dev", paused=True)
+    with stage.store.transaction() as transaction:
+        lease = transaction.acquire_lease(f"ring/{AGENT}/dev", stage.holder, stage.clock.at, 60.0)
+    assert lease is not None
+    ledger = Ledger(stage.store, stage.clock, lease, 2)
+    ledger.write(AGENT, "dev", EnterStep(name, 1, 9_000))
+    assert stage.deployment(name).rollout.step == 0
+    assert stage.deployment(name).rollout.paused
+
+
+def test_a_backlog_is_judged_as_if_it_had_been_read_at_once(stage: Stage, canary: str) -> None:
+    stage.look()
+    read_up_to = [stage.clock.at]
+    late = stage.another_server(stage.holder, read_up_to=lambda: read_up_to[0])
+    stage.clock.at += 7_200.0  # no server ran, and nobody read the log
+    late.look()
+    began = read_up_to[0]
+    for number in range(400):
+        stage.clock.at = began + number
+        serve_both(stage, number, number + 1, failing=False)
+    stage.clock.at = began + 7_200.0
+    read_up_to[0] = stage.clock.at
+    late.look()
+    verdict = rollouts.show_rollout(stage.office, ADMIN, AGENT, "dev")["verdict"]
+    assert verdict is not None
+    metrics: Any = verdict["metrics"]
+    assert metrics["failure"]["candidate"]["missing"] == 0
+    assert verdict["kind"] != "fail"

@@ -36,7 +36,7 @@ from turnout.domain.models import (
 )
 from turnout.domain.phases import Phase
 from turnout.domain.plan import plan
-from turnout.domain.rollout import EVIDENCE_STEPS
+from turnout.domain.rollout import EVIDENCE_STEPS, choose_canary
 from turnout.domain.view import RingView
 
 STEPS = (CanaryStep(500, 60.0, 10), CanaryStep(2_500), CanaryStep(5_000))
@@ -232,3 +232,45 @@ def test_a_rollback_that_is_under_way_is_not_asked_for_again() -> None:
     view = baking(judgement=FAIL, trip=TRIP)
     rollback = Deployment("dep_2", AGENT, RING, OLD.digest, Kind.ROLLBACK, Phase.QUEUED, "turnout", NOW, NOW)
     assert plan(replace(view, rollback=rollback), NOW) == (Activate("dep_2", "rolled back"),)
+
+
+def test_a_breaker_that_leads_to_nothing_does_not_hide_the_judge() -> None:
+    told = make_deployment(OLD, "dep_0", Phase.ACTIVE, rollout=Rollout(tripped="error_rate", tripped_at=NOW - 60.0))
+    for ramp in Ramp:
+        view = at_step(1, candidate(ramp=ramp), judgement=FAIL, trip=TRIP, active=told)
+        assert plan(view, NOW)[0] == Retreat("dep_1", FAIL.summary, quarantine=True, cause=FAIL)
+
+
+def test_what_still_stands_much_later_is_told_again() -> None:
+    told = make_deployment(OLD, "dep_0", Phase.ACTIVE, rollout=Rollout(tripped="error_rate", tripped_at=NOW - 4_000.0))
+    assert plan(at_step(0, trip=TRIP, tasks=0, active=told), NOW)[0] == MarkTripped("dep_0", TRIP)
+
+
+def test_a_rollback_by_itself_that_failed_is_not_tried_again_and_ends_no_bake() -> None:
+    assert plan(baking(judgement=FAIL, taken_back=True), NOW + 10_000.0) == ()
+    view = baking(taken_back=True)
+    trip = replace(TRIP, digest=view.pointer.stable or OLD.digest)
+    assert plan(replace(view, trip=trip), NOW) == (MarkTripped("dep_1", trip),)
+
+
+@pytest.mark.parametrize("fields", [{"tasks": 0}, {"judgement": replace(SAYS, kind="hold")}])
+def test_a_rollout_that_waits_for_tasks_or_is_held_runs_out_of_time_too(fields: dict[str, Any]) -> None:
+    assert condition_of(at_step(0, **fields), NOW + 3_600.0) == "inconclusive"
+    (back,) = plan(at_step(0, candidate(inconclusive=Inconclusive.BACK), **fields), NOW + 3_600.0)
+    assert isinstance(back, Retreat)
+
+
+def test_a_pause_outlasts_the_limit_and_the_last_step() -> None:
+    paused = {"paused": True, "paused_at": NOW}
+    assert condition_of(at_step(0, rollout=paused), NOW + 3_600.0) == "paused"
+    beyond = at_step(2, rollout=paused)
+    assert beyond.deployment is not None
+    past = replace(beyond, deployment=replace(beyond.deployment, rollout=replace(beyond.deployment.rollout, step=3)))
+    assert condition_of(past) == "paused"
+
+
+def test_where_something_has_to_be_proven_no_step_gives_the_candidate_everything() -> None:
+    whole = RingSettings(RING, canary=(CanaryStep(500), CanaryStep(10_000)), judge=JudgeSettings(Ramp.EVIDENCE))
+    assert choose_canary(whole, None) == (CanaryStep(500),)
+    assert choose_canary(replace(whole, canary=(CanaryStep(10_000),)), None) == EVIDENCE_STEPS
+    assert choose_canary(replace(whole, judge=None), None) == whole.canary
