@@ -208,6 +208,23 @@ def test_a_rollout_says_which_arm_a_request_was_given_to_and_how_likely_that_was
     assert on_candidate == replace(TASK, release=CANDIDATE, arm=Arm.CANDIDATE, probability=0.025, rollout="dep_1")
 
 
+@pytest.mark.parametrize(
+    ("more", "answer"),
+    [
+        ({"answer": "?"}, None),
+        ({"answer": "c28=", "encodings": "- gzip"}, None),
+        ({"answer": "c28=", "encodings": "gzip -"}, b"so"),
+        ({"answer": "c28=", "encodings": "- identity"}, b"so"),
+    ],
+)
+def test_what_cannot_be_read_of_an_answer_is_not_kept(more: dict[str, object], answer: bytes | None) -> None:
+    assert parse_access_line(json.dumps({**RECORD, **more}).encode()) == replace(TASK, answer=answer)
+
+
+def test_a_header_that_is_too_long_to_be_read_as_a_whole_says_nothing() -> None:
+    assert parse_access_line(json.dumps({**RECORD, "outcome": "failure;" * 200}).encode()) == TASK
+
+
 def test_what_the_agent_said_and_what_was_captured_is_read() -> None:
     more = {"outcome": "failure; cost=0.2", "question": "d2h5", "answer": "c28=", "pinned": True}
     read = parse_access_line(json.dumps({**RECORD, **more}).encode())
@@ -218,7 +235,7 @@ def test_what_the_agent_said_and_what_was_captured_is_read() -> None:
     "change",
     [
         {"agent": None},
-        {"type": "DownstreamEnd", "answer": "?"},
+        {"rollout": "dep_1", "candidate": STABLE, "share": 1, "beside": "x"},
         {"rollout": "dep_1", "candidate": STABLE, "share": "much"},
         {"outcome": 7},
         {"ring": None},
