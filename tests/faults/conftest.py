@@ -9,7 +9,7 @@ import pytest
 from tests.live import LiveInstance, live_instance
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveInstance]:
     with live_instance(tmp_path_factory.mktemp("faulty")) as started:
         yield started
