@@ -74,10 +74,10 @@ class Paced:
 class Handler(server.Handler):
     """Streams slowly."""
 
-    def _send_events(self, answer):
+    def _send_events(self, answer, headers):
         plain, self.wfile = self.wfile, Paced(self.wfile)
         try:
-            super()._send_events(answer)
+            super()._send_events(answer, headers)
         finally:
             self.wfile = plain
 

@@ -32,7 +32,7 @@ from tests.e2e.workshop import deploy, push_agent
 from tests.live import LiveInstance, live_instance, wait_until
 
 from benchmarks.report import Figure, judge, on_this_machine, percentile, show_table
-from turnout.domain.errors import NotFound
+from turnout.domain.errors import NotFound, TurnoutError
 
 AGENT, RING = "judged", "dev"
 RINGS = """
@@ -144,7 +144,9 @@ def is_recorded(instance: LiveInstance, task: str) -> bool:
     """Whether the instance knows a task."""
     try:
         return bool(instance.client().lineage(task))
-    except NotFound:
+    except TurnoutError as error:
+        if error.code != NotFound.code:
+            raise
         return False
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
-from turnout.domain.judge.config import Margins
+from turnout.domain.margins import MARGINS, NO_MARGINS, Margins
 from turnout.domain.phases import Phase
 
 Digest = NewType("Digest", str)
@@ -19,7 +19,6 @@ Digest = NewType("Digest", str)
 FULL_WEIGHT = 10_000
 ATTESTATION_KINDS = ("provenance", "test-result", "approval")
 COMPONENT_NAMES = ("code", "model", "prompts", "tools", "data", "config")
-MARGINS, NO_MARGINS = Margins(0.03, 0.025, 0.25), Margins(0.0, 0.0, 0.0)
 DEFAULT_RINGS = ("dev", "staging", "production")
 
 

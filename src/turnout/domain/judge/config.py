@@ -8,26 +8,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from turnout.domain.errors import InvalidRequest
+from turnout.domain.margins import COST, FAILURE, INTERVENTION, MARGINS, NO_MARGINS, Margins
 
-FAILURE, INTERVENTION, COST = "failure", "intervention", "cost"
 METRICS = (FAILURE, INTERVENTION, COST)
 SHORTEST_AGE = 0.01  # seconds
 LONGEST_HORIZON = 1e8  # seconds
 _LONGEST_TICK, _TICKS_IN_AGE = 10.0, 12  # seconds; of the first age
 _LONGEST_PERIOD, _PERIODS_IN_AGE = 60.0, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Margins:
-    """How much worse: failure and intervention as shares of units (0.03 is 3 points), cost as a part (0.25 is +25 %)."""
-
-    failure: float
-    intervention: float
-    cost: float
-
-    def of(self, metric: str) -> float:
-        """The margin of one metric."""
-        return {FAILURE: self.failure, INTERVENTION: self.intervention, COST: self.cost}[metric]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +41,10 @@ class JudgeConfig:
     alpha: float = 0.05  # probability of a wrong abort, and for each metric of a wrong pass
     hold_at: float = 10.0  # evidence against the candidate from which it takes no further step
     ages: tuple[float, ...] = (120.0, 600.0, 3600.0)
-    margins: Margins = Margins(0.03, 0.025, 0.25)
+    margins: Margins = MARGINS
     coarse_margins: tuple[Margins, ...] = (Margins(0.10, 0.10, 1.0), Margins(0.05, 0.05, 0.5))
     coarse_evidence: float = 10.0
-    tolerance: Margins = Margins(0.0, 0.0, 0.0)  # worse by less than this is no reason to abort
+    tolerance: Margins = NO_MARGINS  # worse by less than this is no reason to abort
     minimum_units: int = 20  # of the candidate, before anything can be proven
     horizon: float = 86_400.0  # the time over which faults that begin late are looked for
     first_weight: float = 0.6  # of the evidence that counts from the start; the rest is spread over the hours

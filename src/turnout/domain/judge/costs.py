@@ -24,10 +24,11 @@ from turnout.domain.judge.bets import (
     mean_stakes,
     round_rate,
 )
-from turnout.domain.judge.config import COST, JudgeConfig
+from turnout.domain.judge.config import JudgeConfig
 from turnout.domain.judge.lanes import TOGETHER, Lane, RateLane
 from turnout.domain.judge.proofs import CostProof
 from turnout.domain.judge.units import Unit, Value
+from turnout.domain.margins import COST
 
 SMALLEST_COST = 1e-7  # of the ceiling; what costs less counts as this where a logarithm is taken
 NEAR_CEILING = 0.9

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from turnout.domain.judge.config import COST, FAILURE, INTERVENTION, History, JudgeConfig, Margins
+from turnout.domain.judge.config import History, JudgeConfig
 from turnout.domain.judge.power import Need, needed
 from turnout.domain.judge.tallies import Tally, mean_interval, rate_interval
+from turnout.domain.margins import COST, FAILURE, INTERVENTION, Margins
 
 SAMPLE_RATIO = "sample_ratio"
 

@@ -17,9 +17,10 @@ from operator import mul
 from typing import Any
 
 from turnout.domain.judge.bets import RATE_ODDS, RATE_WEIGHTS, Factors, Table, abort_table, bounded, round_rate
-from turnout.domain.judge.config import FAILURE, METRICS, JudgeConfig
+from turnout.domain.judge.config import METRICS, JudgeConfig
 from turnout.domain.judge.proofs import Proof, RateProof
 from turnout.domain.judge.units import Unit, Value
+from turnout.domain.margins import FAILURE
 
 HOUR = 3600.0
 TOGETHER = 64  # units that are taken together at most, so that no product leaves what a number can hold

@@ -14,7 +14,8 @@ from statistics import NormalDist
 
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.judge.bets import project
-from turnout.domain.judge.config import COST, FAILURE, JudgeConfig
+from turnout.domain.judge.config import JudgeConfig
+from turnout.domain.margins import COST, FAILURE
 
 EFFECTS = (
     (FAILURE, 0.03),
