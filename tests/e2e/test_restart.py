@@ -73,7 +73,7 @@ def test_after_everything_was_killed_at_once_a_start_brings_it_all_back(other: L
 
 
 def test_a_stream_goes_on_across_promotions_until_its_end(instance: LiveInstance, tmp_path: Path) -> None:
-    settings = {"agent": "streamed", "rings": '[rings.dev]\nwarm = "0s"\ndrain = "30s"\n'}
+    settings = {"agent": "streamed", "rings": '[rings.dev]\nwarm = "0s"\ndrain = "2m"\n'}
     first = deploy(instance, "streamed", push_tiny(instance, tmp_path, "one", **settings))["digest"]
     wait_until(lambda: ask(instance, "/streamed/dev/").status == 200, 20)  # the proxy has the new routes
     end = tmp_path / "end"
