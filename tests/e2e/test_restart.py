@@ -81,7 +81,7 @@ def test_a_stream_goes_on_across_promotions_until_its_end(instance: LiveInstance
         listening = pool.submit(ask, instance, f"/streamed/dev/stream?until={end}")
         for note in ("two", "three"):
             newest = deploy(instance, "streamed", push_tiny(instance, tmp_path, note, **settings))["digest"]
-        assert ask(instance, "/streamed/dev/").release == newest
+        wait_until(lambda: ask(instance, "/streamed/dev/").release == newest, 20)  # as above
         leaving = await_ring(instance, "streamed", "dev", lambda ring: not ring["retired"])
         assert first in {replica["digest"] for replica in leaving["replicas"]}  # it still answers the stream
         assert not listening.done()
