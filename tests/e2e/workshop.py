@@ -40,6 +40,8 @@ def deploy(instance: LiveInstance, agent: str, digest: str, ring: str = "dev", *
     started = instance.client().deploy(agent, ring, {"release": digest, **wish})
     done = await_state(instance, started["id"], SETTLED)
     assert done["state"] == "active", done
+    named = f"{agent}/{ring}/{digest.removeprefix('sha256:')[:12]}"  # its cluster, in the routes that the proxy reads
+    wait_until(lambda: any(named in file.read_text() for file in (instance.state / "envoy").glob("routes*")), PATIENCE)
     return done
 
 
