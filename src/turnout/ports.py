@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from turnout.domain.budget import Amount, Budget, Refusal, Spender
 from turnout.domain.events import Event
 from turnout.domain.models import (
     Approval,
@@ -546,3 +547,37 @@ class Store(Protocol):
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Reads and writes that commit together. Raises `StorageFull` when the disk is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What an account of the ledger holds now. Amounts are in the unit of its budgets."""
+
+    name: str
+    settled: int  # in the window
+    held: int
+    limit: int  # that was given last
+
+
+class Ledger(Protocol):
+    """What calls of the gateway's processes spend, on the accounts of their budgets. Used by several processes at once."""
+
+    def reserve(
+        self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount, until: float
+    ) -> Refusal | None:
+        """Hold the worst case of a call on all its accounts, or on none; then the budget that is in the way.
+
+        A hold that is not settled until the time `until` (seconds since the epoch) can be reaped. Raises `LedgerUnavailable`.
+        """
+
+    def settle(self, call: str, spent: Amount) -> None:
+        """End the hold of a call with what it took; no more than was held counts. Idempotent, also for unknown calls."""
+
+    def extend(self, calls: Iterable[str], until: float) -> None:
+        """Let the holds of calls that are still under way count for longer."""
+
+    def reap(self) -> int:
+        """Settle in full the holds that nobody settled in time; returns how many."""
+
+    def accounts(self) -> tuple[Account, ...]:
+        """Every account, by name."""

@@ -136,6 +136,12 @@ class RouterUnavailable(Retryable):
     code = "router_unavailable"
 
 
+class LedgerUnavailable(Retryable):
+    """What budgets have left cannot be asked just now."""
+
+    code = "ledger_unavailable"
+
+
 class RuntimeUnavailable(Retryable):
     """A replica could not be started or asked just now."""
 
