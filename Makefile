@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes that test; more than two cores have work for, as the end-to-end tests wait a lot.
+WORKERS ?= 3
 
 .PHONY: demo test setup lint unit format docs lock clean
 
@@ -10,7 +12,7 @@ demo: setup
 	@$(BIN)/python examples/demo.py
 
 test: setup lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -1,17 +1,21 @@
 """How often and how soon judges of canaries are right: turnout's and eight others, on the same simulated streams.
 
-    python -m benchmarks.judge [--quick | --full [--minutes M]] [--jobs N] [--plot FILE.svg]
+    python -m benchmarks.judge [--quick | --full [--minutes M] [--keep FILE]] [--jobs N] [--plot FILE.svg]
 
 The world is in `judge_world.py`, the others in `judge_peers.py`. Every run of a scenario is one stream of 24 hours; all
 judges see it, and look every minute where their rule says so. turnout's is the shipped `Judge`, fed record by record.
 `--quick` makes few runs, and allows each figure the noise of so few (one in a hundred would miss it by chance; a fifth for
-processor times, so that work beside it may slow it down); `--full` allows none.
+processor times, so that work beside it may slow it down); `--full` allows none. With `--keep` it goes on where it was ended:
+what was found is in the file, and counts as long as the judges, the world and the scenarios are the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import heapq
+import inspect
+import json
 import math
 import os
 import statistics
@@ -107,12 +111,13 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="end --full after so long, every scenario alike"
     )
+    parser.add_argument("--keep", type=Path, help="keep what --full finds in this file, and go on from it")
     parser.add_argument("--only", default="", help="only scenarios whose name holds this; no figures then")
     parser.add_argument("--plot", type=Path, help="write a picture (SVG) of tasks to decision and wrong aborts")
     options = parser.parse_args()
     chosen = [scenario for scenario in SCENARIOS if options.only in scenario.name]
     with on_this_machine():
-        found = simulate(chosen, options.jobs, full=options.full, minutes=options.minutes)
+        found = simulate(chosen, options.jobs, full=options.full, minutes=options.minutes, kept=Kept(options.keep))
         speeds = [] if options.only else [microseconds_a_unit(World()), microseconds_a_unit(World(slow=True))]
     show_abort(found)
     show_promotion(found)
@@ -124,25 +129,73 @@ def main() -> int:
 # --- drawing and judging ---------------------------------------------------------------------------------------------
 
 
-def simulate(scenarios: Sequence[Scenario], jobs: int, *, full: bool, minutes: float) -> dict[str, Results]:
+def simulate(scenarios: Sequence[Scenario], jobs: int, *, full: bool, minutes: float, kept: Kept) -> dict[str, Results]:
     """What every judge did with every stream. The runs are made in parts of all scenarios, until the time is over."""
     found: dict[str, Results] = {scenario.name: {} for scenario in scenarios}
-    parts, began = PARTS if full else 1, time.monotonic()
+    parts, began, made = PARTS if full else 1, time.monotonic(), 0
     with ProcessPoolExecutor(max_workers=jobs) as pool:
         for part in range(parts):
-            if part and (time.monotonic() - began) * (part + 1) / part > minutes * 60:
-                break
-            drawn = []
-            for scenario in scenarios:
-                runs = scenario.full if full else scenario.quick
-                numbers = range(runs * part // parts, runs * (part + 1) // parts)
-                drawn.append((found[scenario.name], pool.map(run, repeat(scenario), numbers, chunksize=2)))
-            for results, streams in drawn:
-                for stream in streams:
-                    for who, result in stream.items():
-                        results.setdefault(who, []).append(result)
+            streams = kept.part(part) if full else None
+            if streams is None:
+                if made and (time.monotonic() - began) * (made + 1) / made > minutes * 60:
+                    break
+                streams = simulate_part(pool, scenarios, part, parts, full=full)
+                made += 1
+                if full:
+                    kept.add(part, streams)
+            for name, results in streams:
+                for who, result in results.items():
+                    found[name].setdefault(who, []).append(result)
             print(f"part {part + 1} of {parts} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return found
+
+
+def simulate_part(
+    pool: ProcessPoolExecutor, scenarios: Sequence[Scenario], part: int, parts: int, *, full: bool
+) -> list[tuple[str, dict[str, Result]]]:
+    """Some runs of every scenario: its name, and what each judge did."""
+    drawn = []
+    for scenario in scenarios:
+        runs = scenario.full if full else scenario.quick
+        numbers = range(runs * part // parts, runs * (part + 1) // parts)
+        drawn.append((scenario.name, pool.map(run, repeat(scenario), numbers, chunksize=2)))
+    return [(name, stream) for name, streams in drawn for stream in streams]
+
+
+class Kept:
+    """Parts of a full run that were made before, by the same judges on the same streams. A line of the file is one part."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._parts: dict[int, list[tuple[str, dict[str, Result]]]] = {}
+        here = Path(__file__).parent
+        sources = [*here.glob("judge*.py"), *Path(inspect.getfile(Judge)).parent.glob("*.py")]
+        texts = (source.read_bytes() for source in sorted(sources) if source.name != "judge_plot.py")
+        self._mark = hashlib.sha256(b"".join(texts)).hexdigest()
+        if path is None or not path.exists():
+            return
+        for line in path.read_text().splitlines():
+            content = json.loads(line)
+            if content["mark"] == self._mark:
+                self._parts[content["part"]] = [
+                    (name, {who: Result(Kind(kind), hours, known) for who, (kind, hours, known) in stream.items()})
+                    for name, stream in content["streams"]
+                ]
+
+    def part(self, number: int) -> list[tuple[str, dict[str, Result]]] | None:
+        """What was found in a part; None if it was not made yet."""
+        return self._parts.get(number)
+
+    def add(self, number: int, streams: list[tuple[str, dict[str, Result]]]) -> None:
+        """Keep a part."""
+        if self._path is None:
+            return
+        plain = [
+            (name, {who: (result.kind, result.hours, result.known) for who, result in stream.items()})
+            for name, stream in streams
+        ]
+        with self._path.open("a") as file:
+            file.write(json.dumps({"mark": self._mark, "part": number, "streams": plain}) + "\n")
 
 
 def run(scenario: Scenario, number: int) -> dict[str, Result]:

@@ -78,12 +78,12 @@ def test_a_release_that_fails_its_tasks_is_taken_back_by_itself(instance: LiveIn
 def deploy_two(
     instance: LiveInstance, folder: Path, agent: str, first: dict[str, str], second: dict[str, str]
 ) -> tuple[str, str, str]:
-    """The first release is active, the second in its canary: (first digest, second digest, deployment)."""
+    """The first release is active, the second in its canary or past it: (first digest, second digest, deployment)."""
     good = push_tiny(instance, folder, agent=agent, **first)
     deploy(instance, agent, good)
     other = push_tiny(instance, folder, "two", agent=agent, **second)
     started = instance.client().deploy(agent, "dev", {"release": other})
-    wait_until(lambda: instance.ring(agent, "dev")["candidate"] == other, 30)
+    wait_until(lambda: other in (instance.ring(agent, "dev")[place] for place in ("candidate", "stable")), 30)
     return good, other, started["id"]
 
 
