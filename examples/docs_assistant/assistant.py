@@ -1,7 +1,8 @@
 """The agent: a question becomes tool calls, and what the tools find becomes an answer in the words of the documentation.
 
 Its parts are files of the release: `prompts/system.md` shapes the answer, `tools.json` says which tools may be called, and
-the index is the data component. Nothing is generated: the "model" ranks passages (BM25) and quotes the best.
+the index is the data component. The "model" ranks passages (BM25) and quotes the best; where DOCS_MODEL names a language
+model, that one says it in its own words.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import LifoQueue
 from typing import Any
+
+from model import Model
 
 READERS = 4  # connections to the index; more would only wait for the interpreter's lock
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"“*A-Z])")
@@ -157,9 +160,10 @@ class Assistant:
         self._prompt = Prompt.read(folder / "prompts" / "system.md")
         self._tools = Toolbox(folder / "tools.json", Index(index))
         self._citations = citations
+        self._model = Model.from_environment()
 
-    def answer(self, question: str) -> Answer:
-        """Answer one question. Raises `ToolNotPermitted`."""
+    def answer(self, question: str, task: str | None = None) -> Answer:
+        """Answer one question, for a task. Raises `ToolNotPermitted`, `ModelFailed`."""
         calls: list[dict[str, Any]] = []
         found = self._tools.call("search_docs", {"query": question}, calls)
         if not found:
@@ -167,7 +171,10 @@ class Assistant:
         topic = found[0]["id"]
         # Of the best topic's passages the first explains, the later ones go into detail.
         best = {"id": topic, "passage": min(hit["passage"] for hit in found if hit["id"] == topic)}
-        text = first_sentences(self._tools.call("read_topic", best, calls), self._prompt.sentences)
+        passage = self._tools.call("read_topic", best, calls)
+        text = first_sentences(passage, self._prompt.sentences)
+        if self._model is not None:
+            text = self._model.phrase(question, passage, task)
         scores: dict[str, float] = {}
         for hit in found:
             scores.setdefault(hit["id"], hit["score"])

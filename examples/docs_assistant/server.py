@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from assistant import Answer, Assistant, ToolNotPermitted, split_sentences
+from model import ModelFailed
 
 FOLDER = Path(__file__).parent
 LARGEST_REQUEST = 1 << 20  # bytes
@@ -155,11 +156,13 @@ class Handler(BaseHTTPRequestHandler):
                 self._send_problem(HTTPStatus.NOT_FOUND, f"there is nothing at {self.path}")
                 return
             prompt, stream = _read_invocation(body)
-            answer = self.server.assistant.answer(prompt)
+            answer = self.server.assistant.answer(prompt, self.headers.get("x-turnout-task"))
         except BadRequest as error:
             self._send_problem(HTTPStatus.BAD_REQUEST, str(error))
         except ToolNotPermitted as error:
             self._send_problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        except ModelFailed as error:
+            self._send_problem(HTTPStatus.BAD_GATEWAY, f"the model gave no answer: {error}")
         else:
             cost = {"x-turnout-outcome": f"cost={self.server.price * len(answer.text):.6f}"}
             if stream:
