@@ -1,4 +1,4 @@
-"""The documentation assistant with a language model: what it asks, for which task, and what it says when there is no answer."""
+"""The documentation assistant with a language model: what it asks, for which task, and what it says without an answer."""
 
 from __future__ import annotations
 
