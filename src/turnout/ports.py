@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from turnout.domain.budget import Amount, Budget, Refusal, Spender
+from turnout.domain.budget import Amount, Budget, Order, Refusal, Spender
 from turnout.domain.events import Event
 from turnout.domain.models import (
     Approval,
@@ -572,6 +572,12 @@ class Ledger(Protocol):
 
     def settle(self, call: str, spent: Amount) -> None:
         """End the hold of a call with what it took; no more than was held counts. Idempotent, also for unknown calls."""
+
+    def write(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...]:
+        """Many of both, in their order, all durable when it returns. What each reservation answers; None for the others.
+
+        Raises `LedgerUnavailable` or `StorageFull`, after which all can be asked again: each order counts once.
+        """
 
     def extend(self, calls: Iterable[str], until: float) -> None:
         """Let the holds of calls that are still under way count for longer."""

@@ -6,12 +6,17 @@ it belongs to before it is made, and settles what it took when it is over; settl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from turnout.domain.models import Digest
 
 NANOS = 1_000_000_000  # in a dollar
+STEPS = 60  # of a window: what was settled counts until the whole step that it lies in has left the window
+SOON = 1.0  # seconds after which to try again where nothing but calls under way is in the way
+IDLE_TASK = 30 * 86_400.0  # seconds after which a task is over, and its account without a window forgotten
 
 
 class BudgetScope(StrEnum):
@@ -77,6 +82,68 @@ class Refusal:
     retry_after: float | None = None  # seconds until enough of the window has passed; None: it never will
 
 
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What is on one account. `steps` are pairs of a step of the window and what was settled in it, the oldest first.
+
+    A step is named by its number since the epoch; without a window there is one, 0, that stays.
+    """
+
+    window: float | None = None
+    steps: tuple[tuple[int, int], ...] = ()
+    held: int = 0
+    limit: int = 0  # that was given last
+    at: float = 0.0  # of the last change
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a call holds on one account, in the unit of the account."""
+
+    account: str
+    unit: Unit
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a call under way holds on its accounts. It can be reaped when it was not settled until `until`."""
+
+    until: float
+    charges: tuple[Charge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Hold the worst case of a call on all its accounts, or on none."""
+
+    call: str
+    spender: Spender
+    budgets: tuple[Budget, ...]
+    most: Amount
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """End the hold of a call with what it took."""
+
+    call: str
+    spent: Amount
+
+
+Order = Reserve | Settle
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an order comes to: the new balances, and the new holds; None is a hold that ended."""
+
+    balances: Mapping[str, Balance] = field(default_factory=dict)
+    holds: Mapping[str, Hold | None] = field(default_factory=dict)
+    refusal: Refusal | None = None
+
+
 def account_of(budget: Budget, spender: Spender) -> str | None:
     """The name of the account that a budget keeps of a spender; None for a budget of tasks where the task is unknown.
 
@@ -96,5 +163,144 @@ def account_of(budget: Budget, spender: Spender) -> str | None:
             who = (spender.agent,)
         case BudgetScope.WORKSPACE:
             who = ()
-    window = () if budget.window is None else (f"{budget.window:g}s",)
+    window = () if budget.window is None else (f"{budget.window:.15g}s",)
     return "/".join((budget.scope, *who, budget.unit, *window))
+
+
+def plan_order(order: Order, balances: Mapping[str, Balance], holds: Mapping[str, Hold], now: float) -> Change:
+    """What an order changes, given at least the accounts and the hold that it names. Each order is idempotent."""
+    hold = holds.get(order.call)
+    if isinstance(order, Settle):
+        return Change() if hold is None else _plan_end(order.call, hold, order.spent, balances, now)
+    if hold is not None:
+        return Change()  # asked again, because the first answer was lost
+    refusal = decide(order.spender, order.budgets, order.most, balances, now)
+    return _plan_hold(order, balances, now) if refusal is None else _plan_refusal(order, refusal, balances)
+
+
+def plan_reap(balances: Mapping[str, Balance], holds: Mapping[str, Hold], now: float) -> Change:
+    """Settle in full the holds that nobody settled in time: what their calls took is not known."""
+    after: dict[str, Balance] = dict(balances)
+    ended: dict[str, Hold | None] = {}
+    for call, hold in holds.items():
+        if hold.until <= now:
+            after |= _plan_end(call, hold, None, after, now).balances
+            ended[call] = None
+    return Change({name: balance for name, balance in after.items() if balance is not balances.get(name)}, ended)
+
+
+def decide(
+    spender: Spender, budgets: Iterable[Budget], most: Amount, balances: Mapping[str, Balance], now: float
+) -> Refusal | None:
+    """The budget that is in the way of a call; of several the one that will be for longest. None: the call fits."""
+    refusals = (
+        _refusal(budget, account, most.of(budget.unit), balances.get(account, Balance()), now)
+        for account, budget in _lowest(budgets, spender).items()
+    )
+    return max(filter(None, refusals), key=lambda refusal: _wait(refusal.retry_after), default=None)
+
+
+def settled(balance: Balance, now: float) -> int:
+    """What counts of what was settled."""
+    return sum(amount for step, amount in balance.steps if now < _leaves(step, balance.window))
+
+
+def over_at(name: str, balance: Balance) -> float | None:
+    """When an account can be forgotten, if nothing comes to it until then; None: not for now."""
+    if balance.held:
+        return None
+    if balance.window is not None:
+        return _leaves(balance.steps[-1][0], balance.window) if balance.steps else balance.at
+    return balance.at + IDLE_TASK if name.startswith(f"{BudgetScope.TASK}/") else None
+
+
+def _refusal(budget: Budget, account: str, wanted: int, balance: Balance, now: float) -> Refusal | None:
+    wanted = max(0, wanted)
+    spent = settled(balance, now)
+    # A call that takes nothing fits always: it does not make worse what a lowered limit has made too much.
+    if wanted == 0 or spent + balance.held + wanted <= budget.limit:
+        return None
+    wait = _seconds_until(spent + wanted - budget.limit, balance, now) if wanted <= budget.limit else None
+    return Refusal(budget, account, wanted, spent, balance.held, wait)
+
+
+def _seconds_until(excess: int, balance: Balance, now: float) -> float | None:
+    """How long until so much of what was settled has left the window, at the least: calls under way may end with nothing."""
+    if excess <= 0:
+        return SOON
+    if balance.window is None:
+        return None
+    for step, amount in balance.steps:
+        leaves = _leaves(step, balance.window)
+        if now < leaves:
+            excess -= amount
+            if excess <= 0:
+                return leaves - now
+    return None
+
+
+def _wait(retry_after: float | None) -> float:
+    return math.inf if retry_after is None else retry_after
+
+
+def _plan_hold(order: Reserve, balances: Mapping[str, Balance], now: float) -> Change:
+    after: dict[str, Balance] = {}
+    charges: list[Charge] = []
+    for account, budget in _lowest(order.budgets, order.spender).items():
+        amount = max(0, order.most.of(budget.unit))
+        before = balances.get(account, Balance(budget.window))
+        after[account] = replace(before, held=before.held + amount, limit=budget.limit, at=now)
+        charges.append(Charge(account, budget.unit, amount))
+    return Change(after, {order.call: Hold(order.until, tuple(charges))} if charges else {})
+
+
+def _plan_refusal(order: Reserve, refusal: Refusal, balances: Mapping[str, Balance]) -> Change:
+    """Nothing is held, but the accounts that are there learn of a new limit."""
+    after = {
+        account: replace(balances[account], limit=budget.limit)
+        for account, budget in _lowest(order.budgets, order.spender).items()
+        if account in balances and balances[account].limit != budget.limit
+    }
+    return Change(after, refusal=refusal)
+
+
+def _lowest(budgets: Iterable[Budget], spender: Spender) -> dict[str, Budget]:
+    """By account the budget with the lowest limit: some may differ in that alone."""
+    lowest: dict[str, Budget] = {}
+    for budget in budgets:
+        account = account_of(budget, spender)
+        if account is not None and (account not in lowest or budget.limit < lowest[account].limit):
+            lowest[account] = budget
+    return lowest
+
+
+def _plan_end(call: str, hold: Hold, spent: Amount | None, balances: Mapping[str, Balance], now: float) -> Change:
+    """`spent` None: all that was held."""
+    after: dict[str, Balance] = {}
+    for charge in hold.charges:
+        before = balances[charge.account]
+        took = charge.amount if spent is None else min(charge.amount, max(0, spent.of(charge.unit)))
+        steps = _with_settled(before, took, now)
+        after[charge.account] = replace(before, steps=steps, held=before.held - charge.amount, at=now)
+    return Change(after, {call: None})
+
+
+def _with_settled(balance: Balance, amount: int, now: float) -> tuple[tuple[int, int], ...]:
+    """The steps that still count, with an amount more in the one that is now.
+
+    A clock that was set back puts it into an earlier step than the last; what is there goes on to count.
+    """
+    kept = {step: taken for step, taken in balance.steps if now < _leaves(step, balance.window)}
+    if amount:
+        step = _step_at(now, balance.window)
+        kept[step] = kept.get(step, 0) + amount
+    return tuple(sorted(kept.items()))
+
+
+def _step_at(now: float, window: float | None) -> int:
+    return 0 if window is None else math.floor(now * STEPS / window)
+
+
+def _leaves(step: int, window: float | None) -> float:
+    """When a step has left the window: all that was settled in it is then older than the window is long."""
+    return math.inf if window is None else (step + 1) * window / STEPS + window

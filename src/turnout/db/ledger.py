@@ -1,0 +1,321 @@
+"""ports.Ledger on SQLAlchemy: an SQLite file or PostgreSQL, shared by all processes of the gateway.
+
+One writer at a time loads the accounts and holds that its orders name, decides in memory, and writes what changed; all in
+one transaction. What was answered is there when a process is killed. A power cut can take the last moments of an SQLite
+file with it: it waits for the disk at checkpoints alone, so that a call waits for none.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, make_url, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from turnout.db.ledger_tables import (
+    accounts,
+    balance_from_json,
+    balance_to_row,
+    create_tables,
+    hold_from_row,
+    hold_to_row,
+    holds,
+)
+from turnout.db.reads import in_parts
+from turnout.domain.budget import (
+    Amount,
+    Balance,
+    Budget,
+    Change,
+    Hold,
+    Order,
+    Refusal,
+    Reserve,
+    Settle,
+    Spender,
+    account_of,
+    plan_order,
+    plan_reap,
+    settled,
+)
+from turnout.domain.errors import LedgerUnavailable, SetupFailed, StorageFull
+from turnout.ports import Account
+
+_PATIENCE = 5  # seconds to wait for other writers
+_AT_ONCE = 500  # holds that one transaction reaps
+_LOCK = 0x7475726E6F7574  # "turnout": the advisory lock of the writers on PostgreSQL
+# The clock of the database, read once the lock is held: gateways on other machines then agree about windows.
+_LOCK_AND_TELL_TIME = text(
+    "WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(:key)) "
+    "SELECT extract(epoch FROM clock_timestamp())::float8 FROM locked"
+).bindparams(key=_LOCK)
+_TELL_TIME = text("SELECT extract(epoch FROM clock_timestamp())::float8")
+_FIND_BALANCES = select(accounts.c.name, accounts.c.balance).where(
+    accounts.c.name.in_(bindparam("names", expanding=True))
+)
+_FIND_HOLDS = select(holds.c.call, holds.c.until, holds.c.charges).where(
+    holds.c.call.in_(bindparam("calls", expanding=True))
+)
+_FIND_LATE = (
+    select(holds.c.call, holds.c.until, holds.c.charges).where(holds.c.until <= bindparam("now")).limit(_AT_ONCE)
+)
+_END_HOLD = delete(holds).where(holds.c.call == bindparam("ended"))
+_FIND_OVER = select(accounts.c.name).where(accounts.c.over_at <= bindparam("now")).limit(1)
+_FORGET = delete(accounts).where(accounts.c.over_at <= bindparam("now"))
+
+Result = TypeVar("Result")
+
+
+def open_ledger(url: str, clock: Callable[[], float] | None = None) -> SqlLedger:
+    """The ledger at a database URL, made where there is none. Without a `clock` PostgreSQL tells the time for all.
+
+    Raises `SetupFailed` where there is something else, or what a newer turnout wrote; `LedgerUnavailable`.
+    """
+    engine = _open_engine(url)
+    ledger = SqlLedger(engine, clock)
+    try:
+        ledger.create()
+    except BaseException:
+        engine.dispose()
+        raise
+    return ledger
+
+
+class SqlLedger:
+    """The accounts of the gateway in a database."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] | None = None) -> None:
+        self._engine = engine
+        self._postgresql = engine.dialect.name == "postgresql"
+        self._clock = clock if clock is not None or self._postgresql else time.time
+        self._lock = threading.Lock()  # fairer to the threads of one process than the lock of a database
+        dialect: Any = postgresql if self._postgresql else sqlite
+        save = dialect.insert(accounts)
+        self._save_balance = save.on_conflict_do_update(
+            index_elements=["name"], set_={"balance": save.excluded.balance, "over_at": save.excluded.over_at}
+        )
+        self._add_hold = dialect.insert(holds)
+
+    def create(self) -> None:
+        """Make the tables where they are missing. Raises `SetupFailed`."""
+        try:
+            self._transact(lambda connection, _: create_tables(connection))
+        except LedgerUnavailable as error:
+            if "not a database" not in error.message:
+                raise
+            raise SetupFailed(
+                f"there is something else than a ledger at {self._engine.url.render_as_string()}: {error.message}",
+                hint="move the file away: budgets then begin anew",
+            ) from error
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._engine.dispose()
+
+    def reserve(
+        self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount, until: float
+    ) -> Refusal | None:
+        """Hold the worst case of a call, or say which budget is in the way."""
+        return self.write((Reserve(call, spender, tuple(budgets), most, until),))[0]
+
+    def settle(self, call: str, spent: Amount) -> None:
+        """End the hold of a call."""
+        self.write((Settle(call, spent),))
+
+    def write(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...]:
+        """Many orders in one transaction."""
+        return self._transact(lambda connection, now: self._decide(connection, orders, now)) if orders else ()
+
+    def extend(self, calls: Iterable[str], until: float) -> None:
+        """Let holds count for longer."""
+        named = list(calls)
+        if named:
+            self._transact(lambda connection, _: _extend(connection, named, until))
+
+    def reap(self) -> int:
+        """Settle in full what nobody settled in time, and forget what is over. Takes no lock where there is nothing."""
+        reaped = 0
+        while self._has_chores():
+            found = self._transact(self._reap)
+            reaped += found
+            if found < _AT_ONCE:
+                break
+        return reaped
+
+    def accounts(self) -> tuple[Account, ...]:
+        """Every account, by name."""
+        with _translated(), self._engine.connect() as connection:
+            now = self._now(connection)
+            found = connection.execute(select(accounts.c.name, accounts.c.balance).order_by(accounts.c.name))
+            balances = [(name, balance_from_json(balance)) for name, balance in found]
+        return tuple(
+            Account(name, settled(balance, now), balance.held, balance.limit) for name, balance in sorted(balances)
+        )
+
+    def _transact(self, work: Callable[[Connection, float], Result]) -> Result:
+        """`work` in a transaction that no other writer is beside, with the time in it."""
+        with self._lock, _translated():
+            try:
+                return self._transact_once(work)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            return self._transact_once(work)  # the database was restarted; asked twice, an order still counts once
+
+    def _transact_once(self, work: Callable[[Connection, float], Result]) -> Result:
+        with self._engine.connect() as connection:
+            connection.execution_options(turnout_write=True)
+            if self._postgresql:
+                now: float = connection.execute(_LOCK_AND_TELL_TIME).scalar_one()
+                now = now if self._clock is None else self._clock()
+            else:
+                connection.begin()
+                now = self._now(connection)
+            result = work(connection, now)
+            connection.commit()
+            return result
+
+    def _now(self, connection: Connection) -> float:
+        now: float = connection.execute(_TELL_TIME).scalar_one() if self._clock is None else self._clock()
+        return now
+
+    def _decide(self, connection: Connection, orders: Sequence[Order], now: float) -> tuple[Refusal | None, ...]:
+        book = _load(connection, orders)
+        answers = tuple(book.take(plan_order(order, book.balances, book.holds, now)) for order in orders)
+        self._save(connection, book)
+        return answers
+
+    def _has_chores(self) -> bool:
+        with _translated(), self._engine.connect() as connection:
+            now = {"now": self._now(connection)}
+            return any(connection.execute(query, now).first() is not None for query in (_FIND_LATE, _FIND_OVER))
+
+    def _reap(self, connection: Connection, now: float) -> int:
+        book = _Book()
+        for call, until, charges in connection.execute(_FIND_LATE, {"now": now}):
+            book.holds[call] = hold_from_row(until, charges)
+        book.load_balances(connection, {charge.account for hold in book.holds.values() for charge in hold.charges})
+        change = plan_reap(book.balances, book.holds, now)
+        book.take(change)
+        self._save(connection, book)
+        connection.execute(_FORGET, {"now": now})
+        return len(change.holds)
+
+    def _save(self, connection: Connection, book: _Book) -> None:
+        balances = [balance_to_row(name, book.balances[name]) for name in sorted(book.changed)]
+        added = [hold_to_row(call, book.holds[call]) for call in book.added]
+        for statement, rows in (
+            (_END_HOLD, [{"ended": call} for call in book.ended]),
+            (self._save_balance, balances),
+            (self._add_hold, added),
+        ):
+            if rows:
+                connection.execute(statement, rows)
+
+
+class _Book:
+    """The part of the ledger that one transaction is about, and what changed in it."""
+
+    def __init__(self) -> None:
+        self.balances: dict[str, Balance] = {}
+        self.holds: dict[str, Hold] = {}
+        self.changed: set[str] = set()  # balances
+        self.added: set[str] = set()  # holds
+        self.ended: set[str] = set()  # holds that are stored
+
+    def load_balances(self, connection: Connection, names: Iterable[str]) -> None:
+        for part in in_parts(names):
+            for name, balance in connection.execute(_FIND_BALANCES, {"names": part}):
+                self.balances[name] = balance_from_json(balance)
+
+    def take(self, change: Change) -> Refusal | None:
+        self.balances.update(change.balances)
+        self.changed.update(change.balances)
+        for call, hold in change.holds.items():
+            if hold is not None:
+                self.holds[call] = hold
+                self.added.add(call)
+                continue
+            del self.holds[call]
+            if call in self.added:  # reserved and settled in one transaction
+                self.added.discard(call)
+            else:
+                self.ended.add(call)
+        return change.refusal
+
+
+def _load(connection: Connection, orders: Sequence[Order]) -> _Book:
+    book = _Book()
+    for part in in_parts({order.call for order in orders}):
+        for call, until, charges in connection.execute(_FIND_HOLDS, {"calls": part}):
+            book.holds[call] = hold_from_row(until, charges)
+    names = {charge.account for hold in book.holds.values() for charge in hold.charges}
+    for order in orders:
+        if isinstance(order, Reserve):
+            names.update(filter(None, (account_of(budget, order.spender) for budget in order.budgets)))
+    book.load_balances(connection, names)
+    return book
+
+
+def _extend(connection: Connection, calls: Sequence[str], until: float) -> None:
+    for part in in_parts(calls):
+        later = update(holds).where(holds.c.call.in_(part), holds.c.until < until)
+        connection.execute(later.values(until=until))
+
+
+def _open_engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, pool_size=4)
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    # A writer that stands still, because its machine or process does, gives up the lock.
+    patience = "".join(
+        f" -c {setting}={_PATIENCE * 1000}"
+        for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    )
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        pool_size=4,
+        connect_args={"connect_timeout": _PATIENCE, "options": patience.strip()},
+    )
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy begins transactions (see _begin_sqlite), not the driver
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={_PATIENCE * 1000}",
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    # Taking the write lock at the start means that a transaction never fails half-way for want of it.
+    write = connection.get_execution_options().get("turnout_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error)
+        if "disk is full" in reason or "No space left" in reason:
+            raise StorageFull(
+                f"the disk of the ledger is full: {reason}",
+                hint="free some space; calls that no budget applies to go on",
+            ) from error
+        raise LedgerUnavailable(
+            f"the ledger cannot be used just now: {reason}", hint="try again in a moment"
+        ) from error

@@ -1,0 +1,73 @@
+"""The tables of the ledger, in a file of its own or beside others, and how values are written in them.
+
+Amounts are JSON numbers, which have no end: an absurd limit is stored as it was given.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Column, Connection, Float, Integer, MetaData, Table, Text, insert, inspect, select
+
+from turnout.domain.budget import Balance, Charge, Hold, Unit, over_at
+from turnout.domain.errors import SetupFailed
+
+VERSION = 1
+metadata = MetaData()
+
+accounts = Table(
+    "ledger_accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("balance", Text, nullable=False),
+    Column("over_at", Float, index=True),  # when it can be forgotten; not while something is held on it
+)
+
+holds = Table(
+    "ledger_holds",
+    metadata,
+    Column("call", Text, primary_key=True),
+    Column("until", Float, nullable=False, index=True),
+    Column("charges", Text, nullable=False),
+)
+
+schema = Table("ledger_schema", metadata, Column("version", Integer, primary_key=True))
+
+
+def create_tables(connection: Connection) -> None:
+    """Make what is missing. Raises `SetupFailed` for a ledger that a newer turnout wrote."""
+    if inspect(connection).has_table(schema.name):
+        version = connection.execute(select(schema.c.version)).scalar_one()
+        if version > VERSION:
+            raise SetupFailed(
+                f"the ledger at {connection.engine.url.render_as_string()} was written by a newer turnout "
+                f"(version {version} of its tables; this one knows {VERSION})",
+                hint="start the newer version",
+            )
+        return
+    metadata.create_all(connection)
+    connection.execute(insert(schema), {"version": VERSION})
+
+
+def balance_to_row(name: str, balance: Balance) -> dict[str, Any]:
+    """As `balance_from_json` reads it."""
+    fields = [balance.window, balance.steps, balance.held, balance.limit, balance.at]
+    return {"name": name, "balance": json.dumps(fields), "over_at": over_at(name, balance)}
+
+
+def balance_from_json(text: str) -> Balance:
+    """The inverse of `balance_to_row`."""
+    window, steps, held, limit, at = json.loads(text)
+    return Balance(window, tuple((step, amount) for step, amount in steps), held, limit, at)
+
+
+def hold_to_row(call: str, hold: Hold) -> dict[str, Any]:
+    """As `hold_from_row` reads it."""
+    charges = [(charge.account, charge.unit, charge.amount) for charge in hold.charges]
+    return {"call": call, "until": hold.until, "charges": json.dumps(charges)}
+
+
+def hold_from_row(until: float, charges: str) -> Hold:
+    """The inverse of `hold_to_row`."""
+    return Hold(until, tuple(Charge(account, Unit(unit), amount) for account, unit, amount in json.loads(charges)))

