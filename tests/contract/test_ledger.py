@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -318,12 +319,19 @@ BUDGETS = (
 TIMES = st.floats(START, START + 300)
 AMOUNTS = st.builds(Amount, st.integers(-2, 200))
 SOME_BUDGETS = st.sets(st.sampled_from(BUDGETS)).map(tuple)
+
+
+class Extend(NamedTuple):
+    calls: set[str]
+    until: float
+
+
 STEPS_OF_A_DAY = st.one_of(
     st.builds(Reserve, CALLS, st.just(SPENDER), SOME_BUDGETS, AMOUNTS, TIMES),
     st.builds(Settle, CALLS, AMOUNTS),
     st.floats(-5.0, 120.0),  # seconds that pass
     st.just("reap"),
-    st.tuples(st.just("extend"), st.sets(CALLS), TIMES),
+    st.builds(Extend, st.sets(CALLS), TIMES),
 )
 
 
@@ -341,7 +349,7 @@ def test_a_ledger_in_a_file_answers_as_one_in_memory(
                 assert stored.write([step]) == memory.write([step])
             case float():
                 clock.now += step
-            case ("extend", calls, until):
+            case Extend(calls, until):
                 stored.extend(calls, until)
                 memory.extend(calls, until)
             case _:

@@ -1,0 +1,241 @@
+"""The door of the gateway to the ledger: asks without blocking the event loop, and lets no settlement be lost.
+
+One thread writes: it takes all that callers queued meanwhile as one batch, keeps the holds of calls under way alive, and
+reaps those of processes that died. A settlement only joins the queue, so that no cancelled task can stop it; while the
+ledger is down it waits to be tried again, and what cannot be settled in the end is reaped in full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from turnout.domain.budget import Amount, Budget, Order, Refusal, Reserve, Settle, Spender, account_of
+from turnout.domain.errors import LedgerUnavailable, TurnoutError
+from turnout.ports import Ledger
+
+NOTHING = Amount(0, 0, 0)
+_LARGEST_BATCH = 256
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often and how long, in seconds."""
+
+    lease: float = 60.0  # that a hold counts for after its process was last heard of
+    heartbeat: float = 15.0  # between extensions of all holds
+    reap: float = 5.0  # between looks for holds that nobody settled
+    patience: float = 5.0  # that a call waits for the ledger
+    retry: float = 0.5  # between tries to settle while the ledger is down
+    unsettled: int = 10_000  # settlements that wait at the most; of more the oldest are left to the reaper
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    order: Order
+    answer: asyncio.Future[Refusal | None] | None = None  # of a reservation
+
+
+_Queued = _Asked | threading.Event | None  # an event is set when all before it is written; None ends the thread
+
+
+class Accounts:
+    """Holds and settles what calls cost. Used from one event loop; closed from it too."""
+
+    def __init__(self, ledger: Ledger, pace: Pace | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._ledger = ledger
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._queue: queue.SimpleQueue[_Queued] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._open: set[str] = set()  # calls that may hold something
+        self._unsettled: deque[_Asked] = deque()  # of the thread alone, as what follows
+        self._next_try = self._next_beat = self._next_reap = 0.0
+        self._down = False
+        self._thread = threading.Thread(target=self._write_all, name="ledger", daemon=True)
+        self._thread.start()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def reserve(self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount) -> Refusal | None:
+        """Hold the worst case of a call, or say which budget is in the way. Then `settle` has to be called, always.
+
+        A call that no budget applies to costs nothing here. Raises `LedgerUnavailable`, also when no answer comes in time,
+        and `StorageFull`; nothing is held then, nor when the task is cancelled.
+        """
+        if all(account_of(budget, spender) is None for budget in budgets):
+            return None
+        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._open.add(call)
+        until = self._clock() + self._pace.lease
+        self._queue.put(_Asked(Reserve(call, spender, tuple(budgets), most, until), answer))
+        try:
+            async with asyncio.timeout(self._pace.patience):
+                refusal = await answer
+        except TimeoutError:
+            self.settle(call, NOTHING)
+            raise LedgerUnavailable(
+                f"the ledger has not answered for {self._pace.patience:g} s", hint="try again in a moment"
+            ) from None
+        except BaseException:  # it may be written or not: whatever is held is given back
+            self.settle(call, NOTHING)
+            raise
+        if refusal is not None:
+            self._forget(call)
+        return refusal
+
+    def settle(self, call: str, spent: Amount) -> None:
+        """End the hold of a call with what it took; `NOTHING` gives all back. Returns at once, and never raises."""
+        if self._forget(call):
+            self._queue.put(_Asked(Settle(call, spent)))
+
+    async def drain(self) -> None:
+        """Wait until all that was asked so far was written, or tried and left for later."""
+        written = threading.Event()
+        self._queue.put(written)
+        await asyncio.to_thread(written.wait)
+
+    async def close(self) -> None:
+        """Write what is queued, try once more what could not be settled, and end. Open calls are left to the reaper."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _forget(self, call: str) -> bool:
+        """Whether the call was open."""
+        with self._lock:
+            if call not in self._open:
+                return False
+            self._open.discard(call)
+            return True
+
+    # --- in the thread -----------------------------------------------------------------------------------------------
+
+    def _write_all(self) -> None:
+        now = time.monotonic()
+        self._next_beat, self._next_reap = now + self._pace.heartbeat, now
+        while True:
+            asked, written, ended = self._take()
+            if asked or (self._unsettled and (ended or written or time.monotonic() >= self._next_try)):
+                self._write(asked)
+            for event in written:
+                event.set()
+            if ended:
+                return
+            self._keep_house()
+
+    def _take(self) -> tuple[list[_Asked], list[threading.Event], bool]:
+        """What was queued, as soon as there is something, or nothing when something else is to be done."""
+        asked: list[_Asked] = []
+        written: list[threading.Event] = []
+        with suppress(queue.Empty):
+            found = self._queue.get(timeout=self._idle())
+            while True:
+                match found:
+                    case None:
+                        return asked, written, True
+                    case _Asked():
+                        asked.append(found)
+                    case event:
+                        written.append(event)
+                if len(asked) >= _LARGEST_BATCH or written:
+                    break
+                found = self._queue.get_nowait()
+        return asked, written, False
+
+    def _idle(self) -> float:
+        chore = self._next_try if self._unsettled else self._next_reap
+        return max(0.0, min(chore, self._next_beat) - time.monotonic())
+
+    def _write(self, asked: Sequence[_Asked]) -> None:
+        """What waits to be settled goes first: it is older."""
+        batch = [*self._unsettled, *asked]
+        self._unsettled.clear()
+        for start in range(0, len(batch), _LARGEST_BATCH):
+            part = batch[start : start + _LARGEST_BATCH]
+            try:
+                answers = self._ledger.write([one.order for one in part])
+            except Exception as error:  # noqa: BLE001  the only thread that settles must not end, whatever happens
+                self._fail(batch[start:], _known(error))
+                return
+            _answer(part, answers)
+        self._recovered()
+
+    def _fail(self, asked: Sequence[_Asked], error: TurnoutError) -> None:
+        self._unsettled.extend(one for one in asked if one.answer is None)
+        lost = len(self._unsettled) - self._pace.unsettled
+        for _ in range(lost):
+            self._unsettled.popleft()
+        if lost > 0:
+            _LOG.error("%d calls cannot be settled: they will count with their worst case", lost)
+        self._next_try = time.monotonic() + self._pace.retry
+        self._report(error)
+        _answer(asked, [error] * len(asked))
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        try:
+            if now >= self._next_beat:
+                self._next_beat = now + self._pace.heartbeat
+                with self._lock:
+                    calls = [*self._open, *(one.order.call for one in self._unsettled)]
+                if calls:
+                    self._ledger.extend(calls, self._clock() + self._pace.lease)
+            if now >= self._next_reap and not self._unsettled:  # which would be reaped in full after a long while
+                self._next_reap = now + self._pace.reap
+                self._ledger.reap()
+        except Exception as error:  # noqa: BLE001  as above
+            self._next_beat = min(self._next_beat, now + self._pace.retry)
+            self._report(_known(error))
+
+    def _report(self, error: TurnoutError) -> None:
+        if not self._down:
+            _LOG.warning("%s", error.message)
+        self._down = True
+
+    def _recovered(self) -> None:
+        if self._down:
+            _LOG.warning("the ledger can be used again")
+        self._down = False
+
+
+def _known(error: Exception) -> TurnoutError:
+    if isinstance(error, TurnoutError):
+        return error
+    _LOG.error("the ledger failed", exc_info=error)
+    return LedgerUnavailable("the ledger failed", hint="its fault is in the log of the gateway")
+
+
+def _answer(asked: Sequence[_Asked], answers: Sequence[Refusal | TurnoutError | None]) -> None:
+    """Wake the callers, once for all of a batch."""
+    waiting = [(one.answer, answer) for one, answer in zip(asked, answers, strict=True) if one.answer is not None]
+    if not waiting:
+        return
+
+    def wake() -> None:
+        for future, answer in waiting:
+            if future.done():  # the caller was cancelled, and has given back what it may hold
+                continue
+            if isinstance(answer, TurnoutError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        waiting[0][0].get_loop().call_soon_threadsafe(wake)
