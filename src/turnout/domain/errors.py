@@ -142,6 +142,44 @@ class LedgerUnavailable(Retryable):
     code = "ledger_unavailable"
 
 
+class RouteFailed(Retryable):
+    """A route to a provider of models gave no proper answer; another one may.
+
+    `answered` is the status of its answer, None where there was none. `retry_after`: seconds, where the provider asks for a
+    pause. `sent`: whether the provider may have worked on the call, and may charge for it.
+    """
+
+    code = "route_failed"
+    status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        answered: int | None = None,
+        retry_after: float | None = None,
+        sent: bool = False,
+        timeout: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.retry_after = retry_after
+        self.sent = sent
+        self.timeout = timeout
+
+
+class CallRefused(Terminal):
+    """The gateway does not let a call of an agent through. `retry_after`: seconds, where it would then."""
+
+    def __init__(
+        self, message: str, *, status: int, code: str, retry_after: float | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
 class RuntimeUnavailable(Retryable):
     """A replica could not be started or asked just now."""
 

@@ -1,0 +1,71 @@
+"""Who calls: the key of a release, and the task that it works on."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from urllib.parse import unquote
+
+from turnout.domain.errors import CallRefused
+from turnout.domain.grants import Grant
+
+LONGEST_TASK = 256  # as the proxy has it
+
+Grants = Callable[[str], Grant | None]
+
+
+def find_grant(head: Mapping[bytes, bytes], grants: Grants) -> Grant:
+    """The grant of the key that a request carries. Raises `CallRefused` without one, and for a release that is stopped."""
+    digest = hashlib.sha256(_read_key(head)).hexdigest()
+    grant = grants(digest)
+    if grant is None or not hmac.compare_digest(grant.key, digest):
+        raise CallRefused(
+            "this key is not known: it is wrong, or the release that it was made for no longer runs",
+            status=401,
+            code="invalid_api_key",
+        )
+    if grant.stopped is not None:
+        raise CallRefused(f"calls of this release are stopped: {grant.stopped}", status=403, code="release_stopped")
+    return grant
+
+
+def find_task(head: Mapping[bytes, bytes]) -> str | None:
+    """The task of a call: the header x-turnout-task, else the member turnout.task of the baggage; None for neither.
+
+    Raises `CallRefused` for a header that is no task id. Baggage that makes no sense is not the agent's doing: no task.
+    """
+    said = head.get(b"x-turnout-task")
+    if said is not None:
+        task = said.decode(errors="replace").strip()
+        if not _is_task(task):
+            message = f"x-turnout-task has to be 1 to {LONGEST_TASK} printable characters"
+            raise CallRefused(message, status=400, code="bad_header")
+        return task
+    for member in head.get(b"baggage", b"").decode("latin-1").split(","):
+        name, _, value = member.partition(";")[0].partition("=")
+        if name.strip() == "turnout.task":
+            task = unquote(value.strip())
+            return task if _is_task(task) else None
+    return None
+
+
+def _read_key(head: Mapping[bytes, bytes]) -> bytes:
+    bearer = head.get(b"authorization", b"")
+    scheme, _, token = bearer.partition(b" ")
+    keys = {token.strip()} if scheme.lower() == b"bearer" and token.strip() else set()
+    if b"x-api-key" in head:
+        keys.add(head[b"x-api-key"].strip())
+    if len(keys) > 1:
+        raise CallRefused("authorization and x-api-key carry two different keys", status=401, code="invalid_api_key")
+    if not keys:
+        raise CallRefused(
+            "no key: send the one in OPENAI_API_KEY or ANTHROPIC_API_KEY of the agent's environment",
+            status=401,
+            code="invalid_api_key",
+        )
+    return keys.pop()
+
+
+def _is_task(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_TASK and text.isprintable() and "\ufffd" not in text

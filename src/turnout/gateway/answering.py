@@ -1,0 +1,167 @@
+"""One try at one route: a whole answer that was checked, or a stream whose first event was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from turnout.domain.errors import RouteFailed, SetupFailed
+from turnout.gateway.asgi import RawHeaders
+from turnout.gateway.failover import Candidate, Journey
+from turnout.gateway.protocols.answers import Said, read_answer
+from turnout.gateway.protocols.streams import READERS, Kind, StreamReader
+from turnout.gateway.requests import Asked, headers_for
+from turnout.gateway.sse import Event, EventSplitter
+from turnout.gateway.upstream import LARGEST_ERROR, Upstream, read_part, read_whole
+
+Secrets = Callable[[str], str]
+
+_DROPPED = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "content-encoding",
+        "set-cookie",
+        "date",
+        "server",
+        "alt-svc",
+        "strict-transport-security",
+        "x-should-retry",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An answer that was read to its end. `said` is None for a refusal of the provider, which is passed on."""
+
+    candidate: Candidate
+    status: int
+    headers: RawHeaders
+    body: bytes
+    said: Said | None
+
+
+@dataclass(slots=True)
+class Stream:
+    """An answer that goes on. `ready`: events that came and are not passed on yet."""
+
+    candidate: Candidate
+    response: aiohttp.ClientResponse
+    headers: RawHeaders
+    reader: StreamReader
+    ready: list[tuple[Kind, Event]] = field(default_factory=list)
+    over: bool = False  # whether the connection came to its end
+    splitter: EventSplitter = field(default_factory=EventSplitter)
+
+    async def read(self, patience: float) -> None:
+        """Wait for what comes next. Raises `RouteFailed`."""
+        part = await read_part(self.response, patience)
+        self.over = not part
+        try:
+            events = self.splitter.feed(part) if part else self.splitter.close()
+        except ValueError as error:
+            raise RouteFailed(str(error), answered=200, sent=True) from None
+        for event in events:
+            self.ready.append((self.reader.read(event), event))
+
+    def close(self) -> None:
+        """Stop reading; the provider notices."""
+        self.response.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Makes the tries of one call. `head`: of the agent's request."""
+
+    asked: Asked
+    head: Mapping[bytes, bytes]
+    idempotency_key: str
+    limited: bool
+    upstream: Upstream
+    secrets: Secrets
+    journey: Journey
+
+    async def answer(self, candidate: Candidate) -> Whole | Stream:
+        """Try one route. Raises `RouteFailed`."""
+        patience = self.journey.patience(candidate, whole=not self.asked.stream)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        response = await self._post(candidate, patience)
+        try:
+            left = max(until - loop.time(), 0.0)
+            if response.status >= 400:
+                return await self._pass_on(candidate, response, left)
+            if self.asked.stream:
+                return await self._open(candidate, response, until)
+            return await self._read(candidate, response, left)
+        except BaseException:
+            response.close()
+            raise
+
+    async def _post(self, candidate: Candidate, patience: float) -> aiohttp.ClientResponse:
+        route = candidate.route
+        try:
+            key = self.secrets(route.key) if route.key is not None else None
+        except SetupFailed as error:
+            raise RouteFailed(f"the key of the route cannot be read: {error.message}") from None
+        body = self.asked.body_for(candidate.model, route, limited=self.limited)
+        headers = headers_for(self.head, route, key, self.idempotency_key)
+        return await self.upstream.post(route, f"/{self.asked.endpoint}", body, headers, patience)
+
+    async def _read(self, candidate: Candidate, response: aiohttp.ClientResponse, left: float) -> Whole:
+        _check_type(response, "application/json")
+        try:
+            async with asyncio.timeout(left):
+                body = await read_whole(response)
+        except TimeoutError:
+            raise RouteFailed("the answer did not end in time", answered=200, sent=True, timeout=True) from None
+        said = read_answer(self.asked.endpoint, body)
+        return Whole(candidate, response.status, passed_headers(response), body, said)
+
+    async def _open(self, candidate: Candidate, response: aiohttp.ClientResponse, until: float) -> Stream:
+        """Wait for the first event: until then another route can be tried, and the agent sees nothing of it."""
+        _check_type(response, "text/event-stream")
+        stream = Stream(candidate, response, passed_headers(response), READERS[self.asked.endpoint]())
+        now = asyncio.get_running_loop().time
+        while not stream.ready:
+            if stream.over:
+                raise RouteFailed("the stream ended before it began", answered=200, sent=True)
+            await stream.read(max(until - now(), 0.0))
+        return stream
+
+    async def _pass_on(self, candidate: Candidate, response: aiohttp.ClientResponse, left: float) -> Whole:
+        """A refusal of the provider that no other route would lift: a request that is wrong, a model that is unknown."""
+        try:
+            async with asyncio.timeout(left):
+                body = await read_whole(response, LARGEST_ERROR)
+        except TimeoutError:
+            raise RouteFailed("the answer did not end in time", answered=response.status, timeout=True) from None
+        route = candidate.route
+        if route.key is not None:
+            body = body.replace(self.secrets(route.key).encode(), b"***")
+        return Whole(candidate, response.status, passed_headers(response), body, None)
+
+
+def passed_headers(response: aiohttp.ClientResponse) -> RawHeaders:
+    """The headers of a provider that an agent gets."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("utf-8", "surrogateescape"))
+        for name, value in response.headers.items()
+        if name.lower() not in _DROPPED
+    ]
+
+
+def _check_type(response: aiohttp.ClientResponse, wanted: str) -> None:
+    if response.content_type != wanted:
+        message = f"the answer is {response.content_type[:60]}, not {wanted}"
+        raise RouteFailed(message, answered=response.status)

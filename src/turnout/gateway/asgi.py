@@ -1,0 +1,109 @@
+"""The few pieces of ASGI that the gateway needs: heads, bodies, answers, and whether the caller is still there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, cast
+
+from turnout.domain.errors import CallRefused
+from turnout.gateway.protocols.errors import Problem, error_body
+from turnout.gateway.values import Protocol
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+UPLOAD_PATIENCE = 60.0  # seconds for the body of a request
+
+_ONCE = frozenset((b"authorization", b"x-api-key", b"content-length", b"content-type", b"transfer-encoding", b"host"))
+_ONCE_TOO = frozenset((b"x-turnout-task", b"idempotency-key"))
+
+
+def read_head(scope: Scope) -> dict[bytes, bytes]:
+    """The headers of a request. Raises `CallRefused` where two of them may be read in two ways."""
+    head: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in head:
+            if name in _ONCE or name in _ONCE_TOO:
+                raise CallRefused(f"the header {name.decode('latin-1')} is there twice", status=400, code="bad_header")
+            head[name] += b", " + value
+        else:
+            head[name] = value
+    if b"transfer-encoding" in head and b"content-length" in head:
+        raise CallRefused(
+            "a request has a content-length or a transfer-encoding, not both", status=400, code="bad_header"
+        )
+    return head
+
+
+async def read_body(receive: Receive, head: dict[bytes, bytes], largest: int) -> bytes | None:
+    """The body of a request; None where the caller hung up. Raises `CallRefused` for one that is too large or too slow."""
+    refusal = CallRefused(f"the body is larger than {largest} bytes", status=413, code="request_too_large")
+    told = head.get(b"content-length", b"0")
+    if told.isdigit() and int(told) > largest:
+        raise refusal
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(UPLOAD_PATIENCE):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                part = message.get("body", b"")
+                size += len(part)
+                if size > largest:
+                    raise refusal
+                parts.append(part)
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise CallRefused("the body did not come in time", status=408, code="request_timeout") from None
+
+
+async def send_answer(send: Send, status: int, headers: RawHeaders, body: bytes) -> None:
+    """A whole answer."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_problem(
+    send: Send, protocol: Protocol, problem: Problem, more: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """An error in the caller's protocol."""
+    headers: RawHeaders = [(b"content-type", b"application/json"), *more]
+    headers.append((b"x-should-retry", b"true" if problem.retry else b"false"))
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, -int(-problem.retry_after // 1))).encode()))
+    if problem.status in (408, 413):
+        headers.append((b"connection", b"close"))  # what is left of the body is not read
+    await send_answer(send, problem.status, headers, error_body(protocol, problem))
+
+
+class Presence:
+    """Cancels the task that made it when the caller hangs up. Begun after the body was read."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._task = cast("asyncio.Task[None]", asyncio.current_task())
+        self.gone = False
+        self._watch = asyncio.ensure_future(receive())
+        self._watch.add_done_callback(self._leave)
+
+    def stop(self) -> None:
+        """Watch no longer: the last of the answer is about to be sent."""
+        self._watch.remove_done_callback(self._leave)
+        self._watch.cancel()
+
+    def forgive(self) -> None:
+        """The cancellation was ours and has done its work."""
+        self._task.uncancel()
+
+    def _leave(self, watch: asyncio.Future[Message]) -> None:
+        if not watch.cancelled():
+            self.gone = True
+            self._task.cancel()

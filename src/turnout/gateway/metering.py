@@ -1,0 +1,163 @@
+"""The bill of one call: held before it, settled after it on every exit, and written to the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field, replace
+
+from turnout.domain.budget import NANOS, Amount, Budget, Refusal, Spender, Unit
+from turnout.domain.calls import Ended, ModelCall
+from turnout.domain.errors import CallRefused, LedgerUnavailable
+from turnout.gateway.failover import Candidate, Journey
+from turnout.gateway.prices import PriceTable
+from turnout.gateway.protocols.usage import Usage
+from turnout.gateway.requests import Asked
+from turnout.gateway.seams import CallJournal, Spending
+
+GRACE = 60.0  # seconds beyond the deadline of a call until its hold may be reaped
+BEYOND_BELIEF = 100_000_000  # tokens out of one call that nothing limits
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Bill:
+    """One call as it goes on. Times: `at` since the epoch, `began` of the event loop."""
+
+    id: str
+    at: float
+    began: float
+    spender: Spender
+    asked: Asked
+    prices: PriceTable
+    budgets: tuple[Budget, ...] = ()
+    most: Amount | None = None  # what is held; None where nothing is
+    journey: Journey | None = None
+    answered: Candidate | None = None
+    answered_by: str = ""
+    usage: Usage | None = None  # as the provider told it
+    seen_out: int = 0  # tokens out, estimated
+    started: bool = False  # whether a route began to answer
+    first_chunk: float | None = None
+    status: int = 0
+    ended: Ended = Ended.FAILED
+    error: str = ""
+    spent: Amount = field(default_factory=lambda: Amount(calls=0))
+    charged: Usage = field(default_factory=Usage)
+    estimated: bool = False
+    closed: bool = False  # whether it is known what was spent
+    settled: bool = False
+
+    async def hold(self, accounts: Spending, most: Amount, until: float) -> None:
+        """Reserve the worst case. Raises `CallRefused` where a budget is in the way, or the ledger does not answer."""
+        if not self.budgets:
+            return
+        try:
+            refusal = await accounts.reserve(self.id, self.spender, self.budgets, most, until)
+        except LedgerUnavailable:
+            raise CallRefused(
+                "what the budgets have left cannot be asked just now",
+                status=503,
+                code="ledger_unavailable",
+                retry_after=1,
+            ) from None
+        if refusal is not None:
+            raise _refused(refusal)
+        self.most = most
+
+    async def settle(self, accounts: Spending) -> None:
+        """Charge what the call took. May be called again, and goes on when the task that called it is cancelled."""
+        self._charge()
+        if self.most is None or self.settled:
+            return
+        self.settled = True
+        settling = asyncio.ensure_future(accounts.settle(self.id, self.spent))
+        try:
+            await asyncio.shield(settling)
+        except LedgerUnavailable as error:
+            _log.warning("call %s is not settled, it counts in full until it is reaped: %s", self.id, error.message)
+
+    def write(self, journal: CallJournal, now: float) -> None:
+        """Put the call into the journal. `now`: of the event loop."""
+        self._charge()
+        journal.write(self._record(now - self.began))
+
+    def _charge(self) -> None:
+        """Usage, believed or estimated, and its cost: never more than was held. Once."""
+        if self.closed or self.journey is None or not self.journey.attempts:
+            return
+        self.closed = True
+        candidate, demand = self.answered or self.journey.last, self.asked.demand
+        usage = self._usage(candidate) if self.started else Usage()
+        cost = self.prices.cost(candidate.pin, usage) or 0
+        if vain := self.journey.in_vain * demand.estimate_in:
+            # Tries on which the provider worked, and nobody knows what it charges: what went in, each time.
+            self.estimated = True
+            cost += self.prices.cost(candidate.pin, Usage(tokens_in=vain)) or 0
+            usage = replace(usage, tokens_in=usage.tokens_in + vain)
+        tokens = usage.tokens_in + usage.tokens_out
+        if self.most is not None and (tokens > self.most.tokens or cost > self.most.nanos):
+            self.estimated = True
+            tokens, cost = min(tokens, self.most.tokens), min(cost, self.most.nanos)
+        self.charged, self.spent = usage, Amount(nanos=cost, tokens=tokens)
+
+    def _usage(self, candidate: Candidate) -> Usage:
+        """What the provider said, where that can be true; else an estimate."""
+        demand = self.asked.demand
+        said, most_in = self.usage, demand.most_in(candidate.rates.window if candidate.rates else None)
+        if said is not None and said.tokens_in > most_in:
+            said = None
+        limited = self.most is not None or demand.limit is not None or not demand.output
+        most_out = demand.most_out(candidate.route.max_output) if limited else BEYOND_BELIEF
+        if said is not None and said.tokens_out <= most_out and self.ended is Ended.DONE:
+            return said
+        self.estimated = True
+        tokens_in = min(demand.estimate_in, most_in) if said is None else said.tokens_in
+        return Usage(tokens_in=tokens_in, tokens_out=min(self.seen_out, most_out))
+
+    def _record(self, duration: float) -> ModelCall:
+        candidate = self.answered or (self.journey.last if self.journey else None)
+        return ModelCall(
+            id=self.id,
+            at=self.at,
+            duration=duration,
+            agent=self.spender.agent,
+            ring=self.spender.ring,
+            release=self.spender.release,
+            task=self.spender.task,
+            endpoint=self.asked.endpoint,
+            provider=candidate.pin.provider if candidate else "",
+            model=self.asked.model,
+            answered_by=self.answered_by,
+            route=self.answered.name if self.answered else "",
+            stream=self.asked.stream,
+            first_chunk=self.first_chunk,
+            status=self.status,
+            ended=self.ended,
+            tokens_in=self.charged.tokens_in,
+            tokens_cached=self.charged.cached,
+            tokens_out=self.charged.tokens_out,
+            tokens_reasoning=self.charged.reasoning,
+            estimated=self.estimated,
+            nanos=self.spent.nanos,
+            prices=self.prices.digest if self.spent.nanos else "",
+            attempts=tuple(self.journey.attempts) if self.journey else (),
+            error=self.error,
+        )
+
+
+def _refused(refusal: Refusal) -> CallRefused:
+    """Such as `the task budget of $0.50 leaves no room for this call, …`."""
+    budget = refusal.budget
+    window = "" if budget.window is None else f" in {budget.window:g} s"
+    wanted, settled, held = (_tell(amount, budget.unit) for amount in (refusal.wanted, refusal.settled, refusal.held))
+    message = (
+        f"the {budget.scope} budget of {_tell(budget.limit, budget.unit)}{window} leaves no room for this call, which may"
+        f" take {wanted}: {settled} spent, {held} held by calls under way"
+    )
+    return CallRefused(message, status=429, code="budget_exceeded", retry_after=refusal.retry_after)
+
+
+def _tell(amount: int, unit: Unit) -> str:
+    return f"${amount / NANOS:.6g}" if unit is Unit.USD else f"{amount} {unit}"

@@ -1,0 +1,45 @@
+"""Whether a whole answer is one, and what it says. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from turnout.domain.errors import RouteFailed
+from turnout.gateway.protocols.endpoints import Endpoint
+from turnout.gateway.protocols.usage import Usage, read_usage
+
+_CONTENT = {
+    Endpoint.CHAT: "choices",
+    Endpoint.RESPONSES: "output",
+    Endpoint.EMBEDDINGS: "data",
+    Endpoint.MESSAGES: "content",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an answer says of itself."""
+
+    model: str
+    usage: Usage | None
+
+
+def read_answer(endpoint: Endpoint, body: bytes) -> Said:
+    """Look at a whole answer with status 200. Raises `RouteFailed` for one that is none."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RouteFailed("the answer is no whole JSON", answered=200, sent=True) from None
+    if not isinstance(answer, dict):
+        raise RouteFailed("the answer is no JSON object", answered=200, sent=True)
+    if answer.get("error") or answer.get("type") == "error" or answer.get("status") == "failed":
+        raise RouteFailed("the answer is an error with status 200", answered=200, sent=True)
+    if not isinstance(answer.get(_CONTENT[endpoint]), list):
+        raise RouteFailed(f"the answer has no {_CONTENT[endpoint]}", answered=200, sent=True)
+    return Said(_name(answer.get("model")), read_usage(endpoint, answer.get("usage")))
+
+
+def _name(value: Any) -> str:
+    return value[:200] if isinstance(value, str) else ""

@@ -1,0 +1,166 @@
+"""Passes answers on to the agent, and makes sure that what broke off never looks whole."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+
+from turnout.domain.calls import Ended
+from turnout.domain.errors import RouteFailed
+from turnout.gateway.answering import Caller, Stream, Whole
+from turnout.gateway.asgi import Presence, RawHeaders, Send, send_answer, send_problem
+from turnout.gateway.metering import Bill
+from turnout.gateway.protocols.errors import Problem, error_event
+from turnout.gateway.protocols.streams import Kind
+from turnout.gateway.seams import Spending
+from turnout.gateway.upstream import drain
+
+
+class Told(IntEnum):
+    """How much of an answer the agent has."""
+
+    NOTHING = 0  # but comments and pings
+    PREAMBLE = 1
+    CONTENT = 2
+
+
+class Relay:
+    """The way of one answer to its agent. `restart`: whether a stream may be begun again after its preamble."""
+
+    def __init__(self, bill: Bill, accounts: Spending, presence: Presence, send: Send, *, restart: bool) -> None:
+        self.presence = presence
+        self.begun = False  # whether the agent has a status
+        self._bill = bill
+        self._accounts = accounts
+        self._send = send
+        self._restart = restart
+        self._told = Told.NOTHING
+        self._passed_on = False
+
+    async def run(self, caller: Caller) -> None:
+        """Get an answer and pass it on. Raises `RouteFailed` where no route gave one, or the last one broke off."""
+        answer = await caller.journey.run(caller.answer)
+        while isinstance(answer, Stream):
+            try:
+                await self._pass_stream(answer, caller)
+                return
+            except RouteFailed as fault:
+                final = self._told is Told.CONTENT or (self._told is Told.PREAMBLE and not self._restart)
+                caller.journey.fail(answer.candidate, fault, passed_on=final)
+                self._note(answer)
+                if final:
+                    raise
+            finally:
+                answer.close()
+            # Nothing of the answer was told that the next one does not tell again.
+            self._bill.started = False
+            answer = await caller.journey.run(caller.answer)
+        if self.begun:  # a refusal where a stream had begun: its status can no longer be told
+            raise RouteFailed("the next route refused the call", answered=answer.status)
+        await self._pass_whole(answer, caller)
+
+    async def end_badly(self, problem: Problem) -> None:
+        """Tell the agent that there is no answer, or that the one it has is not whole."""
+        bill = self._bill
+        await self._settle()
+        bill.error = bill.error or problem.message
+        if not self.begun:
+            self.begun, bill.status = True, problem.status
+            await send_problem(self._send, bill.asked.endpoint.protocol, problem, _turnout_headers(bill))
+            return
+        # The connection ends without the mark of its end, so that no client can take the answer for a whole one.
+        event = error_event(bill.asked.endpoint, problem)
+        await self._send({"type": "http.response.body", "body": event, "more_body": True})
+
+    def leave(self, why: str) -> None:
+        """The call ends in mid-air."""
+        bill = self._bill
+        bill.error = why
+        if bill.journey is not None and bill.journey.under_way:
+            bill.journey.leave(why, passed_on=bill.started)
+
+    async def _pass_whole(self, answer: Whole, caller: Caller) -> None:
+        bill, candidate = self._bill, answer.candidate
+        caller.journey.succeed(candidate, answer.status)
+        bill.answered, bill.status = candidate, answer.status
+        if answer.said is None:
+            bill.error = f"status {answer.status} of the provider"
+        else:
+            bill.started, bill.ended = True, Ended.DONE
+            bill.usage, bill.answered_by = answer.said.usage, answer.said.model
+            bill.seen_out = len(answer.body) // 4 if bill.asked.demand.output else 0
+        await self._settle()
+        self.begun = True
+        if answer.said is None and not _is_json(answer.headers):
+            problem = Problem(answer.status, "provider_refused", f"the provider refused the call: {bill.error}")
+            await send_problem(self._send, bill.asked.endpoint.protocol, problem, _turnout_headers(bill))
+            return
+        await send_answer(self._send, answer.status, [*answer.headers, *_turnout_headers(bill)], answer.body)
+
+    async def _pass_stream(self, stream: Stream, caller: Caller) -> None:
+        bill = self._bill
+        bill.started, bill.answered = True, stream.candidate
+        await self._begin(stream)
+        skip_preamble = self._told is Told.PREAMBLE
+        while True:
+            ready, stream.ready = stream.ready, []
+            out: list[bytes] = []
+            for number, (kind, event) in enumerate(ready):
+                if kind is Kind.END:
+                    rest = b"".join(out) + event.raw + b"".join(later.raw for _, later in ready[number + 1 :])
+                    await self._finish(stream, caller, rest)
+                    return
+                if (kind is Kind.USAGE and not bill.asked.wants_usage) or (kind is Kind.PREAMBLE and skip_preamble):
+                    continue
+                self._tell(kind)
+                out.append(event.raw)
+            if out:
+                bill.seen_out = stream.reader.estimate_out()
+                await self._send({"type": "http.response.body", "body": b"".join(out), "more_body": True})
+            if stream.over:
+                raise RouteFailed("the stream broke off before its end", answered=200, sent=True)
+            await stream.read(stream.candidate.route.idle_timeout)
+
+    async def _begin(self, stream: Stream) -> None:
+        if self.begun:
+            return
+        bill = self._bill
+        self.begun, bill.status = True, stream.response.status
+        bill.first_chunk = asyncio.get_running_loop().time() - bill.began
+        headers = [*stream.headers, *_turnout_headers(bill)]
+        await self._send({"type": "http.response.start", "status": bill.status, "headers": headers})
+
+    async def _finish(self, stream: Stream, caller: Caller, rest: bytes) -> None:
+        """The last bytes go when the bill is settled: the agent's next call must not meet the hold of this one."""
+        bill = self._bill
+        caller.journey.succeed(stream.candidate, stream.response.status)
+        bill.ended = Ended.DONE
+        self._note(stream)
+        await self._settle()
+        await self._send({"type": "http.response.body", "body": rest})
+        await drain(stream.response)
+
+    def _note(self, stream: Stream) -> None:
+        bill, reader = self._bill, stream.reader
+        bill.usage, bill.answered_by, bill.seen_out = reader.usage, reader.model, reader.estimate_out()
+
+    def _tell(self, kind: Kind) -> None:
+        if kind is Kind.PREAMBLE:
+            self._told = max(self._told, Told.PREAMBLE)
+        elif kind is not Kind.SILENT:
+            self._told = Told.CONTENT
+
+    async def _settle(self) -> None:
+        self.presence.stop()
+        await self._bill.settle(self._accounts)
+
+
+def _turnout_headers(bill: Bill) -> RawHeaders:
+    headers = [(b"x-turnout-call", bill.id.encode())]
+    if bill.answered is not None:
+        headers.append((b"x-turnout-route", bill.answered.name.encode("ascii", "replace")))
+    return headers
+
+
+def _is_json(headers: RawHeaders) -> bool:
+    return any(name == b"content-type" and b"json" in value for name, value in headers)

@@ -1,0 +1,53 @@
+"""A gateway's application on a socket."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import uvicorn
+
+from turnout.gateway.asgi import Application
+
+DRAIN = 600  # seconds for calls under way when the process is told to end
+
+
+def serve(app: Application, listener: socket.socket, *, drain: int = DRAIN) -> None:
+    """Answer until SIGTERM, then let the calls under way come to their ends."""
+    build_server(app, drain=drain).run([listener])
+
+
+def build_server(app: Application, *, drain: int = DRAIN) -> uvicorn.Server:
+    """The server, of which `run()` and `serve()` take sockets that listen."""
+    # A stream that broke off is ended without its mark on purpose; the server takes that for a fault and says so each time.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "without completing response" not in record.getMessage()
+    )
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=drain,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    return uvicorn.Server(config)
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket that listens; `shared` lets several processes share the port. Raises OSError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
