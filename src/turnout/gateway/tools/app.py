@@ -1,4 +1,4 @@
-"""The tool gateway as an ASGI application: MCP at `/mcp`, `/healthz` for whoever watches the process."""
+"""The tool gateway as an ASGI application: MCP at `/mcp`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from fastmcp.server.dependencies import get_http_request
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools.base import Tool, ToolResult
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from turnout.domain.grants import ToolPin
@@ -35,7 +33,6 @@ def build_tool_app(
         dereference_schemas=False,
         mask_error_details=True,
     )
-    server.custom_route("/healthz", methods=["GET"])(_healthz)
     app: Starlette = server.http_app(path="/mcp", stateless_http=True, json_response=True)
     return Door(app, grants, largest_body)
 
@@ -111,10 +108,6 @@ def _inbound() -> Inbound:
     inbound = get_http_request().scope[INBOUND]
     assert isinstance(inbound, Inbound)  # noqa: S101  # nothing gets past the door without one
     return inbound
-
-
-async def _healthz(_: Request) -> Response:
-    return PlainTextResponse("ok\n")
 
 
 def _closing(upstreams: Upstreams) -> Any:

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +129,11 @@ class ToolCalls:
         try:
             return await self._sent(record, pin, upstream)
         finally:
-            await asyncio.shield(self._accounts.settle(record.id, Amount(calls=1 if record.sent else 0)))
+            await asyncio.shield(self._settled(record))
+
+    async def _settled(self, record: Record) -> None:
+        with suppress(LedgerUnavailable):  # the hold counts in full until it is reaped
+            await self._accounts.settle(record.id, Amount(calls=1 if record.sent else 0))
 
     async def _sent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
         record.sent = True

@@ -29,7 +29,7 @@ INBOUND = "turnout.inbound"  # the key in an ASGI scope
 TASK_HEADER = "x-turnout-task"
 BAGGAGE_MEMBER = "turnout.task"
 _SESSION = "mcp-session-id"
-_LONGEST_TASK = 256  # characters
+LONGEST_TASK = 256  # characters, as the proxy has it
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,10 @@ class Inbound:
 
     def task_of(self, meta: Mapping[str, Any] | None) -> str | None:
         """The task that a call belongs to: its header, else the baggage of the request or of the call."""
-        named = self.headers.get(TASK_HEADER)
-        if not named:
-            baggage = (self.headers.get("baggage"), (meta or {}).get("baggage"))
-            named = next((task for value in baggage if (task := _baggage_task(value))), None)
-        if not named:
-            direct = (meta or {}).get(BAGGAGE_MEMBER)
-            named = direct if isinstance(direct, str) else None
-        return named[:_LONGEST_TASK] if named else None
+        said = meta or {}
+        baggage = (_baggage_task(value) for value in (self.headers.get("baggage"), said.get("baggage")))
+        named = (self.headers.get(TASK_HEADER, "").strip(), *baggage, said.get(BAGGAGE_MEMBER))
+        return next((task for task in named if isinstance(task, str) and _is_task(task)), None)
 
 
 class Door:
@@ -67,13 +63,17 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["path"] == "/healthz":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         grant = _admitted(headers, self._grants)
         if isinstance(grant, Response):
             await grant(scope, receive, send)
+            return
+        if headers.get(TASK_HEADER) and not _is_task(headers[TASK_HEADER].strip()):
+            refusal = _refusal(400, f"{TASK_HEADER} has to be 1 to {LONGEST_TASK} printable characters")
+            await refusal(scope, receive, send)
             return
         body = await _read(receive, self._largest_body)
         if body is None:
@@ -175,6 +175,10 @@ def _marking(send: Send) -> Send:
         await send(message)
 
     return marked
+
+
+def _is_task(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_TASK and text.isprintable() and "\ufffd" not in text
 
 
 def _baggage_task(baggage: Any) -> str | None:
