@@ -25,8 +25,8 @@ from turnout.artifacts.select import Selection, select_files
 from turnout.domain.errors import BuildFailed
 from turnout.domain.models import ComponentRef, Digest, ReleaseSpec
 from turnout.manifest.config import build_config, parse_config
-from turnout.manifest.files import parse_tools
 from turnout.manifest.schema import Manifest
+from turnout.manifest.tool_manifest import parse_tools
 from turnout.ports import ArtifactStore
 
 

@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "judge": ("judge", "judge", "Judge a recorded stream of starts and outcomes; needs no server."),
     "logs": ("logs", "logs", "Show what the replicas of a ring print."),
     "diff": ("diff", "diff", "Show what differs between two releases."),
+    "tools": ("tools", "tools", "Pin the tools of MCP servers; list and check what is pinned."),
     "release": ("release", "release", "Hand releases over as files, let versions go, collect garbage."),
     "alerts": ("alerts", "alerts", "Show whom this instance tells what; test a target, send again."),
     "tokens": ("tokens", "tokens", "Create, list and revoke tokens."),

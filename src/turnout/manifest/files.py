@@ -6,16 +6,14 @@ The checks work on the raw values, so that their problems are reported together 
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import JsonValue
+from turnout.domain.errors import ManifestError
+from turnout.manifest.tool_manifest import read_tool_pins
+from turnout.manifest.values import path_fault
 
-from turnout.manifest.values import path_fault, plain_json
-
-_LARGEST_TOOLS = 16 << 20
 _PYTHON_COMMANDS = ("python", "python3")
 
 
@@ -33,15 +31,12 @@ def file_problems(folder: Path, raw: Mapping[str, Any]) -> Iterator[str]:
         yield from _lines("code.start[1]", _file_fault(folder, script))
     tools = _path(raw, "tools", "manifest")
     if tools:
-        yield from _lines("tools.manifest", _file_fault(folder, tools) or _tools_fault(folder / tools, tools))
+        fault = _file_fault(folder, tools)
+        faults = (fault,) if fault else tuple(_tools_faults(folder / tools, tools))
+        yield from (f"tools.manifest: {text}" for text in faults)
     data = _path(raw, "data", "path")
     if data:
         yield from _lines("data.path", _data_fault(folder, data, built=bool(_value(raw, "data", "build"))))
-
-
-def parse_tools(content: bytes) -> JsonValue:
-    """The tool manifest as JSON. Raises `ValueError` for bad JSON, a key that is there twice, or no canonical form."""
-    return plain_json(json.loads(content.decode(), object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant))
 
 
 def _lines(place: str, fault: str | None) -> Iterator[str]:
@@ -125,30 +120,12 @@ def _data_fault(folder: Path, data: str, *, built: bool) -> str | None:
     return f"{data} is not there; create it, or give data.build, the command that makes it"
 
 
-def _tools_fault(path: Path, name: str) -> str | None:
+def _tools_faults(path: Path, name: str) -> Iterator[str]:
     try:
-        if path.stat().st_size > _LARGEST_TOOLS:
-            return f"{name} is larger than 16 MiB"
-        parse_tools(path.read_bytes())
-    except json.JSONDecodeError as error:
-        return f"{name} is not valid JSON: {error}"
-    except UnicodeDecodeError:
-        return f"{name} is not UTF-8"
-    except (ValueError, RecursionError) as error:
-        return f"{name} cannot be used: {error}"
+        read_tool_pins(path.read_bytes())
+    except ManifestError as error:
+        yield from (
+            (f"{name}, {problem}" for problem in error.problems) if error.problems else (f"{name}: {error.message}",)
+        )
     except OSError as error:
-        return f"{name} cannot be read: {error.strerror}"
-    return None
-
-
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = {}
-    for key, value in pairs:
-        if key in table:
-            raise ValueError(f'the key "{key}" is there twice in one object')
-        table[key] = value
-    return table
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+        yield f"{name} cannot be read: {error.strerror}"

@@ -1,0 +1,178 @@
+"""A call of a tool, from the key to the record: what may be called, with which arguments, by whom, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from turnout.domain.budget import Amount, Refusal, Spender
+from turnout.domain.calls import Ended
+from turnout.domain.errors import LedgerUnavailable
+from turnout.domain.grants import Grant, ToolPin
+from turnout.domain.tool_pins import find_pin, pin_fault, told_before, unlisted_text
+from turnout.domain.tool_rules import arguments_fault
+from turnout.gateway.tools.connection import Slow, Unreachable
+from turnout.gateway.tools.ports import Accounts, Journal
+from turnout.gateway.tools.recording import Record
+from turnout.gateway.tools.upstream import Upstream, Upstreams
+from turnout.manifest.json_schema import JsonSchema, matches
+
+_HOLD_SECONDS = 30.0  # of a budget, beyond the time that a call may take
+_MOST_TOLD = 10_000  # changed tools that are remembered as reported
+_MOST_SCHEMAS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the agent gets: the result of the tool as it came, or why there is none."""
+
+    result: Mapping[str, Any] | None = None
+    error: str = ""
+
+
+class _Ends(Exception):
+    """A call that ends here. `told` is what the agent hears, `noted` what is written down where that differs."""
+
+    def __init__(self, ended: Ended, told: str, noted: str | None = None) -> None:
+        super().__init__(told)
+        self.ended = ended
+        self.told = told
+        self.noted = told if noted is None else noted
+
+
+class ToolCalls:
+    """Makes calls for agents. Safe to use by any number of them at once."""
+
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        accounts: Accounts,
+        journal: Journal,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._upstreams = upstreams
+        self._accounts = accounts
+        self._journal = journal
+        self._clock = clock
+        self._told: OrderedDict[tuple[str, str, str | None], None] = OrderedDict()
+        self._schemas: OrderedDict[str, JsonSchema] = OrderedDict()
+
+    async def call(self, grant: Grant, task: str | None, name: str, arguments: Mapping[str, Any]) -> Answer:
+        """Make one call and write it down, however it ends. Cancelling it cancels it at the server."""
+        record = Record(uuid.uuid4().hex, self._clock(), time.monotonic(), grant, task, name[:200], arguments)
+        try:
+            record.result = await self._made(record, name)
+            record.ended = Ended.DONE
+        except _Ends as end:
+            record.ended, record.error = end.ended, end.noted
+            return Answer(error=end.told)
+        except asyncio.CancelledError:
+            record.ended, record.error = Ended.CANCELLED, "the agent went away"
+            raise
+        finally:
+            self._journal.write(record.close(time.monotonic()))
+        return Answer(record.result)
+
+    async def _made(self, record: Record, name: str) -> dict[str, Any]:
+        grant = record.grant
+        if grant.stopped:
+            raise _Ends(Ended.REFUSED, f"release {grant.version} was stopped in {grant.ring}: {grant.stopped}")
+        pin = record.pin = find_pin(grant.tools, name)
+        if pin is None:
+            raise _Ends(Ended.REFUSED, unlisted_text(grant.tools, name, grant.version))
+        self._check_arguments(pin, record.arguments)
+        upstream = self._upstreams.find(pin.server)
+        if upstream is None and pin.server:
+            raise _Ends(Ended.FAILED, f'the instance has no tool server "{pin.server}"')
+        await self._check_pin(pin, upstream, grant)
+        assert upstream is not None  # noqa: S101  # a pin without a server was refused
+        return await self._spent(record, pin, upstream)
+
+    def _check_arguments(self, pin: ToolPin, arguments: Mapping[str, Any]) -> None:
+        fault = self._schema(pin).fault(arguments) if pin.schema else None
+        if fault:
+            raise _Ends(Ended.REFUSED, f'the arguments do not fit the schema of "{pin.name}": {fault}')
+        if pin.rules is None:
+            return
+        fault = arguments_fault(pin.rules, arguments, matches)
+        if fault:
+            raise _Ends(Ended.REFUSED, f'the rules of "{pin.name}" refuse these arguments: {fault}')
+
+    async def _check_pin(self, pin: ToolPin, upstream: Upstream | None, grant: Grant) -> None:
+        try:
+            found = await upstream.digest(pin.name) if upstream and pin.schema else None
+        except Unreachable as error:
+            raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {error}') from None
+        fault = pin_fault(pin, found)
+        if fault:
+            raise _Ends(Ended.REFUSED, fault, fault if self._is_news(grant, pin, found) else told_before(fault))
+
+    async def _spent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
+        """The call within its budgets: one call is held while it is made, and counted if it was."""
+        grant = record.grant
+        if not grant.budgets:
+            return await self._sent(record, pin, upstream)
+        spender = Spender(grant.agent, grant.ring, grant.release, record.task)
+        until = self._clock() + pin.timeout + _HOLD_SECONDS
+        try:
+            refusal = await self._accounts.reserve(record.id, spender, grant.budgets, Amount(calls=1), until)
+        except LedgerUnavailable as error:
+            raise _Ends(Ended.REFUSED, f"budgets cannot be asked just now: {error.message}") from None
+        if refusal is not None:
+            raise _Ends(Ended.REFUSED, _budget_text(refusal))
+        try:
+            return await self._sent(record, pin, upstream)
+        finally:
+            await asyncio.shield(self._settled(record))
+
+    async def _settled(self, record: Record) -> None:
+        with suppress(LedgerUnavailable):  # the hold counts in full until it is reaped
+            await self._accounts.settle(record.id, Amount(calls=1 if record.sent else 0))
+
+    async def _sent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
+        record.sent = True
+        try:
+            result = await upstream.call(pin.name, record.arguments, pin.timeout, again=not pin.side_effects)
+        except Slow as error:
+            raise _Ends(Ended.TIMEOUT, f'the tool "{pin.name}" did not answer in time: {error}') from None
+        except Unreachable as error:
+            raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" did not answer the call: {error}') from None
+        if result.get("resultType", "complete") != "complete" or not isinstance(result.get("content"), list):
+            raise _Ends(Ended.FAILED, f'the tool "{pin.name}" asks for what the gateway does not pass on')
+        return result
+
+    def _schema(self, pin: ToolPin) -> JsonSchema:
+        known = self._schemas.get(pin.schema)
+        if known is None:
+            try:
+                known = JsonSchema(pin.description.get("inputSchema", {}))
+            except ValueError:
+                raise _Ends(Ended.REFUSED, f'the pinned schema of "{pin.name}" cannot be used') from None
+            self._schemas[pin.schema] = known
+            if len(self._schemas) > _MOST_SCHEMAS:
+                self._schemas.popitem(last=False)
+        return known
+
+    def _is_news(self, grant: Grant, pin: ToolPin, found: str | None) -> bool:
+        """Whether this was not told before: one record for a release in a ring says that a tool changed."""
+        change = (grant.key, pin.name, found)
+        if change in self._told:
+            return False
+        self._told[change] = None
+        if len(self._told) > _MOST_TOLD:
+            self._told.popitem(last=False)
+        return True
+
+
+def _budget_text(refusal: Refusal) -> str:
+    budget = refusal.budget
+    window = f" in {budget.window:g} s" if budget.window else ""
+    again = "" if refusal.retry_after is None else f"; there is room again in {refusal.retry_after:.0f} s"
+    text = f"budget_exceeded: {refusal.settled + refusal.held} of {budget.limit} {budget.unit}{window} are taken"
+    return f"{text} ({refusal.account}){again}"

@@ -1,0 +1,235 @@
+"""A session with one MCP server: opened and closed by a task of its own, so that its end touches nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import mcp_types
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
+from fastmcp import Client
+from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
+from fastmcp.client.transports.base import ClientTransport
+from mcp import ClientSession
+from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost, listen
+from mcp.shared.exceptions import MCPError
+from pydantic import RootModel, ValidationError
+
+from turnout.domain.errors import TurnoutError
+from turnout.domain.tool_pins import pinned_description
+from turnout.gateway.values import ToolServer
+from turnout.manifest.tool_manifest import tool_digest
+
+Resolve = Callable[[str], str]  # a reference to a secret → the secret; raises `SetupFailed`
+
+AMBIGUOUS = "none, as there are two of that name"
+_PAGES = 100  # of a list of tools
+_LOST = "Session terminated"  # what the client says of a server that forgot the session; nothing was run then
+
+log = logging.getLogger(__name__)
+
+
+class _Raw(RootModel[dict[str, Any]]):
+    """An answer as it came. The client's own types leave out what they do not know."""
+
+
+class Unreachable(Exception):
+    """A server cannot be reached, or does not answer as an MCP server does. The message is for a person."""
+
+
+class Broken(Unreachable):
+    """The session ended. `sent`: whether the server may have got the request."""
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class Slow(Unreachable):
+    """No answer in time."""
+
+
+class Connection:
+    """An open session. `tools`: the tools of the server when it was last looked at, as it describes them."""
+
+    def __init__(self, server: ToolServer) -> None:
+        self.tools: Mapping[str, Mapping[str, Any]] = {}
+        self.digests: Mapping[str, str] = {}
+        self.looked_at = 0.0  # by the clock of the event loop
+        self.stale = False  # whether the server said that its tools changed
+        self._server = server
+        self._session: ClientSession | None = None
+        self._end = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, resolve: Resolve, log_file: Path | None, seconds: float) -> None:
+        """Connect, and look at the tools. Raises `Unreachable`; nothing is left open then."""
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        transport = _build_transport(self._server, resolve, log_file)
+        self._task = asyncio.create_task(self._serve(transport, ready, seconds))
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(ready)
+        except TimeoutError:
+            await self.close()
+            raise Unreachable(f"it did not answer in {seconds:g} s") from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def look(self, seconds: float) -> None:
+        """Ask for the list of tools again. Raises `Unreachable`."""
+        self.stale = False
+        tools: dict[str, Mapping[str, Any]] = {}
+        twice: set[str] = set()
+        cursor: str | None = None
+        for _ in range(_PAGES):
+            params = mcp_types.PaginatedRequestParams(cursor=cursor) if cursor else None
+            page = await self._ask(mcp_types.ListToolsRequest(params=params), seconds)
+            for tool in page["tools"]:
+                name = tool["name"]
+                twice |= {name} & tools.keys()
+                tools[name] = pinned_description(tool)
+            cursor = page.get("nextCursor")
+            if not cursor:
+                break
+        self.tools = tools
+        self.digests = {name: AMBIGUOUS if name in twice else _digest(tool) for name, tool in tools.items()}
+        self.looked_at = asyncio.get_running_loop().time()
+
+    async def call(self, name: str, arguments: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """What a tool answers, as it came. Raises `Unreachable`; cancelling it cancels the call at the server."""
+        params = mcp_types.CallToolRequestParams(name=name, arguments=dict(arguments))
+        return await self._ask(mcp_types.CallToolRequest(params=params), seconds)
+
+    async def close(self) -> None:
+        """End the session, and the server where it was started for it. Never raises."""
+        self._end.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=10)
+            self._task.cancel()
+
+    def abandon(self) -> None:
+        """End the session soon, without waiting for it."""
+        self._end.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked, as far as is known."""
+        return self._session is not None and not self._end.is_set()
+
+    async def _ask(self, request: mcp_types.ClientRequest, seconds: float) -> dict[str, Any]:
+        if self._session is None or self._end.is_set():
+            raise Broken("the session ended", sent=False)
+        try:
+            async with asyncio.timeout(seconds + 1):
+                answer = await self._session.send_request(request, _Raw, request_read_timeout_seconds=seconds)
+                return answer.root
+        except TimeoutError:
+            raise Slow(f"no answer in {seconds:g} s") from None
+        except MCPError as error:
+            raise self._translated(error, seconds) from None
+        except (ValidationError, KeyError, TypeError):
+            raise Unreachable("it answered with something that is not MCP") from None
+        except (httpx2.HTTPError, BrokenResourceError, ClosedResourceError, EndOfStream, OSError, RuntimeError):
+            self.abandon()
+            raise Broken("the session broke off", sent=True) from None
+
+    def _translated(self, error: MCPError, seconds: float) -> Unreachable:
+        if error.code == mcp_types.REQUEST_TIMEOUT:
+            return Slow(f"no answer in {seconds:g} s")
+        if error.code == mcp_types.CONNECTION_CLOSED:
+            self.abandon()
+            return Broken("the session broke off", sent=True)
+        if error.code == mcp_types.INVALID_REQUEST and error.message == _LOST:
+            self.abandon()
+            return Broken("the server forgot the session", sent=False)
+        if error.code == mcp_types.PARSE_ERROR:
+            return Unreachable("it answered with something that is not MCP")
+        return Unreachable(f"it refused ({error.code}): {error.message[:500]}")
+
+    async def _serve(self, transport: ClientTransport, ready: asyncio.Future[None], seconds: float) -> None:
+        try:
+            async with Client(transport, message_handler=self._hear, init_timeout=seconds, cache=False) as client:
+                self._session = client.session
+                await self.look(seconds)
+                if not ready.done():
+                    ready.set_result(None)
+                await self._follow()
+        except Unreachable as error:
+            _fail(ready, error)
+        except Exception as error:  # noqa: BLE001  # whatever a transport raises is the same to us: no session
+            _fail(ready, Unreachable(_reason(error)))
+        finally:
+            self._session = None
+            self._end.set()
+
+    async def _follow(self) -> None:
+        """Until the session is to end: hear of changed tools, where the server speaks of them on request only."""
+        listening = asyncio.create_task(self._listen())
+        try:
+            await self._end.wait()
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+    async def _listen(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        try:
+            async with listen(session, tools_list_changed=True) as changes:
+                async for _ in changes:
+                    self.stale = True
+        except (ListenNotSupportedError, SubscriptionLost, MCPError, RuntimeError, TimeoutError, OSError):
+            self.stale = True  # what was missed is unknown
+
+    async def _hear(self, message: mcp_types.ServerNotification | Exception) -> None:
+        if isinstance(message, mcp_types.ToolListChangedNotification):
+            self.stale = True
+
+
+def _build_transport(server: ToolServer, resolve: Resolve, log_file: Path | None) -> ClientTransport:
+    try:
+        headers = {name: resolve(reference) for name, reference in server.headers.items()}
+        env = {name: resolve(reference) for name, reference in server.env.items()}
+    except TurnoutError as error:
+        raise Unreachable(error.message) from None
+    if server.url is not None:
+        return StreamableHttpTransport(server.url, headers=headers)
+    command, *arguments = server.command
+    return StdioTransport(command, arguments, env=env, cwd=server.cwd, keep_alive=False, log_file=log_file)
+
+
+def _digest(tool: Mapping[str, Any]) -> str:
+    try:
+        return tool_digest(tool)
+    except ValueError:
+        return "none, as the description has no canonical form"
+
+
+def _fail(ready: asyncio.Future[None], error: Unreachable) -> None:
+    if not ready.done():
+        ready.set_exception(error)
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no session. Of what others raise only what is known to hold no secret."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, FileNotFoundError | PermissionError):
+            return f"its command cannot be started: {cause.strerror}"
+        if isinstance(cause, httpx2.ConnectError | ConnectionError):
+            return "nobody answers at its address"
+        if isinstance(cause, httpx2.HTTPStatusError):
+            return f"it answered with status {cause.response.status_code}"
+        if isinstance(cause, MCPError):
+            return f"it refused ({cause.code}): {cause.message[:500]}"
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
+    return f"no session could be opened ({type(error).__name__})"

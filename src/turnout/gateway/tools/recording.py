@@ -1,0 +1,79 @@
+"""A call as it is written down: what is kept of arguments and result follows the capture policy of the ring. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import rfc8785
+
+from turnout.domain.calls import Ended, ToolCall
+from turnout.domain.captures import redact
+from turnout.domain.grants import Grant, ToolPin
+from turnout.domain.models import Capture
+
+_LONGEST_ERROR = 2_000  # characters
+
+
+@dataclass(slots=True)
+class Record:
+    """A call while it is under way. `at` in seconds since the epoch, `began` by the monotonic clock."""
+
+    id: str
+    at: float
+    began: float
+    grant: Grant
+    task: str | None
+    tool: str
+    arguments: Mapping[str, Any]
+    pin: ToolPin | None = None
+    ended: Ended = Ended.FAILED
+    error: str = ""
+    result: Mapping[str, Any] | None = None
+    sent: bool = field(default=False)  # whether the server may have got it
+
+    def close(self, now: float) -> ToolCall:
+        """The call as it is over now, by the monotonic clock."""
+        capture = self.grant.capture
+        arguments, arguments_digest = _written(_canonical(self.arguments), capture)
+        result, result_digest = (None, "") if self.result is None else _written(_sorted(self.result), capture)
+        return ToolCall(
+            id=self.id,
+            at=self.at,
+            duration=max(0.0, now - self.began),
+            agent=self.grant.agent,
+            ring=self.grant.ring,
+            release=self.grant.release,
+            task=self.task,
+            server=self.pin.server if self.pin else "",
+            tool=self.tool,
+            ended=self.ended,
+            failed=bool(self.result and self.result.get("isError")),
+            arguments=arguments,
+            arguments_digest=arguments_digest,
+            result=result,
+            result_digest=result_digest,
+            schema=self.pin.schema if self.pin else "",
+            error=self.error[:_LONGEST_ERROR],
+        )
+
+
+def _written(content: bytes, capture: Capture) -> tuple[str | None, str]:
+    """(what is kept, the digest of all of it)."""
+    kept = redact(content, capture)
+    return (None if kept is None else kept.decode(errors="replace")), hashlib.sha256(content).hexdigest()
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    try:
+        return rfc8785.dumps(dict(value))
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError):
+        return _sorted(value)  # such as whole numbers beyond 2^53
+
+
+def _sorted(value: Mapping[str, Any]) -> bytes:
+    """Results can be large, and the canonical form takes a hundred times as long."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
