@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from turnout.domain.budget import Amount, Budget, Order, Refusal, Spender
+from turnout.domain.calls import Call, ToolCall
 from turnout.domain.events import Event
 from turnout.domain.models import (
     Approval,
@@ -257,7 +258,7 @@ class Prober(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AccessLogChunk:
-    """Complete lines of the proxy's access log and the cursor after them."""
+    """Complete lines of the proxy's access log, or of another, and the cursor after them."""
 
     lines: tuple[bytes, ...]
     cursor: str
@@ -271,6 +272,19 @@ class AccessLog(Protocol):
 
     def rotate(self) -> bool:
         """Begin a new file if the present one has grown large, and remove those that were read."""
+
+
+class CallLog(Protocol):
+    """What the processes of the gateway wrote of their calls: a log for each of them."""
+
+    def names(self) -> tuple[str, ...]:
+        """The logs that there are."""
+
+    def read(self, name: str, cursor: str | None, limit: int = 2_000) -> AccessLogChunk:
+        """Complete lines of a log after the cursor (None: from the oldest kept). Survives rotation."""
+
+    def forget(self, name: str, cursor: str) -> None:
+        """Remove the files of a log that are read to their end by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +430,19 @@ class Snapshot(Protocol):
         """Every report about a task, in the order in which they came."""
 
     def known(self, tasks: Iterable[str]) -> dict[str, Known]:
-        """What counts of the reports of some tasks."""
+        """What counts of the reports of some tasks, and what their calls cost where nobody reported a cost."""
+
+    def calls(self, task: str, limit: int = 1_000) -> tuple[Call, ...]:
+        """The first calls that a task made, of models and of tools, oldest first."""
+
+    def metered(self, tasks: Iterable[str]) -> dict[str, float]:
+        """What the calls of some tasks cost, in dollars; only tasks of which a call had a price."""
+
+    def due_costs(self, rollout: str, after: float, until: float, age: float) -> tuple[Observation, ...]:
+        """What the gateway knows of the cost of tasks that the judge of a rollout was told no cost of.
+
+        Of tasks that began after a time, and until another; what they cost until they had an age, as of then.
+        """
 
     def unknown_reports(self) -> int:
         """Reports that wait for a task that has not been seen."""
@@ -430,8 +456,14 @@ class Snapshot(Protocol):
     def tallies(self, since: float, agent: str | None = None, ring: str | None = None) -> dict[TallyKey, Tally]:
         """Sums since a time (in whole steps of `TALLY_SECONDS`), by release and ring."""
 
-    def heaviest_run(self, agent: str, ring: str, digest: Digest, since: float) -> dict[str, tuple[str, float]]:
-        """`error_rate`, `intervention_rate`, `cost` → the task with most failed requests, interventions, cost; how much."""
+    def heaviest_run(
+        self, agent: str, ring: str, digest: Digest, since: float, began: float = 0.0
+    ) -> dict[str, tuple[str, float]]:
+        """`error_rate`, `intervention_rate`, `model_error_rate`, `cost` → the task with most failed requests,
+        interventions, failed calls, cost; how much.
+
+        All since a time; but calls of tasks that made one since then cost what they did since `began`.
+        """
 
     def cursor(self, name: str) -> str | None:
         """How far something has come."""
@@ -506,6 +538,15 @@ class Transaction(Snapshot, Protocol):
     def add_outcomes(self, outcomes: Iterable[Outcome]) -> tuple[Taken, ...]:
         """Record reports about tasks, known or not; what is new of them goes to the judges of their rollouts."""
 
+    def add_calls(self, calls: Iterable[Call], name: str, cursor: str) -> tuple[Call, ...]:
+        """Record calls with what follows for tallies, and the cursor after them together. Returns those that were new."""
+
+    def add_costs(self, rollout: str, due: Iterable[Observation]) -> None:
+        """Tell the judge of a rollout what tasks cost; see `due_costs`."""
+
+    def changed_before(self, call: ToolCall, new: Iterable[str]) -> bool:
+        """Whether a call of the same release and tool, none of the `new` ones, was refused for the same description."""
+
     def save_judgement(self, rollout: str, judgement: StoredJudgement) -> None:
         """Write what a judge says, and how it can go on."""
 
@@ -513,8 +554,8 @@ class Transaction(Snapshot, Protocol):
         """Note how far something has come."""
 
     def prune(self, before: float, limit: int = 5_000) -> int:
-        """Forget requests, reports and captured payloads from before a time, and what judges of rollouts that are over were
-        fed with. At most `limit` of each kind at once; returns how many of the most frequent one.
+        """Forget requests, reports, calls and captured payloads from before a time, and what judges of rollouts that are
+        over were fed with. At most `limit` of each kind at once; returns how many of the most frequent one.
         """
 
     def acquire_lease(self, name: str, holder: str, now: float, ttl: float) -> Lease | None:

@@ -31,6 +31,7 @@ from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release, unpack_release
 from turnout.artifacts.texts import read_texts
 from turnout.artifacts.wheels import unpack_wheels
+from turnout.controller.calls import CallIngest
 from turnout.controller.ingest import Ingest
 from turnout.controller.loop import Controller
 from turnout.controller.reconcile import Parts
@@ -40,6 +41,7 @@ from turnout.domain.errors import SetupFailed
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Deployment, Digest, Release
 from turnout.domain.policy import Role
+from turnout.gateway.journal_files import JournalFiles
 from turnout.ports import ArtifactStore, KeyRecord
 from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.probe import HttpProber
@@ -137,6 +139,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     notary = StoreNotary(artifacts, own.unlock)
     access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
     ingest = Ingest(store, access_log, parse_access_line, clock)
+    calls = CallIngest(store, JournalFiles(settings.state / "gateway" / "journal"), clock)
     parts = Parts(
         store,
         runtime,
@@ -146,10 +149,10 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         HOLDER,
         settings.build_slots,
         on_effect or (lambda _: None),
-        lambda: ingest.read_up_to,
+        lambda: min(ingest.read_up_to, calls.read_up_to),
         verify,
     )
-    controller = Controller(parts, ingest, keep_tasks=settings.keep_tasks)
+    controller = Controller(parts, ingest, keep_tasks=settings.keep_tasks, calls=calls)
     wakes.append(controller.wake)
     office = Office(
         store=store,

@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 
 SAVE_SHARE = 20.0  # pauses between two of them, in times of what one takes
 SAVE_SECONDS = 5.0  # how often a judge that hears new things is written down; a new verdict is at once
+SETTLED_AT = 0.9  # of the first age: the judge hears of costs, and a moment passes, before it counts them as unknown
 _BATCH = 5_000
+_TOGETHER = 100_000  # observations that are put in order
 MOST_JUDGES = 200  # kept in memory; others are read again
 
 
@@ -44,23 +46,36 @@ class Judging:
         self._clock = clock
         self._read_up_to = read_up_to
         self._sittings: dict[str, _Sitting] = {}
+        self._settled: dict[str, float] = {}  # by rollout: tasks that began before have their cost
 
     def __contains__(self, rollout: str) -> bool:
         return rollout in self._sittings
 
-    def look(self, snapshot: Snapshot, rollout: str, config: JudgeConfig) -> Judgement:
-        """What the judge of a rollout says now. `config` is for a judge that begins."""
+    def look(self, snapshot: Snapshot, rollout: str, config: JudgeConfig) -> Judgement | None:
+        """What the judge of a rollout says now; None for one that nothing can be told yet. `config`: for one that begins."""
         sitting = self._sittings.get(rollout) or self._begin(snapshot, rollout, config)
-        while True:
-            news = snapshot.observations(rollout, sitting.cursor, _BATCH)
-            # In the order of time: what lies in one batch may have happened over hours, while no server was up.
-            for observation in sorted(news, key=lambda item: (item.at, item.seq)):
-                _tell(sitting.judge, observation)
-            if news:
-                sitting.cursor = news[-1].seq
-            if len(news) < _BATCH:
-                break
+        if self._read_up_to() > -math.inf:
+            _tell_news(snapshot, rollout, sitting)
+        elif sitting.judge.clock == -math.inf:
+            return None
         return summarise(sitting.judge.verdict(self._moment(sitting.judge)))
+
+    def settle(self, rollout: str, first_age: float, lease: Lease) -> None:
+        """Tell a judge what the gateway knows of the cost of tasks that nobody reported, shortly before their first age.
+
+        Before everything else that is new is told: a judge whose clock is past that age has counted the cost as unknown.
+        Raises `LeaseLost`.
+        """
+        if self._read_up_to() == -math.inf:
+            return
+        now, age = self._clock.now(), SETTLED_AT * first_age
+        with self._store.snapshot() as snapshot:
+            due = snapshot.due_costs(rollout, self._settled.get(rollout, -math.inf), now - age, age)
+        if due:
+            with self._store.transaction() as transaction:
+                transaction.check_lease(lease, now)
+                transaction.add_costs(rollout, due)
+        self._settled[rollout] = now - age
 
     def save(self, rollout: str, said: Judgement, lease: Lease) -> None:
         """Write down what was said, if it is new or some time has passed. Raises `LeaseLost`."""
@@ -86,6 +101,7 @@ class Judging:
     def forget(self, rollout: str) -> None:
         """A rollout that is over needs no judge any more."""
         self._sittings.pop(rollout, None)
+        self._settled.pop(rollout, None)
 
     def _moment(self, judge: Judge) -> float:
         """Now, but no later than the records go: a task whose end has not been read yet is not missing."""
@@ -105,6 +121,19 @@ class Judging:
             self._sittings.pop(next(iter(self._sittings)))
         self._sittings[rollout] = sitting
         return sitting
+
+
+def _tell_news(snapshot: Snapshot, rollout: str, sitting: _Sitting) -> None:
+    """In the order of time: what lies together may have happened over hours, while no server was up."""
+    while True:
+        news: list[Observation] = []
+        while len(news) < _TOGETHER and (batch := snapshot.observations(rollout, sitting.cursor, _BATCH)):
+            news += batch
+            sitting.cursor = batch[-1].seq
+        for observation in sorted(news, key=lambda item: (item.at, item.seq)):
+            _tell(sitting.judge, observation)
+        if len(news) < _TOGETHER:
+            return
 
 
 def _tell(judge: Judge, observation: Observation) -> None:

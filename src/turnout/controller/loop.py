@@ -6,7 +6,10 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
+from turnout.controller.calls import CallIngest
 from turnout.controller.ingest import Ingest
 from turnout.controller.jobs import Jobs
 from turnout.controller.publish import Publisher
@@ -24,10 +27,16 @@ Ring = tuple[str, str]
 class Controller:
     """Start it once; `wake` it whenever something of a ring may have changed."""
 
-    def __init__(self, parts: Parts, ingest: Ingest, workers: int = 3, keep_tasks: float = math.inf) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        ingest: Ingest,
+        workers: int = 3,
+        keep_tasks: float = math.inf,
+        calls: CallIngest | None = None,
+    ) -> None:
         self._parts = parts
         self._keep_tasks = keep_tasks
-        self._ingest = ingest
         self._jobs = Jobs()
         self._reconciler = Reconciler(parts, self._jobs, Publisher(parts.store, parts.runtime, parts.router), self.wake)
         self._schedule = Schedule()
@@ -35,7 +44,11 @@ class Controller:
         self._threads = [
             threading.Thread(target=self._work, name=f"controller-{number}", daemon=True) for number in range(workers)
         ]
-        self._threads.append(threading.Thread(target=self._take_in_repeatedly, name="ingest", daemon=True))
+        # Each in a thread of its own: a backlog of one holds up no other.
+        for name, take_in in (("ingest", ingest.take_in), ("calls", calls.take_in if calls else None)):
+            if take_in is not None:
+                repeat = partial(self._take_in_repeatedly, take_in)
+                self._threads.append(threading.Thread(target=repeat, name=name, daemon=True))
         self._threads.append(threading.Thread(target=self._prune_repeatedly, name="prune", daemon=True))
 
     def start(self) -> None:
@@ -80,15 +93,15 @@ class Controller:
                 delay = CALM_SECONDS
             self._schedule.put_back(ring, delay)
 
-    def _take_in_repeatedly(self) -> None:
+    def _take_in_repeatedly(self, take_in: Callable[[], set[Ring]]) -> None:
         while not self._stopping.wait(INGEST_SECONDS):
             try:
-                for ring in self._ingest.take_in():
+                for ring in take_in():
                     self._schedule.wake(ring)
             except TurnoutError as error:
                 log.warning("%s", error.message)
             except Exception:  # as above: tried again in a moment
-                log.exception("taking in the access log failed")
+                log.exception("taking in what was served failed")
 
     def _prune_repeatedly(self) -> None:
         """A small part at a time, with pauses: nobody waits long for the database because of what is old."""

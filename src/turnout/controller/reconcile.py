@@ -98,6 +98,7 @@ class Reconciler:
         ledger = Ledger(self._parts.store, self._parts.clock, lease, self._parts.build_slots)
         for _ in range(MOST_ROUNDS):
             routed = self._publisher.publish()
+            self._settle_costs(agent, ring, lease)
             view = self._load(agent, ring, routed=routed)
             if view.judgement is not None and view.pointer.rollout is not None:
                 self._judging.save(view.pointer.rollout, view.judgement, lease)
@@ -144,6 +145,18 @@ class Reconciler:
             )
             view = self._judge(snapshot, view)
         return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
+
+    def _settle_costs(self, agent: str, ring: str, lease: Lease) -> None:
+        with self._parts.store.snapshot() as snapshot:
+            pointer = snapshot.pointer(agent, ring)
+            judged = snapshot.deployment(pointer.rollout) if pointer.rollout is not None else None
+            if judged is None:
+                return
+            other = pointer.last_good if judged.id == pointer.active_deployment else pointer.stable
+            releases = self._load_releases(snapshot, {judged.digest, *((other,) if other else ())})
+        settings = {digest: release.spec.ring(ring) for digest, release in releases.items()}
+        judge = choose_judge(settings.get(judged.digest) or RingSettings(ring), settings.get(other) if other else None)
+        self._judging.settle(judged.id, judge.ages[0], lease)
 
     def _judge(self, snapshot: Snapshot, view: RingView) -> RingView:
         """With what the judge and the breakers say."""

@@ -277,6 +277,13 @@ observations = Table(
         postgresql_where=text("arm IS NOT NULL"),
     ),
     Index(
+        "ix_observations_began",
+        "rollout",
+        "at",
+        sqlite_where=text("arm IS NOT NULL"),
+        postgresql_where=text("arm IS NOT NULL"),
+    ),
+    Index(
         "ix_observations_candidate",
         "rollout",
         "at",
@@ -309,6 +316,8 @@ tallies = Table(
     Column("errors", Integer, nullable=False),
     Column("interventions", Integer, nullable=False),
     Column("cost", Float, nullable=False),
+    Column("calls", Integer, nullable=False, server_default="0"),
+    Column("failed_calls", Integer, nullable=False, server_default="0"),
     Index(None, "step"),
 )
 
@@ -320,6 +329,96 @@ task_counts = Table(
     Column("release", _DIGEST, primary_key=True),
     Column("total", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
+)
+
+model_calls = Table(
+    "model_calls",
+    metadata,
+    Column("id", _NAME, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("duration", Float, nullable=False),
+    Column("agent", _NAME, nullable=False),
+    Column("ring", _NAME, nullable=False),
+    Column("release", _DIGEST, nullable=False),
+    Column("task", String(256)),
+    Column("endpoint", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("answered_by", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("first_chunk", Float),
+    Column("status", BigInteger, nullable=False),
+    Column("ended", String(16), nullable=False),
+    Column("tokens_in", BigInteger, nullable=False),
+    Column("tokens_cached", BigInteger, nullable=False),
+    Column("tokens_out", BigInteger, nullable=False),
+    Column("tokens_reasoning", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("nanos", BigInteger, nullable=False),
+    Column("prices", Text, nullable=False),
+    Column("attempts", JSON, nullable=False),
+    Column("error", Text, nullable=False),
+    Index(None, "task"),
+    Index(None, "agent", "ring", "release", "at"),
+    Index(None, "at"),
+)
+
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    Column("id", _NAME, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("duration", Float, nullable=False),
+    Column("agent", _NAME, nullable=False),
+    Column("ring", _NAME, nullable=False),
+    Column("release", _DIGEST, nullable=False),
+    Column("task", String(256)),
+    Column("server", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("ended", String(16), nullable=False),
+    Column("failed", Boolean, nullable=False),
+    Column("arguments", Text),
+    Column("arguments_digest", Text, nullable=False),
+    Column("result", Text),
+    Column("result_digest", Text, nullable=False),
+    Column("schema", Text, nullable=False),
+    Column("found", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Index(None, "task"),
+    Index(None, "agent", "ring", "release", "at"),
+    Index(None, "at"),
+)
+
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("agent", _NAME, ForeignKey("agents.name"), primary_key=True),
+    Column("ring", _NAME, primary_key=True),
+    Column("release", _DIGEST, ForeignKey("releases.digest"), primary_key=True),
+    Column("scope", String(16), primary_key=True),
+    Column("metric", String(32), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("since", Float, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("above", Float, nullable=False),
+    Column("window", Float, nullable=False),
+    Column("task", String(256)),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("ignored", JSON, nullable=False),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("agent", _NAME, primary_key=True),  # "": all
+    Column("ring", _NAME, primary_key=True),  # "": all
+    Column("unit", String(16), primary_key=True),
+    Column("window", Float, primary_key=True),
+    Column("limit", BigInteger, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("at", Float, nullable=False),
 )
 
 cursors = Table("cursors", metadata, Column("name", _NAME, primary_key=True), Column("value", Text, nullable=False))

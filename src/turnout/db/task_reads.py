@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select, text
+from sqlalchemy import Select, func, or_, select
 
 from turnout.db import rows
-from turnout.db.reads import Reads, in_parts
+from turnout.db.call_reads import CallReads, heaviest
+from turnout.db.reads import in_parts
 from turnout.db.tables import judgements, observations, outcomes, payloads, tallies, task_counts, tasks
 from turnout.domain.models import Digest, Task
 from turnout.domain.outcomes import TALLY_SECONDS, Known, Observation, Tally, TallyKey
 from turnout.ports import StoredJudgement, StoredOutcome, TaskQuery
 
 
-class TaskReads(Reads):
+class TaskReads(CallReads):
     """The part of `ports.Snapshot` that is about tasks; see there for the meaning of each."""
 
     def count_tasks(self, rollout: str, since: float) -> int:
@@ -57,8 +58,12 @@ class TaskReads(Reads):
         return tuple(self._outcomes([task]).get(task, ()))
 
     def known(self, tasks: Iterable[str]) -> dict[str, Known]:
-        """What counts of the reports of some tasks."""
-        return {task: known_of(stored) for part in in_parts(tasks) for task, stored in self._outcomes(part).items()}
+        """What counts of the reports of some tasks, and what their calls cost where nobody reported a cost."""
+        wanted = list(tasks)
+        known = {task: known_of(stored) for task, stored in self._outcomes(wanted).items()}
+        for task, cost in self.metered(wanted).items():
+            known[task] = known.get(task, Known()).learn(Known(cost=cost))
+        return known
 
     def unknown_reports(self) -> int:
         """Reports that wait for a task that has not been seen."""
@@ -82,7 +87,7 @@ class TaskReads(Reads):
     def tallies(self, since: float, agent: str | None = None, ring: str | None = None) -> dict[TallyKey, Tally]:
         """Sums since a time (in whole steps of `TALLY_SECONDS`), by release and ring."""
         key = (tallies.c.agent, tallies.c.ring, tallies.c.release)
-        names = ("requests", "known", "errors", "interventions", "cost")
+        names = ("requests", "known", "errors", "interventions", "cost", "calls", "failed_calls")
         query = (
             select(*key, *(func.sum(tallies.c[name]).label(name) for name in names))
             .where(tallies.c.step >= int(since // TALLY_SECONDS))
@@ -96,23 +101,29 @@ class TaskReads(Reads):
             for row in self._all(query)
         }
 
-    def heaviest_run(self, agent: str, ring: str, digest: Digest, since: float) -> dict[str, tuple[str, float]]:
-        """`error_rate`, `intervention_rate`, `cost` → the task with most failed requests, interventions, cost; how much."""
+    def heaviest_run(
+        self, agent: str, ring: str, digest: Digest, since: float, began: float = 0.0
+    ) -> dict[str, tuple[str, float]]:
+        """Metric → the task with most failed requests, interventions, failed calls, cost; how much."""
         here = (tasks.c.agent == agent, tasks.c.ring == ring, tasks.c.release == digest, tasks.c.at >= since)
         counted = outcomes.c.state == "counted"
         errors = select(tasks.c.task, func.count().label("much")).where(*here, tasks.c.status >= 500)
         reported = select(outcomes.c.task, func.sum(outcomes.c.cost).label("much")).where(counted)
         stepped_in = select(outcomes.c.task, func.count().label("much")).where(counted, outcomes.c.intervened.is_(True))
         mine = outcomes.c.task.in_(select(tasks.c.task).where(*here))
-        found = {}
-        for name, query, column in (
-            ("error_rate", errors, tasks.c.task),
-            ("intervention_rate", stepped_in.where(mine, outcomes.c.at >= since), outcomes.c.task),
-            ("cost", reported.where(mine, outcomes.c.at >= since, outcomes.c.cost.is_not(None)), outcomes.c.task),
+        found: dict[str, tuple[str, float]] = {}
+        for name, query in (
+            ("error_rate", errors.group_by(tasks.c.task)),
+            ("intervention_rate", stepped_in.where(mine, outcomes.c.at >= since).group_by(outcomes.c.task)),
+            (
+                "cost",
+                reported.where(mine, outcomes.c.at >= since, outcomes.c.cost.is_not(None)).group_by(outcomes.c.task),
+            ),
+            ("cost", self._heaviest_cost(agent, ring, digest, since, began)),
+            ("model_error_rate", self._most_faults(agent, ring, digest, since)),
         ):
-            heaviest = query.group_by(column).order_by(text("much DESC")).limit(1)
-            row = self._connection.execute(heaviest).first()
-            if row is not None:
+            row = self._connection.execute(heaviest(query)).first()
+            if row is not None and (name not in found or row[1] > found[name][1]):
                 found[name] = (str(row[0]), float(row[1]))
         return found
 

@@ -16,6 +16,7 @@ from turnout.db.tables import (
     cursors,
     deployments,
     judgements,
+    model_calls,
     observations,
     outcomes,
     payloads,
@@ -24,6 +25,7 @@ from turnout.db.tables import (
     tasks,
 )
 from turnout.db.task_reads import TaskReads, known_of
+from turnout.domain.budget import NANOS
 from turnout.domain.models import Task
 from turnout.domain.outcomes import HEADER, MOST_REPORTS, TALLY_SECONDS, Known, Outcome, Source, Taken
 from turnout.domain.phases import TERMINAL
@@ -31,12 +33,12 @@ from turnout.ports import ACCESS_LOG, StoredJudgement, StoredOutcome
 
 CLOCKS_DIFFER = 5.0  # seconds, of a server and the proxy that it hears of tasks from
 _ABOUT_IT = ("counted", "contradicts", "repeated")  # states of reports that are about the task
-_SUMS = ("requests", "known", "errors", "interventions", "cost")
+_SUMS = ("requests", "known", "errors", "interventions", "cost", "calls", "failed_calls")
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a task was seen last."""
+class Place:
+    """A release in a ring: where a task was seen last, or where a call was made."""
 
     agent: str
     ring: str
@@ -52,7 +54,7 @@ class _Unit:
     told: Known = field(default_factory=Known)
 
 
-_Sums = dict[tuple[_Place, int], dict[str, float]]  # by place and step of time
+Sums = dict[tuple[Place, int], dict[str, float]]  # by place and step of time
 
 
 class TaskWrites(TaskReads):
@@ -69,7 +71,7 @@ class TaskWrites(TaskReads):
         self._count(ended)
         self._keep_payloads(ended)
         self._begin_units(changed)
-        sums: _Sums = defaultdict(_no_sums)
+        sums: Sums = defaultdict(no_sums)
         for task in ended:
             sums[_place_of(task), int(task.at // TALLY_SECONDS)]["requests"] += 1
         self._settle_waiting(changed, sums)
@@ -81,7 +83,7 @@ class TaskWrites(TaskReads):
     def add_outcomes(self, new_outcomes: Iterable[Outcome]) -> tuple[Taken, ...]:
         """Record reports about tasks, known or not; what is new of them goes to the judges of their rollouts."""
         reports = list(new_outcomes)
-        sums: _Sums = defaultdict(_no_sums)
+        sums: Sums = defaultdict(no_sums)
         places = self._locate({outcome.task for outcome in reports})
         taken = self._take([(outcome, _choose(outcome, places.get(outcome.task, []))) for outcome in reports], sums)
         self._add_sums(sums)
@@ -178,9 +180,9 @@ class TaskWrites(TaskReads):
 
     # --- reports --------------------------------------------------------------------------------------------------
 
-    def _locate(self, wanted: set[str]) -> dict[str, list[_Place]]:
+    def _locate(self, wanted: set[str]) -> dict[str, list[Place]]:
         """Where each task was seen, the newest last: one name may be in use at several agents."""
-        places: dict[str, list[_Place]] = defaultdict(list)
+        places: dict[str, list[Place]] = defaultdict(list)
         for part in in_parts(sorted(wanted)):
             query = (
                 select(tasks.c.task, tasks.c.agent, tasks.c.ring, tasks.c.release)
@@ -188,19 +190,20 @@ class TaskWrites(TaskReads):
                 .order_by(tasks.c.at)
             )
             for row in self._all(query):
-                places[row["task"]].append(_Place(row["agent"], row["ring"], row["release"] or ""))
+                places[row["task"]].append(Place(row["agent"], row["ring"], row["release"] or ""))
         return places
 
-    def _take(self, reports: list[tuple[Outcome, _Place | None]], sums: _Sums) -> tuple[Taken, ...]:
+    def _take(self, reports: list[tuple[Outcome, Place | None]], sums: Sums) -> tuple[Taken, ...]:
         """Take in reports, each with where its task is: of each value the first counts. No place: it waits for its task."""
         if not reports:
             return ()
         stored = self._outcomes({outcome.task for outcome, _ in reports})
-        known = {key: known_of(items) for key, items in _by_place(stored).items()}
+        known = {key: known_of(items) for key, items in by_place(stored).items()}
         numbers = {
             task: sum(item.outcome.source is not Source.RULE for item in items) for task, items in stored.items()
         }
         taken, added, news = [], [], []
+        priced: set[tuple[str, str, str]] = set()
         for outcome, place in reports:
             is_rule, state, new = outcome.source is Source.RULE, "waiting", Known()
             if place is not None and _is_foreign(outcome, place):
@@ -208,6 +211,7 @@ class TaskWrites(TaskReads):
             elif place is not None:
                 key = (outcome.task, place.agent, place.ring)
                 known[key], new, state = known.get(key, Known()).take(outcome)
+                priced |= {key} if new.cost is not None else set()
             if not is_rule and state != "counted" and numbers.get(outcome.task, 0) >= MOST_REPORTS:
                 state = "refused"
             taken.append(Taken(outcome.task, state, place.agent if place else None, place.ring if place else None))
@@ -226,17 +230,26 @@ class TaskWrites(TaskReads):
             added.append(row)
         if added:
             self._connection.execute(insert(outcomes), added)
+        self._take_back_costs(priced, sums)
         self._observe(news)
         return tuple(taken)
 
-    def _settle_waiting(self, changed: list[Task], sums: _Sums) -> None:
+    def _take_back_costs(self, priced: set[tuple[str, str, str]], sums: Sums) -> None:
+        """What somebody reported counts instead of what the calls cost that were summed before."""
+        for part in in_parts({task for task, _, _ in priced}):
+            for row in self._all(select(model_calls).where(model_calls.c.task.in_(part), model_calls.c.nanos > 0)):
+                if (row["task"], row["agent"], row["ring"]) in priced:
+                    place = Place(row["agent"], row["ring"], row["release"])
+                    sums[place, int(row["at"] // TALLY_SECONDS)]["cost"] -= row["nanos"] / NANOS
+
+    def _settle_waiting(self, changed: list[Task], sums: Sums) -> None:
         """Reports that came before their task was seen count now, before what the answer itself says."""
         if self._connection.scalar(select(outcomes.c.seq).where(outcomes.c.state == "waiting").limit(1)) is None:
             return
-        places: dict[str, list[_Place]] = defaultdict(list)
+        places: dict[str, list[Place]] = defaultdict(list)
         for task in changed:
             places[task.task].append(_place_of(task))
-        waiting: list[tuple[Outcome, _Place | None]] = []
+        waiting: list[tuple[Outcome, Place | None]] = []
         for part in in_parts(places):
             mine = (outcomes.c.state == "waiting", outcomes.c.task.in_(part))
             found = self._all(select(outcomes).where(*mine).order_by(outcomes.c.seq))
@@ -246,7 +259,7 @@ class TaskWrites(TaskReads):
                 self._connection.execute(delete(outcomes).where(*mine))
         self._take(waiting, sums)
 
-    def _observe(self, news: list[tuple[Outcome, _Place]]) -> None:
+    def _observe(self, news: list[tuple[Outcome, Place]]) -> None:
         """Tell the judge of the rollout that each task began in last: of each value the first since the task began there."""
         units = self._units({outcome.task for outcome, _ in news})
         values = []
@@ -290,7 +303,7 @@ class TaskWrites(TaskReads):
                     units[key].told = units[key].told.learn(more)
         return units
 
-    def _add_sums(self, sums: _Sums) -> None:
+    def _add_sums(self, sums: Sums) -> None:
         values = [
             {"agent": place.agent, "ring": place.ring, "release": place.release, "step": step}
             | {name: counts[name] for name in _SUMS}
@@ -319,17 +332,18 @@ class TaskWrites(TaskReads):
         return sqlite if self._connection.dialect.name == "sqlite" else postgresql
 
 
-def _place_of(task: Task) -> _Place:
-    return _Place(task.agent, task.ring, task.release or "")
+def _place_of(task: Task) -> Place:
+    return Place(task.agent, task.ring, task.release or "")
 
 
-def _choose(outcome: Outcome, places: list[_Place]) -> _Place | None:
+def _choose(outcome: Outcome, places: list[Place]) -> Place | None:
     """The newest place that a report speaks of; of one that fits none the newest, where it is foreign."""
     fitting = [place for place in places if not _is_foreign(outcome, place)]
     return fitting[-1] if fitting else places[-1] if places else None
 
 
-def _by_place(stored: Mapping[str, list[StoredOutcome]]) -> dict[tuple[str, str, str], list[StoredOutcome]]:
+def by_place(stored: Mapping[str, list[StoredOutcome]]) -> dict[tuple[str, str, str], list[StoredOutcome]]:
+    """By task, agent and ring."""
     found: dict[tuple[str, str, str], list[StoredOutcome]] = defaultdict(list)
     for items in stored.values():
         for item in items:
@@ -337,7 +351,7 @@ def _by_place(stored: Mapping[str, list[StoredOutcome]]) -> dict[tuple[str, str,
     return found
 
 
-def _is_foreign(outcome: Outcome, place: _Place) -> bool:
+def _is_foreign(outcome: Outcome, place: Place) -> bool:
     """Whether the reporter speaks of a task of another agent or ring."""
     return outcome.agent not in (None, place.agent) or outcome.ring not in (None, place.ring)
 
@@ -350,7 +364,8 @@ def _add_to(counts: dict[str, float], new: Known) -> None:
     counts["cost"] += new.cost or 0.0
 
 
-def _no_sums() -> dict[str, float]:
+def no_sums() -> dict[str, float]:
+    """Of nothing."""
     return dict.fromkeys(_SUMS, 0.0)
 
 

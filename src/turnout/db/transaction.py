@@ -10,6 +10,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from turnout.db import rows
+from turnout.db.call_writes import CallWrites
 from turnout.db.snapshot import SqlSnapshot
 from turnout.db.tables import (
     agents,
@@ -26,7 +27,6 @@ from turnout.db.tables import (
     tags,
     tokens,
 )
-from turnout.db.task_writes import TaskWrites
 from turnout.domain.errors import Conflict, LeaseLost, NotFound
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Approval, Deployment, Digest, Pointer, Quarantine, Release, ReplicaStatus
@@ -36,7 +36,7 @@ from turnout.ports import KeyRecord, Lease, StoredResponse, TokenRecord
 _KEEP_RESPONSES = 86_400.0  # an idempotency key is honoured for a day
 
 
-class SqlTransaction(TaskWrites, SqlSnapshot):
+class SqlTransaction(CallWrites, SqlSnapshot):
     """Reads and writes; see the port for the meaning of each."""
 
     def add_agent(self, name: str, at: float) -> None:

@@ -17,7 +17,9 @@ from turnout.domain.calls import Attempt, Call, Ended, ModelCall, ToolCall
 from turnout.domain.models import Digest
 
 VERSION = 1
-LARGEST_NUMBER = (1 << 63) - 1  # that every database holds
+LARGEST_NUMBER = 1 << 53  # sums over a thousand of them are numbers that every database holds
+LONGEST_NAME = 64  # characters
+LONGEST_TASK = 256
 MOST_ATTEMPTS = 64  # of a call, that are kept
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
@@ -93,13 +95,20 @@ def _text(value: object) -> str:
 
 
 def _name(value: object) -> str:
-    if not value:
+    text = _text(value)
+    if not 0 < len(text) <= LONGEST_NAME:
         raise ValueError("a call has an id, an agent and a ring")
-    return _text(value)
+    return text
 
 
 def _optional_text(value: object) -> str | None:
     return None if value is None else _text(value)
+
+
+def _task(value: object) -> str | None:
+    """A task with a longer name is none that the proxy knows."""
+    text = _optional_text(value)
+    return text if text and len(text) <= LONGEST_TASK else None
 
 
 def _digest(value: object) -> Digest:
@@ -142,9 +151,9 @@ _BY_TYPE: Mapping[str, Callable[[Any], object]] = {
     "Ended": Ended,
     "tuple[Attempt, ...]": _attempts,
 }
-_NAMES = ("id", "agent", "ring")
+_BY_NAME: Mapping[str, Callable[[Any], object]] = {"id": _name, "agent": _name, "ring": _name, "task": _task}
 _READERS: Mapping[type, Mapping[str, Callable[[Any], object]]] = {
-    kind: {field.name: _name if field.name in _NAMES else _BY_TYPE[str(field.type)] for field in fields(kind)}
+    kind: {field.name: _BY_NAME.get(field.name) or _BY_TYPE[str(field.type)] for field in fields(kind)}
     for kind in _KINDS.values()
 }
 _DEFAULTS: Mapping[type, tuple[tuple[str, object], ...]] = {  # what has none is always written

@@ -19,6 +19,9 @@ class Ended(StrEnum):
     TIMEOUT = "timeout"
 
 
+FAULTS = frozenset({Ended.FAILED, Ended.CUT, Ended.TIMEOUT})  # of models and routes, as breakers count them
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at one route."""
@@ -81,6 +84,7 @@ class ToolCall:
     result: str | None = None
     result_digest: str = ""
     schema: str = ""  # the pin
+    found: str = ""  # SHA-256 of what the server describes now, where that differs from the pin; then it was refused
     error: str = ""
 
 

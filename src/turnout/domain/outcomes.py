@@ -24,7 +24,7 @@ class Source(StrEnum):
     REPORT = "report"  # somebody said so: HTTP, SDK, response header
     EVALUATION = "evaluation"  # an evaluation event of OpenTelemetry
     RULE = "rule"  # the agent's own answer, by the rule in its manifest
-    GATEWAY = "gateway"
+    GATEWAY = "gateway"  # what the task's calls of models cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +197,18 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Sums over the tasks of one release in one ring, for a while. `errors`: of the known ones; `cost` as reported."""
+    """Sums over the tasks of one release in one ring, for a while.
+
+    `errors`: of the known ones; `cost`: as reported, and what the calls of tasks cost that nobody reported the cost of.
+    """
 
     requests: int = 0
     known: int = 0  # tasks of which it is known whether they failed
     errors: int = 0
     interventions: int = 0
     cost: float = 0.0
+    calls: int = 0  # of models, but for those that the gateway refused
+    failed_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)

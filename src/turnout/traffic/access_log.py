@@ -1,8 +1,4 @@
-"""The proxy's access log: the durable record of every request, read line by line from where the reader left off.
-
-A cursor is `inode:offset`, so it stays right when the file is renamed. Files that were rotated are called
-`access.log.000001` and so on; one is removed only when it has been read to its end.
-"""
+"""The proxy's access log: the durable record of every request. Files are removed once they have been read to their end."""
 
 from __future__ import annotations
 
@@ -12,22 +8,20 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from turnout.domain.models import FULL_WEIGHT, Arm, Digest, Task
+from turnout.line_log import find_files, read_lines, remove_read
 from turnout.ports import AccessLogChunk
 from turnout.traffic.bootstrap import BEGUN
 
 LARGEST_FILE = 64 << 20  # bytes
 KEPT = 2  # rotated files that stay although they have been read
 
-MOST_AT_ONCE = 16 << 20  # bytes; a line with what was captured can be large
 LONGEST_REPORT = 1_000  # characters of the header
 
-_NOTHING_YET = "0:0"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -47,20 +41,9 @@ class EnvoyAccessLog:
     def read(self, cursor: str | None, limit: int = 5_000) -> AccessLogChunk:
         """See `ports.AccessLog`. A cursor that names no kept file starts again from the oldest: nothing is skipped."""
         with self._lock:
-            files = self._files()
-            if not files:
-                return AccessLogChunk((), cursor or _NOTHING_YET)
-            inode, offset = _parse_cursor(cursor)
-            at = next((index for index, file in enumerate(files) if file.inode == inode), None)
-            if at is None or offset > files[at].size:
-                at, offset = at or 0, 0
-            self._reading = files[at].inode
-            lines, offset = _read_lines(files[at].path, offset, limit)
-            # Envoy closes a file before it opens the next: one that has a successor grows no more.
-            while not lines and at + 1 < len(files):
-                at += 1
-                lines, offset = _read_lines(files[at].path, 0, limit)
-            return AccessLogChunk(tuple(lines), f"{files[at].inode}:{offset}")
+            read = read_lines(self._path, cursor, limit)
+            self._reading = read.inode
+            return AccessLogChunk(read.lines, read.cursor)
 
     def rotate(self) -> bool:
         """Begin a new file if this one has grown large, and remove those that were read. True when one was begun.
@@ -68,8 +51,8 @@ class EnvoyAccessLog:
         Raises `RouterUnavailable` when Envoy cannot be asked; the next call asks again.
         """
         with self._lock:
-            files = self._files()
-            self._remove_read(files)
+            remove_read(self._path, self._reading, self._kept)
+            files = find_files(self._path)
             if not files:
                 return False
             newest = files[-1]
@@ -82,22 +65,6 @@ class EnvoyAccessLog:
             newest.path.rename(newest.path.with_name(f"{self._path.name}.{number:06d}"))
             self._reopen()
             return True
-
-    def _files(self) -> list[_File]:
-        """All files, oldest first; the one being written last."""
-        files = []
-        for path in self._path.parent.glob(f"{self._path.name}*"):
-            suffix = path.name.removeprefix(self._path.name)
-            if suffix and not re.fullmatch(r"\.\d{6,}", suffix):
-                continue
-            stat = path.stat()
-            files.append(_File(path, stat.st_ino, stat.st_size, int(suffix[1:]) if suffix else 1 << 62))
-        return sorted(files, key=lambda file: file.number)
-
-    def _remove_read(self, files: list[_File]) -> None:
-        at = next((index for index, file in enumerate(files) if file.inode == self._reading), 0)
-        for file in files[: max(at - self._kept, 0)]:
-            file.path.unlink(missing_ok=True)
 
 
 def parse_access_line(line: bytes) -> Task | None:
@@ -112,31 +79,6 @@ def parse_access_line(line: bytes) -> Task | None:
         return _build_task(record)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    inode: int
-    size: int
-    number: int
-
-
-def _parse_cursor(cursor: str | None) -> tuple[int, int]:
-    inode, _, offset = (cursor or _NOTHING_YET).partition(":")
-    return (int(inode), int(offset)) if inode.isdecimal() and offset.isdecimal() else (0, 0)
-
-
-def _read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
-    """At most `limit` complete lines and the offset after them."""
-    lines: list[bytes] = []
-    end = offset + MOST_AT_ONCE
-    with path.open("rb") as file:
-        file.seek(offset)
-        while len(lines) < limit and offset < end and (line := file.readline()).endswith(b"\n"):
-            lines.append(line.rstrip(b"\n"))
-            offset += len(line)
-    return lines, offset
 
 
 def _build_task(record: dict[str, Any]) -> Task:

@@ -29,13 +29,14 @@ def test_a_call_comes_back_as_it_was(call: Call) -> None:
         {"kind": "agent"},
         {"id": ""},
         {"agent": ""},
+        {"id": "x" * 65},
         {"release": "latest"},
         {"at": "yesterday"},
         {"duration": -1},
         {"tokens_in": -5},
         {"tokens_in": 1.5},
         {"tokens_in": True},
-        {"nanos": 1 << 63},
+        {"nanos": (1 << 53) + 1},
         {"ended": "somehow"},
         {"stream": 1},
         {"task": 7},
@@ -63,6 +64,11 @@ def test_texts_that_no_database_holds_are_mended() -> None:
     call = call_from_line(call_to_line(model_call(error="a\0b \ud800 c")))
     assert call is not None
     assert call.error == "a\ufffdb ? c"
+
+
+def test_a_task_that_the_proxy_cannot_know_is_none() -> None:
+    call = call_from_line(call_to_line(model_call(task="x" * 257)))
+    assert call == model_call(task=None)
 
 
 def test_numbers_that_are_none_are_refused() -> None:

@@ -1,0 +1,111 @@
+"""Reads about calls of models and tools: of a task, their sums, their cost where nobody reported one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Float, Select, cast, func, select, text
+
+from turnout.db import call_rows
+from turnout.db.reads import Reads, in_parts
+from turnout.db.tables import deployments, model_calls, observations, outcomes, tool_calls
+from turnout.domain.budget import NANOS
+from turnout.domain.calls import FAULTS, Call
+from turnout.domain.models import Digest
+from turnout.domain.outcomes import Observation
+
+
+class CallReads(Reads):
+    """The part of `ports.Snapshot` that is about calls; see there for the meaning of each."""
+
+    def calls(self, task: str, limit: int = 1_000) -> tuple[Call, ...]:
+        """The first calls that a task made, of models and of tools, oldest first."""
+        found: list[Call] = []
+        for table, build in ((model_calls, call_rows.model_call_from_row), (tool_calls, call_rows.tool_call_from_row)):
+            query = select(table).where(table.c.task == task).order_by(table.c.at, table.c.id).limit(limit)
+            found += [build(row) for row in self._all(query)]
+        return tuple(sorted(found, key=lambda call: (call.at, call.id))[:limit])
+
+    def metered(self, tasks: Iterable[str]) -> dict[str, float]:
+        """What the calls of some tasks cost, in dollars; only tasks of which a call had a price."""
+        found: dict[str, float] = {}
+        for part in in_parts(tasks):
+            query = (
+                select(model_calls.c.task, func.sum(model_calls.c.nanos).label("nanos"))
+                .where(model_calls.c.task.in_(part), model_calls.c.prices != "")
+                .group_by(model_calls.c.task)
+            )
+            found |= {row["task"]: float(row["nanos"]) / NANOS for row in self._all(query)}
+        return found
+
+    def due_costs(self, rollout: str, after: float, until: float, age: float) -> tuple[Observation, ...]:
+        """What the gateway knows of the cost of tasks that a judge was told no cost of."""
+        told = observations.alias()
+        unit = observations.c
+        query = (
+            select(unit.task, unit.at, func.sum(model_calls.c.nanos).label("nanos"))
+            .join_from(observations, deployments, unit.rollout == deployments.c.id)
+            .join(
+                model_calls,
+                (model_calls.c.task == unit.task)
+                & (model_calls.c.agent == deployments.c.agent)
+                & (model_calls.c.ring == deployments.c.ring)
+                & (model_calls.c.at >= unit.at)
+                & (model_calls.c.at <= unit.at + age)
+                & (model_calls.c.prices != ""),
+            )
+            .where(
+                unit.rollout == rollout, unit.arm.is_not(None), unit.probability < 1, unit.at > after, unit.at <= until
+            )
+            .where(
+                ~select(told.c.seq)
+                .where(told.c.task == unit.task, told.c.rollout == unit.rollout, told.c.cost.is_not(None))
+                .exists()
+            )
+            .group_by(unit.task, unit.at)
+            .order_by(unit.at)
+        )
+        return tuple(
+            Observation(0, row["task"], row["at"] + age, cost=float(row["nanos"]) / NANOS) for row in self._all(query)
+        )
+
+    def _heaviest_cost(self, agent: str, ring: str, digest: Digest, since: float, began: float) -> Select[Any]:
+        """Of the tasks that made a call since a time and whose cost nobody reported: all that they cost since it began."""
+        mine = _of(agent, ring, digest)
+        recent = select(model_calls.c.task).where(*mine, model_calls.c.at >= since, model_calls.c.task.is_not(None))
+        reported = (
+            select(outcomes.c.seq)
+            .where(
+                outcomes.c.task == model_calls.c.task,
+                outcomes.c.agent == agent,
+                outcomes.c.ring == ring,
+                outcomes.c.state == "counted",
+                outcomes.c.cost.is_not(None),
+            )
+            .exists()
+        )
+        much = cast(func.sum(model_calls.c.nanos), Float) / NANOS
+        return (
+            select(model_calls.c.task, much.label("much"))
+            .where(*mine, model_calls.c.at >= began, model_calls.c.task.in_(recent), ~reported)
+            .group_by(model_calls.c.task)
+        )
+
+    def _most_faults(self, agent: str, ring: str, digest: Digest, since: float) -> Select[Any]:
+        """The tasks with calls of models that failed, and how many."""
+        failed = model_calls.c.ended.in_([ended.value for ended in FAULTS])
+        return (
+            select(model_calls.c.task, func.count().label("much"))
+            .where(*_of(agent, ring, digest), model_calls.c.at >= since, failed, model_calls.c.task.is_not(None))
+            .group_by(model_calls.c.task)
+        )
+
+
+def heaviest(query: Select[Any]) -> Select[Any]:
+    """The first row of those with `much`."""
+    return query.order_by(text("much DESC")).limit(1)
+
+
+def _of(agent: str, ring: str, digest: Digest) -> tuple[ColumnElement[bool], ...]:
+    return (model_calls.c.agent == agent, model_calls.c.ring == ring, model_calls.c.release == digest)
