@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from turnout.domain.models import Digest
+if TYPE_CHECKING:  # a ring's settings hold budgets
+    from turnout.domain.models import Digest
 
 NANOS = 1_000_000_000  # in a dollar
 
