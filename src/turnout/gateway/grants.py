@@ -13,6 +13,7 @@ from turnout.domain.errors import SetupFailed, StorageFull
 from turnout.domain.grant_document import parse_grants, render_grants
 from turnout.domain.grants import Grant, Grants
 from turnout.durable import PRIVATE, replace_file
+from turnout.gateway.followed import Followed
 from turnout.gateway.keys import key_digest
 
 LOOK_SECONDS = 0.1  # between two looks whether the file has changed
@@ -24,12 +25,7 @@ class GrantsFile:
     """What is allowed now, as the file says. One that is damaged or gone changes nothing: what was read last goes on."""
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
-        self._now = now
-        self._look_at = 0.0
-        self._seen: tuple[int, int, int] | None = None
-        self._grants = Grants()
-        self._complained = False
+        self._file = Followed(path, lambda path: parse_grants(path.read_bytes())[0], Grants(), LOOK_SECONDS, now)
 
     def find(self, key: str) -> Grant | None:
         """The grant of a key; None for one that is not known, or no longer. Compares in constant time."""
@@ -39,27 +35,8 @@ class GrantsFile:
 
     @property
     def current(self) -> Grants:
-        """Everything that is allowed now. Looks at the file at most ten times a second."""
-        now = self._now()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_SECONDS
-            self._look()
-        return self._grants
-
-    def _look(self) -> None:
-        try:
-            found = self._path.stat()
-            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-            if seen == self._seen:
-                return
-            self._grants = parse_grants(self._path.read_bytes())[0]
-            self._seen, self._complained = seen, False
-        except FileNotFoundError:
-            return  # nothing was published yet, or somebody removed it
-        except (OSError, ValueError) as error:
-            if not self._complained:
-                log.error("%s cannot be read; the grants of before go on: %s", self._path, error)
-            self._complained = True
+        """Everything that is allowed now."""
+        return self._file.current
 
 
 def write_grants(path: Path, writer: str, grants: Grants) -> None:

@@ -33,14 +33,16 @@ class ProcessState:
 class GatewayProcesses:
     """Call `check()`, then `start()`; then either `close()` (they go on) or `stop_running()` (they end)."""
 
-    def __init__(self, launches: Sequence[GatewayLaunch]) -> None:
+    def __init__(self, state: Path, launches: Sequence[GatewayLaunch]) -> None:
+        """Without launches there is no gateway: those that run are ended."""
+        self._state = state
         self._launches = tuple(launches)
         self._supervisions: dict[GatewayLaunch, Supervision] = {}
 
     def check(self) -> None:
         """Raise `SetupFailed` where a port is taken by somebody else. Starts and changes nothing."""
+        ours = frozenset(process.pid for process in find_running(self._state))
         for launch in self._launches:
-            ours = frozenset(process.pid for process in find_running(launch.state))
             check_port(launch.host, launch.port, ours, OPTIONS[launch.kind])
 
     def start(self) -> None:
@@ -49,11 +51,9 @@ class GatewayProcesses:
         One that was started otherwise, by another version or with other settings, finishes its calls once the new ones
         serve. Raises `SetupFailed` when a process does not start.
         """
-        if not self._launches:
-            return
-        running = find_running(self._launches[0].state)
+        running = find_running(self._state)
         adopted = {launch: _adoptable(launch, running) for launch in self._launches}
-        with ThreadPoolExecutor(len(self._launches)) as several:
+        with ThreadPoolExecutor(max(len(self._launches), 1)) as several:
             list(several.map(lambda launch: self._start(launch, adopted[launch]), self._launches))
         kept = {process for process in adopted.values() if process is not None}
         for process in running.keys() - kept:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from turnout.domain.budget import NANOS, Budget, BudgetScope, Unit
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.judge import Margins
 from turnout.domain.models import (
@@ -50,6 +51,14 @@ from turnout.manifest.values import (
 )
 
 USUAL_HOLDBACK = 2.0  # percent
+INSTRUMENT = "opentelemetry-instrument"  # a command that the agent's own packages bring
+# The task travels in the baggage; nothing is sent anywhere unless the manifest says so.
+_INSTRUMENTED = {
+    "OTEL_PROPAGATORS": "tracecontext,baggage",
+    "OTEL_TRACES_EXPORTER": "none",
+    "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_LOGS_EXPORTER": "none",
+}
 
 
 def build_config(manifest: schema.Manifest) -> dict[str, Any]:
@@ -61,11 +70,14 @@ def build_spec(manifest: schema.Manifest) -> ReleaseSpec:
     """What a manifest declares, with its flags in the environment and its weights in basis points."""
     return ReleaseSpec(
         agent=manifest.agent,
-        start=manifest.code.command,
+        start=(INSTRUMENT, *manifest.code.command) if manifest.code.instrument else manifest.code.command,
         rings=tuple(_ring_settings(name, ring) for name, ring in manifest.ring_tables.items()),
         lock=manifest.code.lock,
         python=manifest.code.python,
-        env=_environment(manifest.env, manifest.flags),
+        env={
+            **(_INSTRUMENTED if manifest.code.instrument else {}),
+            **_environment(manifest.env, manifest.flags),
+        },
         health=HealthCheck(**manifest.health.model_dump()),
         limits=Limits(**manifest.limits.model_dump()),
         smoke=tuple(_smoke_task(task) for task in manifest.smoke),
@@ -86,20 +98,25 @@ def spec_document(spec: ReleaseSpec) -> dict[str, Any]:
         "health": _fields(spec.health),
         "limits": _fields(spec.limits),
         "smoke": [{**_fields(task), "headers": dict(task.headers)} for task in spec.smoke],
-        "rings": [
-            {
-                **_fields(ring),
-                "env": dict(ring.env),
-                "canary": [_fields(step) for step in ring.canary],
-                "judge": _judge_document(ring.judge) if ring.judge else None,
-                "breakers": [_fields(breaker) for breaker in ring.breakers],
-                "capture": _fields(ring.capture),
-            }
-            for ring in spec.rings
-        ],
+        "rings": [_ring_document(ring) for ring in spec.rings],
         "paths": dict(spec.paths),
         "success": spec.success,
     }
+
+
+def _ring_document(ring: RingSettings) -> dict[str, Any]:
+    document = {
+        **_fields(ring),
+        "env": dict(ring.env),
+        "canary": [_fields(step) for step in ring.canary],
+        "judge": _judge_document(ring.judge) if ring.judge else None,
+        "breakers": [_fields(breaker) for breaker in ring.breakers],
+        "capture": _fields(ring.capture),
+        "budgets": [_fields(budget) for budget in ring.budgets],
+    }
+    if not ring.budgets:  # releases without any have the digest that they always had
+        del document["budgets"]
+    return document
 
 
 def _judge_document(judge: JudgeSettings) -> dict[str, Any]:
@@ -138,7 +155,13 @@ def _ring_settings(name: str, ring: schema.Ring) -> RingSettings:
             for breaker in ring.breakers
         ),
         capture=Capture(ring.capture.size, ring.capture.redact) if ring.capture else Capture(),
+        budgets=tuple(_budget(table) for table in ring.budgets),
     )
+
+
+def _budget(table: schema.BudgetTable) -> Budget:
+    limit = round(table.limit * NANOS) if table.unit == "usd" else int(table.limit)
+    return Budget(BudgetScope(table.scope), limit, Unit(table.unit), table.window)
 
 
 def _judge_settings(judge: schema.Judge) -> JudgeSettings:
@@ -326,6 +349,16 @@ class _Capture(_Document):
     redact: tuple[Annotated[Text, AfterValidator(_check_pattern)], ...] = Field(max_length=50)
 
 
+class _Budget(_Document):
+    scope: Literal["task", "deployment", "ring"]
+    limit: _Positive
+    unit: Literal["usd", "tokens", "calls"]
+    window: float | None = Field(ge=schema.SHORTEST_WINDOW, le=schema.LONGEST_WINDOW)
+
+    def budget(self) -> Budget:
+        return Budget(BudgetScope(self.scope), self.limit, Unit(self.unit), self.window)
+
+
 class _Ring(_Document):
     name: RingName
     replicas: int = Field(ge=1, le=1_000)
@@ -342,6 +375,7 @@ class _Ring(_Document):
     judge: _Judge | None = None
     breakers: tuple[_Breaker, ...] = Field(default=(), max_length=20)
     capture: _Capture = _Capture(size=0, redact=())
+    budgets: tuple[_Budget, ...] = Field(default=(), max_length=20)
 
     def settings(self) -> RingSettings:
         return RingSettings(
@@ -354,6 +388,7 @@ class _Ring(_Document):
                     for breaker in self.breakers
                 ),
                 "capture": Capture(**self.capture.model_dump()),
+                "budgets": tuple(budget.budget() for budget in self.budgets),
             }
         )
 
