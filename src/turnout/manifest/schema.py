@@ -131,7 +131,7 @@ class Model(Table):
     )
     restart_streams: bool = Field(
         default=False,
-        description="begin an answer that was cut off once more elsewhere; the agent sees both beginnings",
+        description="begin an answer that broke off anew on another route",
     )
 
 
