@@ -41,7 +41,10 @@ from turnout.domain.errors import SetupFailed
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Deployment, Digest, Release
 from turnout.domain.policy import Role
+from turnout.durable import PRIVATE, replace_file
 from turnout.gateway.journal_files import JournalFiles
+from turnout.gateway.supervise import GatewayProcesses, stop_running
+from turnout.gateway_control import Secrets, build_gateway, check_gateway
 from turnout.ports import ArtifactStore, KeyRecord
 from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.probe import HttpProber
@@ -78,6 +81,7 @@ class Instance:
     prober: HttpProber
     router: EnvoyRouter
     alerts: Alerts
+    gateway: GatewayProcesses
 
 
 def serve(
@@ -110,10 +114,12 @@ def serve(
             instance.runtime.close()
             instance.prober.close()
             instance.router.close()
+            instance.gateway.close()
 
 
 def build_instance(settings: Settings, on_effect: Callable[[str], None] | None = None) -> Instance:
-    """Open the state, adopt or start the proxy, adopt the agents that run."""
+    """Open the state, adopt or start the proxy and the gateway, adopt the agents that run."""
+    processes = check_gateway(settings, os.environ)
     engine = open_engine(f"sqlite:///{settings.state / 'turnout.db'}")
     migrate(engine)
     store = SqlStore(engine)
@@ -123,6 +129,8 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     artifacts = open_store(settings.state, settings.registry, os.environ)
     router = EnvoyRouter(settings.state / "envoy", settings.traffic_host, settings.traffic_port)
     router.start()
+    gateway = build_gateway(settings, processes, store, artifacts)
+    processes.start()
     wakes: list[Callable[[str, str], None]] = []  # the runtime is built before the controller that it wakes
 
     def wake(agent: str, ring: str) -> None:
@@ -130,7 +138,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
             call(agent, ring)
 
     prober = HttpProber()
-    runtime = build_runtime(settings.state, artifacts, prober, wake)
+    runtime = build_runtime(settings.state, artifacts, prober, wake, gateway.secrets)
     offices: list[Office] = []  # built last
 
     def verify(deployment: Deployment, release: Release, demanded: tuple[str, ...]) -> str | None:
@@ -151,6 +159,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         on_effect or (lambda _: None),
         lambda: min(ingest.read_up_to, calls.read_up_to),
         verify,
+        gateway.book,
     )
     controller = Controller(parts, ingest, keep_tasks=settings.keep_tasks, calls=calls)
     wakes.append(controller.wake)
@@ -177,7 +186,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         HOLDER,
         partial(why, office, Actor("turnout", Role.VIEWER)),
     )
-    return Instance(settings, office, controller, runtime, prober, router, alerts)
+    return Instance(settings, office, controller, runtime, prober, router, alerts, processes)
 
 
 def _own_key(store: SqlStore, state: Path, now: float) -> OwnKey:
@@ -210,16 +219,20 @@ def _check_not_lost(store: SqlStore, state: Path) -> None:
 
 
 def build_runtime(
-    state: Path, artifacts: ArtifactStore, prober: HttpProber, on_change: Callable[[str, str], None] | None = None
+    state: Path,
+    artifacts: ArtifactStore,
+    prober: HttpProber,
+    on_change: Callable[[str, str], None] | None = None,
+    secrets: Secrets | None = None,
 ) -> ProcessRuntime:
-    """The runtime of a state folder; it adopts the replicas that run there."""
+    """The runtime of a state folder; it adopts the replicas that run there. `secrets`: see `ProcessRuntime`."""
 
     def unpack(digest: Digest, folder: Path) -> None:
         unpack_release(artifacts, digest, folder)
         unpack_wheels(artifacts, digest, wheels_folder(folder))
 
     environments = Environments(state / "runtime" / "envs")
-    return ProcessRuntime(state / "runtime", unpack, prober, environments, on_change, hidden=state)
+    return ProcessRuntime(state / "runtime", unpack, prober, environments, on_change, secrets=secrets, hidden=state)
 
 
 def shut_down(state: Path, grace: float, *, server_only: bool = False) -> list[str]:
@@ -243,6 +256,8 @@ def shut_down(state: Path, grace: float, *, server_only: bool = False) -> list[s
                 router.start()
                 router.shutdown()
                 ended.append("proxy")
+        if stop_running(state, grace):
+            ended.append("gateway")
     return ended
 
 
@@ -324,8 +339,13 @@ def _publish_instance(instance: Instance) -> None:
         "traffic_host": settings.traffic_host,
         "traffic_port": settings.traffic_port,
         "registry": settings.registry,
+        "gateway": str(settings.gateway) if settings.gateway is not None else None,
+        "gateway_host": settings.gateway_host,
+        "gateway_port": settings.gateway_port,
+        "tool_port": settings.tool_port,
+        "gateway_processes": settings.gateway_processes,
     }
-    _write_private(settings.state / INSTANCE_FILE, json.dumps(known))
+    replace_file(settings.state / INSTANCE_FILE, json.dumps(known).encode(), PRIVATE)
     path = settings.state / TOKEN_FILE
     with instance.office.store.snapshot() as snapshot:
         names = {token.name for token in snapshot.tokens()}
@@ -333,20 +353,9 @@ def _publish_instance(instance: Instance) -> None:
         return
     # Written before it is recorded: a crash between leaves a token that is recorded at the next start.
     secret = path.read_text().strip() if path.exists() else f"tt_{secrets.token_urlsafe(32)}"
-    _write_private(path, secret)
+    replace_file(path, secret.encode(), PRIVATE)
     name = "admin" if "admin" not in names else f"admin-{secrets.token_hex(3)}"
     create_token(instance.office, Actor("turnout", Role.ADMIN), name, Role.ADMIN, secret)
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _read_release(artifacts: ArtifactStore, digest: Digest) -> ReadRelease:

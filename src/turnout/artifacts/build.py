@@ -135,8 +135,15 @@ def _store_component(store: ArtifactStore, name: str, chunks: Iterable[bytes]) -
 
 
 def _model_document(manifest: Manifest) -> dict[str, Any]:
-    """The pin itself; whether a floating name is accepted is a rule of each ring."""
-    return manifest.model.model_dump() if manifest.model else {}
+    """The pin itself; whether a floating name is accepted is a rule of each ring.
+
+    What came later is left out where it says nothing, so that the component of before keeps its digest.
+    """
+    if manifest.model is None:
+        return {}
+    document = manifest.model.model_dump()
+    unsaid = [name for name in ("others", "restart_streams") if not document[name]]
+    return {name: value for name, value in document.items() if name not in unsaid}
 
 
 def _canonical_tools(entry: FileEntry) -> bytes:

@@ -18,11 +18,11 @@ from typing import Any
 
 from turnout.artifacts.digest import canonical_json, hex_digits, parse_digest, sha256_digest
 from turnout.artifacts.document import ARTIFACT_TYPE, IMAGE_MANIFEST_TYPE
-from turnout.artifacts.durable import replace_file
 from turnout.artifacts.faults import disk_errors
 from turnout.artifacts.inventory import Recorded
 from turnout.domain.errors import DamagedContent, InvalidRequest
 from turnout.domain.models import Digest
+from turnout.durable import replace_file
 from turnout.ports import Referrer
 
 REF_NAME = "org.opencontainers.image.ref.name"

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 from turnout.artifacts.digest import digest_from_hex, hex_digits, sha256_digest
 from turnout.artifacts.document import check_recordable, is_release, read_image
-from turnout.artifacts.durable import replace_file, sync_folder
 from turnout.artifacts.faults import disk_error, disk_errors
 from turnout.artifacts.index import LayoutIndex, check_tags, manifest_of, release_of, subject_of
 from turnout.artifacts.inventory import Recorded, find_damages
 from turnout.artifacts.links import describe_referrer, named_blobs, referrer_blobs
 from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
 from turnout.domain.models import Digest
+from turnout.durable import replace_file, sync_folder
 from turnout.ports import Referrer
 
 CHUNK = 1 << 20

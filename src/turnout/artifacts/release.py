@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from turnout.artifacts.chunks.fetch import DataReader
 from turnout.artifacts.chunks.index import read_index
 from turnout.artifacts.document import TAR_COMPONENTS, check_release_document, read_image
-from turnout.artifacts.durable import sync_folder
 from turnout.artifacts.faults import disk_errors
 from turnout.artifacts.unpack import unpack
 from turnout.domain.errors import InvalidRequest, UnsafeArchive
 from turnout.domain.models import ComponentRef, Digest, ReleaseSpec
+from turnout.durable import sync_folder
 from turnout.manifest.config import parse_config
 from turnout.ports import ArtifactStore
 

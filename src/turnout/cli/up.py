@@ -17,10 +17,23 @@ import click
 from turnout.cli.connection import note, print_json
 from turnout.cli.durations import Duration
 from turnout.domain.errors import SetupFailed
-from turnout.settings import API_PORT, INSTANCE_FILE, LOCK_FILE, TRAFFIC_PORT, Settings, default_state
+from turnout.settings import (
+    API_PORT,
+    GATEWAY_PORT,
+    INSTANCE_FILE,
+    LOCK_FILE,
+    TOOL_PORT,
+    TRAFFIC_PORT,
+    Settings,
+    default_state,
+)
 
 _READY_SECONDS = 60.0
 PORT = click.IntRange(1, 65535)
+REMEMBERED = (
+    *("host", "port", "traffic_host", "traffic_port", "registry"),
+    *("gateway", "gateway_host", "gateway_port", "tool_port", "gateway_processes"),
+)
 
 
 @click.command()
@@ -45,6 +58,19 @@ PORT = click.IntRange(1, 65535)
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that says who is told of what. Default: alerts.toml in the state folder, if it is there.",
 )
+@click.option(
+    "--gateway",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that says how models and tools are reached. Default: gateway.toml in the state folder, if it is there.",
+)
+@click.option("--gateway-host", help="Address that agents reach models and tools on. Default: as the last time.")
+@click.option("--gateway-port", type=PORT, help=f"Port for models. Default: as the last time, first {GATEWAY_PORT}.")
+@click.option("--tool-port", type=PORT, help=f"Port for tools. Default: as the last time, first {TOOL_PORT}.")
+@click.option(
+    "--gateway-processes",
+    type=click.IntRange(1, 64),
+    help="Processes that share the port for models. Default: as the last time, first 1.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return once it is ready; it goes on in the background.")
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON once it is ready.")
 def up(state: Path | None, detach: bool, as_json: bool, **listen: Any) -> None:
@@ -55,11 +81,11 @@ def up(state: Path | None, detach: bool, as_json: bool, **listen: Any) -> None:
     folder = (state or default_state()).absolute()
     # As the last time: an instance that is started again after a crash must be found where its callers look for it.
     chosen = {**_last_time(folder), **{name: value for name, value in listen.items() if value is not None}}
-    if chosen.get("alerts") is not None:
-        chosen["alerts"] = chosen["alerts"].absolute()
+    for name in ("alerts", "gateway"):
+        if chosen.get(name) is not None:
+            chosen[name] = Path(chosen[name]).absolute()
     settings = Settings(state=folder, **chosen)
-    if settings.port == settings.traffic_port and settings.host == settings.traffic_host:
-        raise SetupFailed("API and traffic cannot share a port", hint="give --port and --traffic-port two numbers")
+    _check_ports(settings)
 
     def tell(ready: Settings) -> None:
         if as_json:
@@ -87,7 +113,7 @@ def _start_detached(settings: Settings) -> None:
     os.umask(0o077)
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [sys.executable, "-m", "turnout.cli.main", "up", "--json", "--state", str(settings.state)]
-    for name in ("host", "port", "traffic_host", "traffic_port", "build_slots", "registry", "keep_tasks", "alerts"):
+    for name in (*REMEMBERED, "build_slots", "keep_tasks", "alerts"):
         if getattr(settings, name) is None:
             continue
         value = f"{settings.keep_tasks:.0f}s" if name == "keep_tasks" else str(getattr(settings, name))
@@ -111,6 +137,22 @@ def _start_detached(settings: Settings) -> None:
     raise SetupFailed(f"the server is not ready after {_READY_SECONDS:g} s", hint=f"its log is {log_path}")
 
 
+def _check_ports(settings: Settings) -> None:
+    """Raise `SetupFailed` where two of ours would be the same."""
+    taken: dict[tuple[str, int], str] = {}
+    wanted = [
+        ("--port", settings.host, settings.port),
+        ("--traffic-port", settings.traffic_host, settings.traffic_port),
+    ]
+    if settings.gateway is not None or settings.gateway_file.exists():
+        wanted.append(("--gateway-port", settings.gateway_host, settings.gateway_port))
+        wanted.append(("--tool-port", settings.gateway_host, settings.tool_port))
+    for option, host, port in wanted:
+        other = taken.setdefault((host, port), option)
+        if other != option:
+            raise SetupFailed(f"{other} and {option} cannot share port {port}", hint="give them two numbers")
+
+
 def _failure(text: str, log_path: Path) -> SetupFailed:
     """What the server said in its last words."""
     said = {"error": "it gave no reason", "hint": f"its log is {log_path}"}
@@ -125,8 +167,8 @@ def _last_time(folder: Path) -> dict[str, Any]:
     """Where the instance of this folder listened when it last ran."""
     try:
         known = json.loads((folder / INSTANCE_FILE).read_text())
-        return {name: known[name] for name in ("host", "port", "traffic_host", "traffic_port", "registry")}
-    except (OSError, ValueError, KeyError):
+        return {name: known[name] for name in REMEMBERED if known.get(name) is not None}
+    except (OSError, ValueError, AttributeError):
         return {}
 
 

@@ -53,7 +53,10 @@ class Controller:
 
     def start(self) -> None:
         """Start the threads; every ring that exists is looked at."""
-        for ring in self._known_rings():
+        rings = self._known_rings()
+        if self._parts.grants is not None:
+            self._parts.grants.keep_only(rings)
+        for ring in rings:
             self._schedule.wake(ring)
         for thread in self._threads:
             thread.start()

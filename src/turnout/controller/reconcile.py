@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from turnout.controller.grants import GrantBook
 from turnout.controller.jobs import Jobs
 from turnout.controller.judging import Judging
 from turnout.controller.ledger import Ledger
@@ -27,7 +28,9 @@ from turnout.domain.actions import (
     Verify,
 )
 from turnout.domain.breakers import Window, find_trip
+from turnout.domain.budget import Budget
 from turnout.domain.errors import LeaseLost, RouterUnavailable, TurnoutError
+from turnout.domain.grants import granted_digests
 from turnout.domain.judge import JudgeConfig
 from turnout.domain.models import (
     Breaker,
@@ -70,9 +73,13 @@ class Parts:
     holder: str
     build_slots: int = 2
     on_effect: Callable[[str], None] = lambda _: None  # called around every side effect; tests stop the process there
-    # Attests what led to a deployment and checks what is demanded of its release; returns what is missing.
     read_up_to: Callable[[], float] = lambda: math.inf  # the time up to which the access log has been read
+    # Attests what led to a deployment and checks what is demanded of its release; returns what is missing.
     verify: Callable[[Deployment, Release, tuple[str, ...]], str | None] = lambda _deployment, _release, _demanded: None
+    grants: GrantBook | None = None  # None: the instance has no gateway
+    limits: Callable[[Snapshot, str, str], tuple[Budget, ...]] = lambda _snapshot, _agent, _ring: ()  # of the instance
+    # Why releases may not call anything in a ring, though they run there.
+    stopped: Callable[[Snapshot, str, str], Mapping[Digest, str]] = lambda _snapshot, _agent, _ring: {}
 
 
 class Reconciler:
@@ -123,10 +130,12 @@ class Reconciler:
             running = [item for item in unfinished if item.phase is not Phase.ROLLING_BACK]
             deployment = next((item for item in running if item.kind is not Kind.ROLLBACK), None)
             rollback = next((item for item in running if item.kind is Kind.ROLLBACK), None)
-            named = {*warm_digests(pointer), *(item.digest for item in unfinished), *(item.digest for item in observed)}
+            named = granted_digests(pointer, unfinished, observed)
+            limits = self._parts.limits(snapshot, agent, ring)
+            stopped = self._parts.stopped(snapshot, agent, ring)
             view = RingView(
                 pointer=pointer,
-                releases=self._load_releases(snapshot, named),
+                releases=self._load_releases(snapshot, {*named}),
                 deployment=deployment,
                 rollback=rollback,
                 rolling_back=tuple(item for item in unfinished if item.phase is Phase.ROLLING_BACK),
@@ -144,6 +153,8 @@ class Reconciler:
                 taken_back=snapshot.deployment(take_back_id(pointer)) is not None,
             )
             view = self._judge(snapshot, view)
+        if self._parts.grants is not None:
+            self._parts.grants.set_ring(agent, ring, tuple(view.releases.values()), limits, stopped)
         return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
 
     def _settle_costs(self, agent: str, ring: str, lease: Lease) -> None:
@@ -330,6 +341,8 @@ class Reconciler:
         release = view.releases[action.digest]
         settings = release.spec.ring(view.pointer.ring) or RingSettings(view.pointer.ring)
         try:
+            if self._parts.grants is not None:
+                self._parts.grants.check(release.agent, settings.name, release.digest)
             self._parts.runtime.start(build_replica_spec(release, settings, action.index, action.attempt))
         except TurnoutError as error:
             log.warning("replica %d of %s could not be started: %s", action.index, release.version, error.message)

@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from turnout.domain.models import Digest
+if TYPE_CHECKING:  # a ring's settings hold budgets
+    from turnout.domain.models import Digest
 
 NANOS = 1_000_000_000  # in a dollar
 STEPS = 60  # of a window: what was settled counts until the whole step that it lies in has left the window

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from turnout.domain.budget import Budget
-from turnout.domain.models import Capture, Digest
+from turnout.domain.models import Capture, Deployment, Digest, Pointer, Release, ReplicaStatus, RingSettings
+from turnout.domain.routes import warm_digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,56 @@ class Grants:
     """Everything that is allowed now, by the digest of its key."""
 
     grants: Mapping[str, Grant] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What the components of a release pin. The fields are those of a grant."""
+
+    models: tuple[ModelPin, ...] = ()
+    fallbacks: tuple[ModelPin, ...] = ()
+    restart_streams: bool = False
+    tools: tuple[ToolPin, ...] = ()
+
+
+def granted_digests(
+    pointer: Pointer, unfinished: Iterable[Deployment], replicas: Iterable[ReplicaStatus]
+) -> tuple[Digest, ...]:
+    """The releases that may call models and tools in a ring: whatever runs there, is kept warm, or is about to start.
+
+    One that was taken back keeps its grant while its last replicas finish what they do.
+    """
+    deployed = (deployment.digest for deployment in unfinished)
+    running = (replica.digest for replica in replicas)
+    return tuple(dict.fromkeys((*warm_digests(pointer), *deployed, *running)))
+
+
+def build_grant(
+    release: Release,
+    ring: str,
+    pins: Pins,
+    key: str,
+    limits: Iterable[Budget] = (),
+    stopped: str | None = None,
+) -> Grant:
+    """What a release may do in a ring. `key`: the SHA-256 of its key; `limits`: budgets of the instance."""
+    settings = release.spec.ring(ring) or RingSettings(ring)
+    return Grant(
+        key=key,
+        agent=release.agent,
+        ring=ring,
+        release=release.digest,
+        version=release.version,
+        models=pins.models,
+        fallbacks=pins.fallbacks,
+        restart_streams=pins.restart_streams,
+        tools=pins.tools,
+        budgets=(*settings.budgets, *limits),
+        capture=settings.capture,
+        stopped=stopped,
+    )
+
+
+def pins_of(grant: Grant) -> Pins:
+    """What a grant says of the release alone."""
+    return Pins(grant.models, grant.fallbacks, grant.restart_streams, grant.tools)

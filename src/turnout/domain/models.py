@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from turnout.domain.budget import Budget
 from turnout.domain.margins import MARGINS, NO_MARGINS, Margins
 from turnout.domain.phases import Phase
 
@@ -154,6 +155,7 @@ class RingSettings:
     judge: JudgeSettings | None = None  # None: canaries are watched, with the defaults
     breakers: tuple[Breaker, ...] = ()
     capture: Capture = field(default_factory=Capture)
+    budgets: tuple[Budget, ...] = ()  # of tasks, of the release, of the ring
 
 
 @dataclass(frozen=True, slots=True)

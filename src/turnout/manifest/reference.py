@@ -40,9 +40,9 @@ def field_reference() -> list[FieldDoc]:
     ]
 
 
-def schema_tables() -> dict[str, type[BaseModel]]:
+def schema_tables(root: type[BaseModel] = Manifest) -> dict[str, type[BaseModel]]:
     """Place in the file → its table: "" for the root, `model.fallbacks[]`, `rings.<name>`, `rings.<name>.canary[]`."""
-    return dict(_walk(Manifest, ""))
+    return dict(_walk(root, ""))
 
 
 def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:

@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from turnout.domain.budget import NANOS
 from turnout.domain.judge.config import SHORTEST_AGE
 from turnout.domain.models import DEFAULT_RINGS
 from turnout.domain.outcomes import is_path
@@ -41,6 +42,8 @@ _ASGI_START = ("python", "-m", "uvicorn", "{entry}", "--host", "127.0.0.1", "--p
 
 
 LONGEST_RUN_WINDOW = 3_600.0  # seconds; each task in it is looked at, four times a second
+SHORTEST_WINDOW = 1.0  # of a budget, seconds
+LONGEST_WINDOW = 366 * 86_400.0
 
 
 class Table(BaseModel):
@@ -76,6 +79,10 @@ class Code(Table):
         examples=[["tests/", "*.md"]],
     )
 
+    instrument: bool = Field(
+        default=False, description="start under opentelemetry-instrument, so that calls tell their task"
+    )
+
     @model_validator(mode="after")
     def _one_way_to_start(self) -> Self:
         if self.start and self.asgi:
@@ -101,6 +108,13 @@ class Fallback(Table):
     name: Text = Field(min_length=1, description="dated snapshot of the model", examples=["gpt-4o-2024-08-06"])
 
 
+class OtherModel(Table):
+    """A model that may be called beside the first, such as one for embeddings."""
+
+    provider: Text = Field(min_length=1, description="who serves the model", examples=["openai"])
+    name: Text = Field(min_length=1, description="name of the model", examples=["text-embedding-3-small"])
+
+
 class Model(Table):
     """The model that the release is pinned to."""
 
@@ -111,6 +125,13 @@ class Model(Table):
     )
     fallbacks: tuple[Fallback, ...] = Field(
         default=(), strict=False, description="models to use, in order, when this one does not answer"
+    )
+    others: tuple[OtherModel, ...] = Field(
+        default=(), strict=False, max_length=100, description="models that may be called beside it, and no others"
+    )
+    restart_streams: bool = Field(
+        default=False,
+        description="begin an answer that broke off anew on another route",
     )
 
 
@@ -304,6 +325,38 @@ class BreakerTable(Table):
         return self
 
 
+class BudgetTable(Table):
+    """What may be spent on models and tools. A call that could exceed it is refused."""
+
+    scope: Literal["task", "deployment", "ring"] = Field(
+        description="who shares it: one task, this release in this ring, or all releases in it", examples=["task"]
+    )
+    unit: Literal["usd", "tokens", "calls"] = Field(default="usd", description="what is counted")
+    limit: float = Field(
+        gt=0, le=1_000_000_000, allow_inf_nan=False, description="how much: dollars, or a number", examples=[0.5]
+    )
+    window: Seconds | None = Field(
+        default=None,
+        description="in any time of this length; without it in all, which a ring never ends",
+        examples=["1h"],
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        faults = []
+        if self.unit != "usd" and self.limit != int(self.limit):
+            faults.append((".limit", f"{self.unit} are counted in whole numbers"))
+        if self.unit == "usd" and round(self.limit * NANOS) < 1:
+            faults.append((".limit", "less than a nano-dollar"))
+        if self.window is None and self.scope == "ring":
+            faults.append((".window", "a ring never ends: say in which time"))
+        if self.window is not None and not SHORTEST_WINDOW <= self.window <= LONGEST_WINDOW:
+            faults.append((".window", "between 1 s and 366 days"))
+        if faults:
+            raise Faults(*faults)
+        return self
+
+
 class CaptureTable(Table):
     """What is kept of requests and answers, for lineage and replay. Nothing without it."""
 
@@ -377,6 +430,9 @@ class Ring(Table):
         default=(), strict=False, max_length=20, description="rules that take the active release back by themselves"
     )
     capture: CaptureTable | None = Field(default=None, description="what is kept of requests and answers")
+    budgets: tuple[BudgetTable, ...] = Field(
+        default=(), strict=False, max_length=20, description="what may be spent on models and tools; repeatable"
+    )
 
     @model_validator(mode="after")
     def _weights_grow(self) -> Self:

@@ -89,6 +89,11 @@ class ReplicaFolder:
         except (KeyError, TypeError, ValueError):
             return None
 
+    def read_secrets(self) -> tuple[str, ...]:
+        """The values of its environment that no message may repeat."""
+        launch = (_read_json(self.path / "spec.json") or {}).get("launch", {})
+        return tuple(launch["env"][name] for name in launch.get("secrets", ()) if not name.endswith("_URL"))
+
     def read_shim(self, attempt: int) -> ShimRecord | None:
         """The shim's record, None until it has begun."""
         content = self._of_attempt("shim.json", attempt)
@@ -162,6 +167,7 @@ class ReplicaFolder:
 
 def build_launch(
     replica: ReplicaSpec,
+    secrets: Mapping[str, str],
     *,
     port: int,
     folder: Path,
@@ -171,11 +177,13 @@ def build_launch(
     log_files: int,
     confinement: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """How the shim is to start the agent. The agent's environment is what the release declares, and where it is."""
+    """How the shim is to start the agent. The agent's environment is what the release declares, what it is given beside
+    that in `secrets` (what the release sets itself stays), and where it is."""
     env = {
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written into the release's folder, whoever runs turnout
+        **secrets,
         **replica.env,
         "PORT": str(port),
         "HOST": HOST,
@@ -192,6 +200,7 @@ def build_launch(
         "log_bytes": log_bytes,
         "log_files": log_files,
         "confinement": confinement,
+        "secrets": sorted(secrets.keys() - replica.env.keys()),  # names in `env`
     }
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -44,7 +44,9 @@ class ProcessRuntime:
 
     `unpack` writes a release into a folder: idempotent, and the folder appears at once and complete. Several threads may
     call; one server at a time may use a state folder. `close()` ends the threads and leaves the replicas running.
-    `hidden` is the folder that agents are kept out of, but for what is theirs (see `landlock.py`); None: no confinement.
+    `secrets` gives what a replica is to have in its environment beside what its release declares, such as keys; it is kept
+    in the replica's folder alone. `hidden` is the folder that agents are kept out of, but for what is theirs (see
+    `landlock.py`); None: no confinement.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ProcessRuntime:
         environments: Environments,
         on_change: Callable[[str, str], None] | None = None,
         *,
+        secrets: Callable[[ReplicaSpec], Mapping[str, str]] | None = None,
         hidden: Path | None = None,
         log_bytes: int = 10 << 20,
         log_files: int = 3,
@@ -63,6 +66,7 @@ class ProcessRuntime:
         self._unpack = unpack
         self._environments = environments
         self._on_change = on_change
+        self._secrets = secrets
         self._hidden = hidden.resolve() if hidden is not None else None
         self._log_bytes = log_bytes
         self._log_files = log_files
@@ -182,6 +186,7 @@ class ProcessRuntime:
             confinement = build_confinement(self._hidden, folder.path, release, environment, python)
         launch = build_launch(
             replica,
+            self._secrets(replica) if self._secrets is not None else {},
             port=port,
             folder=folder.path,
             release=release,

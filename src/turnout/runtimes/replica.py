@@ -101,7 +101,7 @@ def take_exit(replica: KnownReplica) -> ExitRecord:
     line = folder.last_line()
     if not line or record.code == 0 or replica.grace is not None or line.startswith("[turnout]"):
         return record
-    return ExitRecord(record.code, record.exited_at, f"{record.reason}; last line: {_quote(line, replica.spec)}")
+    return ExitRecord(record.code, record.exited_at, f"{record.reason}; last line: {_quote(line, replica)}")
 
 
 def terminate(pid: int, identity: str | None) -> None:
@@ -132,9 +132,10 @@ def end_leftovers(home: Path) -> None:
             return
 
 
-def _quote(line: str, spec: ReplicaSpec) -> str:
+def _quote(line: str, replica: KnownReplica) -> str:
     """A line for a message: short, and without the values that the agent was given."""
-    for name, value in spec.env.items():
-        if len(value) >= SECRET_LENGTH and not name.startswith("TURNOUT_"):
+    declared = (value for name, value in replica.spec.env.items() if not name.startswith("TURNOUT_"))
+    for value in (*declared, *replica.folder.read_secrets()):
+        if len(value) >= SECRET_LENGTH:
             line = line.replace(value, "***")
     return line if len(line) <= QUOTE else f"{line[:QUOTE]}…"

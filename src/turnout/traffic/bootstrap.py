@@ -11,8 +11,10 @@ from turnout.traffic.snapshot import CAPTURE_FILTER, NAMESPACE, RELEASE_HEADER, 
 STAT_PREFIX = "turnout"
 REQUEST_HEADER = "x-turnout-request"
 OUTCOME_HEADER = "x-turnout-outcome"
+TASK_MEMBER = "turnout.task"  # of the baggage
 BEGUN = "UpstreamPoolReady"  # the type of a line that tells of a request which was given to a replica
 LONGEST_TASK_ID = 256
+LONGEST_BAGGAGE = 4_096  # of callers; some agents read no header of more than 8,192
 STREAM_IDLE_SECONDS = 900
 MOST_CALLERS = 100_000  # connections
 
@@ -20,7 +22,8 @@ _TYPE = "type.googleapis.com/envoy."
 
 # Brings both ways to reach a ring to one, so that the route table holds one entry a ring and way: a host name becomes the
 # path, and the path of a ring ends with a slash. The first name of a task that is there counts; one that is empty, too long
-# or holds control characters is replaced.
+# or holds control characters is replaced. The task goes into the W3C baggage too, which instrumented agents pass on to what
+# they call: first, so that nothing that a caller has in it comes before it or cuts it off.
 _LUA = f"""
 local function ring_path(path, host)
   local ring, agent = host:lower():match("^([a-z0-9-]+)%.([a-z0-9-]+)%.localhost:?%d*$")
@@ -30,6 +33,15 @@ end
 
 local function cookie(headers)
   return ((";" .. (headers:get("cookie") or "")):match("[;%s]turnout%-task=([^;]*)"))
+end
+
+local function baggage(task, given)
+  local escaped = task:gsub("[^%w%-._~]", function(sign) return ("%%%02X"):format(sign:byte()) end)
+  local members = {{"{TASK_MEMBER}=" .. escaped}}
+  for member in given:gmatch("[^,]+") do
+    if member:match("^%s*([^=;%s]*)") ~= "{TASK_MEMBER}" then members[#members + 1] = member end
+  end
+  return table.concat(members, ",")
 end
 
 function envoy_on_request(handle)
@@ -46,6 +58,9 @@ function envoy_on_request(handle)
     task = headers:get("{REQUEST_HEADER}")
   end
   headers:replace("{TASK_HEADER}", task)
+  local given = headers:get("baggage")
+  headers:remove("baggage")
+  headers:add("baggage", baggage(task, given and #given <= {LONGEST_BAGGAGE} and given or ""))
   if headers:get("{RELEASE_HEADER}") == "" then headers:remove("{RELEASE_HEADER}") end
   handle:clearRouteCache()
 end

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from turnout.domain.errors import RouterUnavailable
 from turnout.domain.models import Digest, Routes
+from turnout.processes import KnownProcess, check_port
+from turnout.supervision import Supervision
 from turnout.traffic.admin import EnvoyAdmin
 from turnout.traffic.files import ConfigFiles
 from turnout.traffic.launch import admin_of, listening_address, prepare_launch, remove_leftovers
-from turnout.traffic.process import EnvoyProcess, Launch, check_port, find, last_words, retire
+from turnout.traffic.process import Launch, find, last_words, retire
 from turnout.traffic.snapshot import Snapshot, build_snapshot, cluster_name, merge_clusters
-from turnout.traffic.supervision import Supervision
 
 ACK_TIMEOUT = 5.0
 FIRST_LOOK = (
@@ -42,8 +43,8 @@ class EnvoyRouter:
         self._lock = threading.Lock()
         self._files = ConfigFiles(self._folder)
         self._taken = False  # whether Envoy is known to have what the files say
-        self._refused: tuple[EnvoyProcess | None, int] = (None, 0)
-        self._retiring: list[tuple[EnvoyProcess, EnvoyAdmin | None]] = []
+        self._refused: tuple[KnownProcess | None, int] = (None, 0)
+        self._retiring: list[tuple[KnownProcess, EnvoyAdmin | None]] = []
         self._admin: EnvoyAdmin | None = None
         self._supervision: Supervision | None = None
 
@@ -88,7 +89,7 @@ class EnvoyRouter:
             retire(adopted, None, 0)
             adopted = None
         if adopted is None:
-            check_port(self._host, self._port, frozenset(process.pid for process in running))
+            check_port(self._host, self._port, frozenset(process.pid for process in running), "--traffic-port")
         supervision = Supervision(launch)
         supervision.start(adopted)
         self._supervision, self._admin, self._taken = supervision, EnvoyAdmin(launch.admin_path), False
@@ -190,7 +191,7 @@ class EnvoyRouter:
             raise RouterUnavailable("Envoy has not been started")
         return self._admin
 
-    def _retire_others(self, running: dict[EnvoyProcess, Path], launch: Launch) -> None:
+    def _retire_others(self, running: dict[KnownProcess, Path], launch: Launch) -> None:
         """Those that were started otherwise finish in the background; the next start finds them if the server ends."""
         current = self._supervision.process if self._supervision else None
         for process, config in running.items():
@@ -205,7 +206,7 @@ class _Refused(RouterUnavailable):
     """Waiting longer does not help."""
 
 
-def _answers(process: EnvoyProcess, launch: Launch) -> bool:
+def _answers(process: KnownProcess, launch: Launch) -> bool:
     """Whether an Envoy that runs also serves, or does so within two seconds."""
     admin = EnvoyAdmin(launch.admin_path)
     deadline = time.monotonic() + 2

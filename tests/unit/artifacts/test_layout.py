@@ -166,7 +166,7 @@ def test_a_full_disk_keeps_the_old_index(root: Path, built: BuiltRelease, monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("turnout.artifacts.durable.os.fchmod", full)
+        patch.setattr("turnout.durable.os.fchmod", full)
         with pytest.raises(StorageFull):
             store.put_release(built.manifest, built.digest, ["v9"])
     assert (root / "index.json").read_bytes() == before

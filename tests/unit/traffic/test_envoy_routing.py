@@ -98,6 +98,25 @@ def test_the_agent_is_told_the_truth_whatever_the_caller_claims(port: int) -> No
     assert UUID.fullmatch(headers["x-turnout-request"])
 
 
+@pytest.mark.parametrize(
+    ("task", "given", "expected"),
+    [
+        ("t-1", None, "turnout.task=t-1"),
+        ('a, b=c;%é/"', None, "turnout.task=a%2C%20b%3Dc%3B%25%C3%A9%2F%22"),
+        ("t-1", "user=7;p=1, turnout.task=forged,turnout.task ;x", "turnout.task=t-1,user=7;p=1"),
+        ("t-1", "turnout.tasks=2", "turnout.task=t-1,turnout.tasks=2"),
+        ("t-1", f"long={'x' * 4_096}", "turnout.task=t-1"),
+    ],
+)
+def test_the_task_goes_into_the_baggage_whatever_it_holds(
+    port: int, task: str, given: str | None, expected: str
+) -> None:
+    headers = {"x-turnout-task": task.encode().decode("latin-1"), **({"baggage": given} if given else {})}
+    seen = ask(port, **headers).json["headers"]
+    assert isinstance(seen, dict)
+    assert seen["baggage"] == expected
+
+
 def test_callers_may_speak_http_2_from_the_start(port: int) -> None:
     settings = b"\0\0\0\x04\0\0\0\0\0"
     with socket.create_connection((HOST, port), timeout=5) as connection:

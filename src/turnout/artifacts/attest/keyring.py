@@ -29,9 +29,9 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  
 from turnout.artifacts.attest.keys import ALGORITHM, SigningKey, TrustedKey, check_key_name, public_key
 from turnout.artifacts.attest.strict import parse_strict, to_canonical
 from turnout.artifacts.attest.times import format_time, parse_time
-from turnout.artifacts.durable import sync_folder
 from turnout.artifacts.faults import disk_errors
 from turnout.domain.errors import Conflict, DamagedContent, InvalidRequest, NotFound, SetupFailed
+from turnout.durable import sync_folder
 
 SHORTEST_PASSPHRASE = 8  # characters
 LONGEST_LIFETIME = 10 * 365 * 86_400.0  # seconds

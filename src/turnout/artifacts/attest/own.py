@@ -16,9 +16,9 @@ from pathlib import Path
 
 from turnout.artifacts.attest.keyring import create_key, list_keys, load_signing_key, rotate_key
 from turnout.artifacts.attest.keys import SigningKey, TrustedKey
-from turnout.artifacts.durable import sync_folder
 from turnout.artifacts.faults import disk_errors
 from turnout.domain.errors import InvalidRequest, SetupFailed
+from turnout.durable import sync_folder
 
 PASSPHRASE = "TURNOUT_INSTANCE_PASSPHRASE"  # noqa: S105  (the name of a variable)
 _NAME = "instance"

@@ -17,7 +17,7 @@ from typing import Any
 
 from turnout.artifacts.chunks.cut import MAX_CHUNK, SCHEME
 from turnout.artifacts.chunks.index import ChunkRef
-from turnout.artifacts.durable import replace_file
+from turnout.durable import replace_file
 
 _SETTLED = 2_000_000_000  # nanoseconds without a change until a file's times tell its versions apart
 _VERSION = f"1 {SCHEME}"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from turnout.artifacts.durable import replace_file
 from turnout.artifacts.scan.scanner import Hit
+from turnout.durable import replace_file
 
 Known = Mapping[str, tuple[str, tuple[Hit, ...]]]  # path in the release → (signature, hits)
 

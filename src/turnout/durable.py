@@ -6,13 +6,15 @@ import os
 import tempfile
 from pathlib import Path
 
+PRIVATE = 0o600  # for its owner alone
 
-def replace_file(path: Path, content: bytes) -> None:
+
+def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write beside the place, rename into it, and make both last. Raises `OSError`; the old content stays then."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
+            os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

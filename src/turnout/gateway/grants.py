@@ -1,0 +1,61 @@
+"""The file of grants: the server writes it, the gateway's processes follow it, and go on with it when the server is dead."""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from turnout.domain.errors import SetupFailed, StorageFull
+from turnout.domain.grant_document import parse_grants, render_grants
+from turnout.domain.grants import Grant, Grants
+from turnout.durable import PRIVATE, replace_file
+from turnout.gateway.followed import Followed
+from turnout.gateway.keys import key_digest
+
+LOOK_SECONDS = 0.1  # between two looks whether the file has changed
+
+log = logging.getLogger(__name__)
+
+
+class GrantsFile:
+    """What is allowed now, as the file says. One that is damaged or gone changes nothing: what was read last goes on."""
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
+        self._file = Followed(path, lambda path: parse_grants(path.read_bytes())[0], Grants(), LOOK_SECONDS, now)
+
+    def find(self, key: str) -> Grant | None:
+        """The grant of a key; None for one that is not known, or no longer. Compares in constant time."""
+        digest = key_digest(key)
+        grant = self.current.grants.get(digest)
+        return grant if grant is not None and hmac.compare_digest(grant.key, digest) else None
+
+    @property
+    def current(self) -> Grants:
+        """Everything that is allowed now."""
+        return self._file.current
+
+
+def write_grants(path: Path, writer: str, grants: Grants) -> None:
+    """Publish, for readers as a whole or not at all. Raises `StorageFull`, `SetupFailed`."""
+    try:
+        replace_file(path, render_grants(grants, writer), PRIVATE)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("the grants of the gateway cannot be written: the disk is full") from error
+        raise SetupFailed(f"the grants of the gateway cannot be written to {path}: {error.strerror}") from error
+
+
+def read_grants(path: Path, writer: str) -> Grants:
+    """What a server of this very version published before; nothing when there is none, or it is damaged."""
+    try:
+        grants, found = parse_grants(path.read_bytes())
+    except FileNotFoundError:
+        return Grants()
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read; it is written anew: %s", path, error)
+        return Grants()
+    return grants if found == writer else Grants()
