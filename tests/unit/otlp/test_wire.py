@@ -67,6 +67,7 @@ def test_what_is_no_message_is_refused() -> None:
         (bytes(wire.LARGEST + 1), "", "more than"),
         (gzip.compress(bytes(wire.LARGEST * 4)), "gzip", "more than"),
     ],
+    ids=["not packed", "cut off", "packed in another way", "too large", "too large when unpacked"],
 )
 def test_what_cannot_be_unpacked_is_refused_with_why(content: bytes, compression: str, why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
