@@ -30,7 +30,8 @@ def calls(
 def listed(gateway: Gateway, key: str = KEY) -> list[mcp_types.Tool]:
     async def run() -> list[mcp_types.Tool]:
         async with Client(gateway.transport(key)) as client:
-            return await client.list_tools()
+            tools: list[mcp_types.Tool] = await client.list_tools()
+            return tools
 
     return asyncio.run(run())
 
