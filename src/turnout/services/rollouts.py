@@ -96,8 +96,7 @@ def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str |
         settings = choose_judge(own, serving)
         past = snapshot.tallies(now - _DAY, agent, ring).get(TallyKey(agent, ring, stable.digest), Tally())
         hours = _hours(snapshot, agent, ring, now)
-    tasks = max(past.known, past.requests)
-    if not tasks:
+    if not past.requests:
         raise Conflict(
             f"nobody called {ring} of {agent} in the last day, so nothing can be said",
             hint="send it some traffic first",
@@ -106,7 +105,7 @@ def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str |
     shares = tuple(step.weight / FULL_WEIGHT for step in choose_canary(own, serving) if step.weight < FULL_WEIGHT)
     if not shares:
         raise InvalidRequest(f"{candidate.version} declares no canary for {ring}", hint="see [[rings.<name>.canary]]")
-    return _view_plan(config, settings, tasks / hours, shares)
+    return _view_plan(config, settings, past.requests / hours, shares)
 
 
 def _view_plan(config: JudgeConfig, settings: JudgeSettings, pace: float, shares: tuple[float, ...]) -> RolloutPlanView:
