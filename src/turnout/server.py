@@ -159,6 +159,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         runtime=runtime,
         clock=clock,
         wake=controller.wake,
+        serves=controller.serves,
         new_id=lambda prefix: f"{prefix}_{secrets.token_hex(10)}",
         read_release=partial(_read_release, artifacts),
         diff=partial(diff_releases, artifacts),
