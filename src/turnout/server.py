@@ -51,6 +51,7 @@ from turnout.services.verification import verify_deployment
 from turnout.settings import ALERTS_FILE, INSTANCE_FILE, LOCK_FILE, TOKEN_FILE, Settings
 from turnout.traffic.access_log import EnvoyAccessLog, parse_access_line
 from turnout.traffic.envoy import EnvoyRouter
+from turnout.traffic.redaction import Redactor
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
 
     notary = StoreNotary(artifacts, own.unlock)
     access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
-    ingest = Ingest(store, access_log, parse_access_line, clock)
+    ingest = Ingest(store, access_log, parse_access_line, Redactor().redact, clock)
     parts = Parts(
         store,
         runtime,
