@@ -45,12 +45,9 @@ class Judging:
         self._read_up_to = read_up_to
         self._sittings: dict[str, _Sitting] = {}
 
-    def __contains__(self, rollout: str) -> bool:
-        return rollout in self._sittings
-
-    def look(self, snapshot: Snapshot, rollout: str, config: JudgeConfig) -> Judgement:
-        """What the judge of a rollout says now. `config` is for a judge that begins."""
-        sitting = self._sittings.get(rollout) or self._begin(snapshot, rollout, config)
+    def look(self, snapshot: Snapshot, rollout: str, configure: Callable[[], JudgeConfig]) -> Judgement:
+        """What the judge of a rollout says now. `configure` is asked for a judge that begins."""
+        sitting = self._sittings.get(rollout) or self._begin(snapshot, rollout, configure)
         while True:
             news = snapshot.observations(rollout, sitting.cursor, _BATCH)
             # In the order of time: what lies in one batch may have happened over hours, while no server was up.
@@ -92,19 +89,25 @@ class Judging:
         now = self._clock.now()
         return max(min(now, self._read_up_to()), min(judge.clock, now))
 
-    def _begin(self, snapshot: Snapshot, rollout: str, config: JudgeConfig) -> _Sitting:
-        stored = snapshot.judgement(rollout)
-        sitting = _Sitting(Judge(config), 0)
-        if stored is not None:
-            try:
-                sitting = _Sitting(Judge.from_state(stored.state), stored.cursor)
-            except TurnoutError as error:
-                # Everything that it was told is still there: it hears all of it again.
-                log.warning("the judge of %s begins anew: %s", rollout, error.message)
+    def _begin(self, snapshot: Snapshot, rollout: str, configure: Callable[[], JudgeConfig]) -> _Sitting:
+        sitting = _resume(snapshot, rollout) or _Sitting(Judge(configure()), 0)
         while len(self._sittings) >= MOST_JUDGES:
             self._sittings.pop(next(iter(self._sittings)))
         self._sittings[rollout] = sitting
         return sitting
+
+
+def _resume(snapshot: Snapshot, rollout: str) -> _Sitting | None:
+    """The judge as it was written down last."""
+    stored = snapshot.judgement(rollout)
+    if stored is None:
+        return None
+    try:
+        return _Sitting(Judge.from_state(stored.state), stored.cursor)
+    except TurnoutError as error:
+        # Everything that it was told is still there: it hears all of it again.
+        log.warning("the judge of %s begins anew: %s", rollout, error.message)
+        return None
 
 
 def _tell(judge: Judge, observation: Observation) -> None:

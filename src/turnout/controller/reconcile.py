@@ -37,7 +37,6 @@ from turnout.domain.models import (
     Kind,
     Release,
     ReplicaStatus,
-    RingSettings,
 )
 from turnout.domain.outcomes import Tally, TallyKey
 from turnout.domain.phases import Phase
@@ -45,7 +44,7 @@ from turnout.domain.plan import plan, wanted_digests
 from turnout.domain.pointers import take_back_id
 from turnout.domain.replicas import build_replica_spec
 from turnout.domain.routes import warm_digests
-from turnout.domain.verdicts import build_judge_config, choose_judge
+from turnout.domain.verdicts import build_judge_config
 from turnout.domain.view import Job, RingView
 from turnout.ports import Clock, Lease, Prober, Router, Runtime, Snapshot, Store
 
@@ -70,8 +69,8 @@ class Parts:
     holder: str
     build_slots: int = 2
     on_effect: Callable[[str], None] = lambda _: None  # called around every side effect; tests stop the process there
-    # Attests what led to a deployment and checks what is demanded of its release; returns what is missing.
     read_up_to: Callable[[], float] = lambda: math.inf  # the time up to which the access log has been read
+    # Attests what led to a deployment and checks what is demanded of its release; returns what is missing.
     verify: Callable[[Deployment, Release, tuple[str, ...]], str | None] = lambda _deployment, _release, _demanded: None
 
 
@@ -161,24 +160,20 @@ class Reconciler:
         if judged is None or judged.id != pointer.rollout:
             return replace(view, trip=trip)
         other = pointer.last_good if baking else pointer.stable
-        config = self._judge_config(snapshot, view, judged, other)
-        return replace(view, trip=trip, baking=baking, judgement=self._judging.look(snapshot, judged.id, config))
+        configure = partial(self._judge_config, snapshot, view, judged.digest, other)
+        return replace(view, trip=trip, baking=baking, judgement=self._judging.look(snapshot, judged.id, configure))
 
     def _judge_config(
-        self, snapshot: Snapshot, view: RingView, judged: Deployment, other: Digest | None
+        self, snapshot: Snapshot, view: RingView, candidate: Digest, other: Digest | None
     ) -> JudgeConfig:
         agent, ring = view.pointer.agent, view.pointer.ring
-        release = view.releases[judged.digest]
-        stable = view.releases.get(other) if other is not None else None
-        settings = choose_judge(
-            release.spec.ring(ring) or RingSettings(ring), stable.spec.ring(ring) if stable is not None else None
-        )
         past = Tally()
-        if other is not None and judged.id not in self._judging:
+        if other is not None:
             seen = snapshot.tallies(self._parts.clock.now() - PAST_SECONDS, agent, ring)
             past = seen.get(TallyKey(agent, ring, other), past)
         # Both arms go by the rule of the release that serves: see `Task.judged_by`.
-        return build_judge_config(settings, (stable or release).spec.success, past)
+        serving = view.releases[other if other in view.releases else candidate]
+        return build_judge_config(view.judge(candidate, other), serving.spec.success, past)
 
     def _windows(self, snapshot: Snapshot, view: RingView) -> tuple[list[Digest], dict[Breaker, Window]]:
         """The releases that breakers watch, and what each breaker looks at: never from before the release began."""
@@ -315,7 +310,7 @@ class Reconciler:
     def _start_replica(self, view: RingView, action: StartReplica) -> bool:
         """False when it could not be started; it is planned again."""
         release = view.releases[action.digest]
-        settings = release.spec.ring(view.pointer.ring) or RingSettings(view.pointer.ring)
+        settings = view.settings(action.digest)
         try:
             self._parts.runtime.start(build_replica_spec(release, settings, action.index, action.attempt))
         except TurnoutError as error:
