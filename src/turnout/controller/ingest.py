@@ -51,16 +51,17 @@ class Ingest:
             said = {
                 task.request: replace(outcome, agent=task.agent, ring=task.ring)
                 for task in tasks
-                if (judge := releases.get(task.judged_by or task.release or Digest(""))) is not None
+                if (judge := releases.get(task.judged_by or task.release)) is not None
                 and (outcome := read_task(task, judge.spec.success)) is not None
             }
-            kept = [self._captured(task, releases.get(task.release) if task.release else None) for task in tasks]
+            kept = [self._captured(task, releases.get(task.release)) for task in tasks]
             with self._store.transaction() as transaction:
                 transaction.add_tasks(kept, said, chunk.cursor)
             cursor = chunk.cursor
             touched.update((task.agent, task.ring) for task in tasks)
 
-    def _look_up(self, digests: set[Digest]) -> dict[Digest, Release]:
+    def _look_up(self, digests: set[Digest]) -> dict[Digest | None, Release]:
+        """The releases that are known of these; none is under None."""
         missing = digests - self._releases.keys()
         if missing:
             with self._store.snapshot() as snapshot:
