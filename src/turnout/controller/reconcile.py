@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 from turnout.controller.jobs import Jobs
 from turnout.controller.judging import Judging
@@ -139,9 +139,10 @@ class Reconciler:
                 routed=routed,
                 active_requests=self._count_active(observed, {*warm_digests(pointer)}),
                 active=snapshot.deployment(pointer.active_deployment) if pointer.active_deployment else None,
-                taken_back=snapshot.deployment(take_back_id(pointer)) is not None,
             )
             view = self._judge(snapshot, view)
+            if view.trip is not None or view.judgement is not None:
+                view = replace(view, taken_back=snapshot.deployment(take_back_id(pointer)) is not None)
         return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
 
     def _judge(self, snapshot: Snapshot, view: RingView) -> RingView:
@@ -163,16 +164,14 @@ class Reconciler:
         configure = partial(self._judge_config, snapshot, view, judged.digest, other)
         return replace(view, trip=trip, baking=baking, judgement=self._judging.look(snapshot, judged.id, configure))
 
-    def _judge_config(
-        self, snapshot: Snapshot, view: RingView, candidate: Digest, other: Digest | None
-    ) -> JudgeConfig:
+    def _judge_config(self, snapshot: Snapshot, view: RingView, candidate: Digest, other: Digest | None) -> JudgeConfig:
         agent, ring = view.pointer.agent, view.pointer.ring
         past = Tally()
         if other is not None:
             seen = snapshot.tallies(self._parts.clock.now() - PAST_SECONDS, agent, ring)
             past = seen.get(TallyKey(agent, ring, other), past)
         # Both arms go by the rule of the release that serves: see `Task.judged_by`.
-        serving = view.releases[other if other in view.releases else candidate]
+        serving = view.releases.get(other or candidate, view.releases[candidate])
         return build_judge_config(view.judge(candidate, other), serving.spec.success, past)
 
     def _windows(self, snapshot: Snapshot, view: RingView) -> tuple[list[Digest], dict[Breaker, Window]]:
@@ -190,16 +189,16 @@ class Reconciler:
             default=0.0,
         )
         windows = {}
+        tallies, heaviest_run = cache(snapshot.tallies), cache(snapshot.heaviest_run)  # many look at the same
         for breaker in sorted(declared, key=lambda item: (item.scope, item.metric, item.above)):
             everywhere = breaker.scope is BreakerScope.WORKSPACE
             since = now - breaker.window if everywhere else max(now - breaker.window, began)
-            where = (None, None) if everywhere else (pointer.agent, pointer.ring)
-            heaviest = {
-                digest: snapshot.heaviest_run(pointer.agent, pointer.ring, digest, since)
-                for digest in watched
-                if breaker.scope is BreakerScope.RUN
-            }
-            windows[breaker] = Window(snapshot.tallies(since, *where), heaviest)
+            if breaker.scope is BreakerScope.RUN:
+                heaviest = {digest: heaviest_run(pointer.agent, pointer.ring, digest, since) for digest in watched}
+                windows[breaker] = Window({}, heaviest)
+            else:
+                where = (None, None) if everywhere else (pointer.agent, pointer.ring)
+                windows[breaker] = Window(tallies(since, *where), {})
         return watched, windows
 
     def _record(self, agent: str, ring: str, observed: tuple[ReplicaStatus, ...]) -> None:
