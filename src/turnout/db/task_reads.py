@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Select, func, or_, select, text
@@ -13,6 +14,8 @@ from turnout.db.tables import judgements, observations, outcomes, payloads, tall
 from turnout.domain.models import Digest, Task
 from turnout.domain.outcomes import TALLY_SECONDS, Known, Observation, Tally, TallyKey
 from turnout.ports import StoredJudgement, StoredOutcome, TaskQuery
+
+SUMS = tuple(item.name for item in fields(Tally))  # the columns of a tally
 
 
 class TaskReads(Reads):
@@ -58,7 +61,7 @@ class TaskReads(Reads):
 
     def known(self, tasks: Iterable[str]) -> dict[str, Known]:
         """What counts of the reports of some tasks."""
-        return {task: known_of(stored) for part in in_parts(tasks) for task, stored in self._outcomes(part).items()}
+        return {task: known_of(stored) for task, stored in self._outcomes(tasks).items()}
 
     def unknown_reports(self) -> int:
         """Reports that wait for a task that has not been seen."""
@@ -82,9 +85,8 @@ class TaskReads(Reads):
     def tallies(self, since: float, agent: str | None = None, ring: str | None = None) -> dict[TallyKey, Tally]:
         """Sums since a time (in whole steps of `TALLY_SECONDS`), by release and ring."""
         key = (tallies.c.agent, tallies.c.ring, tallies.c.release)
-        names = ("requests", "known", "errors", "interventions", "cost")
         query = (
-            select(*key, *(func.sum(tallies.c[name]).label(name) for name in names))
+            select(*key, *(func.sum(tallies.c[name]).label(name) for name in SUMS))
             .where(tallies.c.step >= int(since // TALLY_SECONDS))
             .group_by(*key)
         )
@@ -92,7 +94,7 @@ class TaskReads(Reads):
             if value is not None:
                 query = query.where(column == value)
         return {
-            TallyKey(row["agent"], row["ring"], row["release"]): Tally(*(row[name] for name in names))
+            TallyKey(row["agent"], row["ring"], row["release"]): Tally(*(row[name] for name in SUMS))
             for row in self._all(query)
         }
 
