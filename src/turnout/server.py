@@ -26,6 +26,7 @@ from turnout.api.app import create_app
 from turnout.artifacts.attest.notary import StoreNotary
 from turnout.artifacts.attest.own import OwnKey, keep_instance_key
 from turnout.artifacts.diff import diff_releases
+from turnout.artifacts.durable import replace_file
 from turnout.artifacts.intake import Intake
 from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release, unpack_release
@@ -324,7 +325,7 @@ def _publish_instance(instance: Instance) -> None:
         "traffic_port": settings.traffic_port,
         "registry": settings.registry,
     }
-    _write_private(settings.state / INSTANCE_FILE, json.dumps(known))
+    replace_file(settings.state / INSTANCE_FILE, json.dumps(known).encode(), 0o600)
     path = settings.state / TOKEN_FILE
     with instance.office.store.snapshot() as snapshot:
         names = {token.name for token in snapshot.tokens()}
@@ -332,20 +333,9 @@ def _publish_instance(instance: Instance) -> None:
         return
     # Written before it is recorded: a crash between leaves a token that is recorded at the next start.
     secret = path.read_text().strip() if path.exists() else f"tt_{secrets.token_urlsafe(32)}"
-    _write_private(path, secret)
+    replace_file(path, secret.encode(), 0o600)
     name = "admin" if "admin" not in names else f"admin-{secrets.token_hex(3)}"
     create_token(instance.office, Actor("turnout", Role.ADMIN), name, Role.ADMIN, secret)
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _read_release(artifacts: ArtifactStore, digest: Digest) -> ReadRelease:

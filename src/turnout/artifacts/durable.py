@@ -7,12 +7,15 @@ import tempfile
 from pathlib import Path
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write beside the place, rename into it, and make both last. Raises `OSError`; the old content stays then."""
+def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write beside the place, rename into it, and make both last. Raises `OSError`; the old content stays then.
+
+    Nobody else can read the new content before it has its `mode`.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
+            os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
