@@ -16,7 +16,8 @@ from turnout.domain.errors import LeaseLost, RuntimeUnavailable
 from turnout.domain.models import CanaryStep, RingSettings, SmokeTask
 from turnout.domain.phases import Phase
 from turnout.services.deployments import is_settled, show_deployment
-from turnout.services.rollbacks import abort, advance
+from turnout.services.rollbacks import abort
+from turnout.services.rollouts import advance
 
 RINGS = (RingSettings("dev", warm=100.0, drain=30.0),)
 CANARY = (RingSettings("dev", canary=(CanaryStep(1_000, duration=60.0),), warm=100.0),)
