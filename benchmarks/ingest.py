@@ -43,6 +43,7 @@ from turnout.domain.models import Deployment
 from turnout.domain.outcomes import Outcome, Source
 from turnout.ports import AccessLogChunk
 from turnout.traffic.access_log import parse_access_line
+from turnout.traffic.redaction import Redactor
 
 ROLLOUT = "dep_1"
 BATCH = 5_000  # lines, as the reader takes them
@@ -116,7 +117,7 @@ def measure_rates(folder: Path, tasks: int) -> list[Rate]:
     """Tasks by the access log, reports one by one and in batches."""
     store = make_store(folder / "shipped.db")
     lines = [line for number in range(tasks) for line in access_lines(number)]
-    ingest = timed(lambda: Ingest(store, Lines(lines), parse_access_line).take_in())
+    ingest = timed(lambda: Ingest(store, Lines(lines), parse_access_line, Redactor().redact).take_in())
     reports = [
         Outcome(f"{number:032x}", Source.REPORT, time.time(), cost=0.1, reporter="ann") for number in range(tasks)
     ]

@@ -10,7 +10,10 @@ PRIVATE = 0o600  # for its owner alone
 
 
 def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write beside the place, rename into it, and make both last. Raises `OSError`; the old content stays then."""
+    """Write beside the place, rename into it, and make both last. Raises `OSError`; the old content stays then.
+
+    Nobody else can read the new content before it has its `mode`.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -346,7 +346,7 @@ class DiffView(TypedDict):
 
 
 class TakenView(TypedDict):
-    """What became of a report. `state`: counted, kept, repeated, waiting, contradicts, foreign, refused or invalid.
+    """What became of a report. `state`: counted, repeated, waiting, contradicts, foreign, refused or invalid.
 
     `message` says what that means and what to do. `agent` and `ring`: where the task was, null until it was seen.
     """

@@ -46,6 +46,7 @@ from turnout.gateway.journal_files import JournalFiles
 from turnout.gateway.supervise import GatewayProcesses, stop_running
 from turnout.gateway_control import Secrets, build_gateway, check_gateway
 from turnout.ports import ArtifactStore, KeyRecord
+from turnout.redaction import Redactor
 from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.probe import HttpProber
 from turnout.runtimes.process import ProcessRuntime
@@ -146,7 +147,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
 
     notary = StoreNotary(artifacts, own.unlock)
     access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
-    ingest = Ingest(store, access_log, parse_access_line, clock)
+    ingest = Ingest(store, access_log, parse_access_line, Redactor().redact, clock)
     calls = CallIngest(store, JournalFiles(settings.state / "gateway" / "journal"), clock)
     parts = Parts(
         store,
@@ -171,6 +172,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         runtime=runtime,
         clock=clock,
         wake=controller.wake,
+        serves=controller.serves,
         new_id=lambda prefix: f"{prefix}_{secrets.token_hex(10)}",
         read_release=partial(_read_release, artifacts),
         diff=partial(diff_releases, artifacts),

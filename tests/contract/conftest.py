@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the contracts of what keeps its data in one: one server for all tests of a run."""
+"""What the suites of a port share: stores, and a real PostgreSQL, one server for all tests of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
+
+from tests.contract.store_support import DATABASES, make_template, opened
+from turnout.ports import Store
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database to copy, that knows three releases."""
+    return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path) -> Iterator[Store]:
+    """A store that knows three releases."""
+    with opened(template, tmp_path) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

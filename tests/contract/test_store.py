@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.contract.store_support import (
     ALIEN,
-    DATABASES,
     ONE,
     RINGS,
     TO_ACTIVE,
@@ -20,9 +17,7 @@ from tests.contract.store_support import (
     add_deployment,
     add_release,
     event_types,
-    make_template,
     move,
-    opened,
 )
 from tests.unit.domain.values import AGENT, RING, make_deployment, make_digest, make_release
 from turnout.domain.errors import Conflict, IllegalTransition, LeaseLost
@@ -30,18 +25,6 @@ from turnout.domain.events import Event, EventType
 from turnout.domain.models import Abort, Condition, Kind, Pointer, Rollout
 from turnout.domain.phases import Phase
 from turnout.ports import Store
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Iterator[Store]:
-    with opened(template, tmp_path) as store:
-        yield store
-
 
 # --- transactions ----------------------------------------------------------------------------------------------------
 

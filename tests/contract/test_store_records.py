@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.contract.store_support import (
     ALIEN,
-    DATABASES,
     ONE,
     TWO,
     add_deployment,
     event_types,
-    make_template,
-    opened,
 )
 from tests.unit.domain.values import AGENT, RING, make_approval, make_digest, make_replica
 from turnout.domain.errors import Conflict, LeaseLost, NotFound
@@ -27,18 +22,6 @@ from turnout.domain.models import Deployment, Pointer, Quarantine, ReplicaState,
 from turnout.domain.phases import Phase
 from turnout.domain.policy import Role
 from turnout.ports import Lease, Store, StoredResponse, TokenRecord
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Iterator[Store]:
-    with opened(template, tmp_path) as store:
-        yield store
-
 
 # --- pointers, approvals, quarantine, replicas -----------------------------------------------------------------------
 

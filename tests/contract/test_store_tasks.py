@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.contract.store_support import ALIEN, DATABASES, ONE, TWO, make_template, opened
+from tests.contract.store_support import ALIEN, ONE, TWO
 from tests.unit.domain.values import AGENT, RING, make_deployment
 from turnout.domain.models import Arm, Release, Task
 from turnout.domain.outcomes import MOST_REPORTS, Known, Outcome, Source, Tally, TallyKey, read_task
@@ -41,17 +38,6 @@ def add(transaction: Transaction, tasks: Sequence[Task], cursor: str = "c", rule
 
 def report(task: str = "t1", *, at: float = 20.0, **fields: Any) -> Outcome:
     return Outcome(task, fields.pop("source", Source.REPORT), at, reporter="ann", **fields)
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Iterator[Store]:
-    with opened(template, tmp_path) as store:
-        yield store
 
 
 # --- requests --------------------------------------------------------------------------------------------------------

@@ -36,13 +36,13 @@ def push_tiny(instance: LiveInstance, folder: Path, note: str = "one", **setting
 
 
 def deploy(instance: LiveInstance, agent: str, digest: str, ring: str = "dev", **wish: Any) -> Any:
-    """Deploy a pushed release and wait until it is active."""
-    started = instance.client().deploy(agent, ring, {"release": digest, **wish})
+    """Deploy a pushed release and wait until it is active and callers are routed to it."""
+    client = instance.client()
+    started = client.deploy(agent, ring, {"release": digest, **wish})
     done = await_state(instance, started["id"], SETTLED)
     assert done["state"] == "active", done
-    named = f"{agent}/{ring}/{digest.removeprefix('sha256:')[:12]}"  # its cluster, in the routes that the proxy reads
-    wait_until(lambda: any(named in file.read_text() for file in (instance.state / "envoy").glob("routes*")), PATIENCE)
-    return done
+    *_, settled = client.follow_deployment(started["id"])
+    return settled.data
 
 
 def await_state(instance: LiveInstance, deployment: str, states: set[str], timeout: float = PATIENCE) -> Any:

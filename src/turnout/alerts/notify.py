@@ -8,7 +8,7 @@ from turnout.alerts.attempts import Attempt
 from turnout.alerts.page import build_page, clean
 from turnout.alerts.progress import Listed
 from turnout.alerts.settings import NotifyTarget
-from turnout.alerts.topics import is_wanted
+from turnout.alerts.topics import INCIDENTS, is_wanted
 from turnout.alerts.webhook import Why, explain
 from turnout.domain.errors import SetupFailed
 from turnout.domain.events import Event, EventType
@@ -51,7 +51,7 @@ class Notification:
         told = self._told
         return (
             told is None
-            or not _is_alarm(event)
+            or not is_wanted(event, INCIDENTS)
             or (told.deployment, told.type) != (event.deployment, _other_alarm(event))
             or abs(event.at - told.at) >= _SAME_INCIDENT
         )
@@ -61,8 +61,8 @@ class Notification:
         event = stored.event
         why = explain(event, self._why)
         title, body = (why["headline"], build_page(why)) if why else (_title(event), _body(event))
-        attempt = self._notify(title, body, alarm=_is_alarm(event))
-        if attempt.error is None and _is_alarm(event):
+        attempt = self._notify(title, body, alarm=is_wanted(event, INCIDENTS))
+        if attempt.error is None and is_wanted(event, INCIDENTS):
             self._told = event
         return attempt
 
@@ -84,11 +84,6 @@ class Notification:
         except Exception as error:  # noqa: BLE001  (of a library for any service; its words may hold the URL)
             return Attempt(f"{self._scheme} failed: {type(error).__name__}")
         return Attempt() if sent else Attempt(f"{self._scheme} did not take it; the server's log says why")
-
-
-def _is_alarm(event: Event) -> bool:
-    rolling_back = event.type is EventType.DEPLOYMENT_TRANSITIONED and event.data.get("to") == "rolling_back"
-    return rolling_back or event.type is EventType.BREAKER_TRIPPED
 
 
 def _other_alarm(event: Event) -> EventType:

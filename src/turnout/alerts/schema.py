@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from turnout.alerts.topics import EVERYTHING, INCIDENTS, is_known, known_topics
+from turnout.domain.addresses import is_loopback
 from turnout.manifest.values import Faults, Seconds
 
 FILE_NAME = "alerts.toml"
@@ -62,16 +63,6 @@ def check_url(url: str, *, insecure: bool) -> None:
         raise ValueError(f"{host} is no address of a receiver")
     if parts.scheme == "http" and not insecure and not is_loopback(host):
         raise ValueError("http is read by everybody on the way: use https, or say insecure = true")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, as a URL names it, is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_forbidden(host: str) -> bool:

@@ -77,7 +77,7 @@ def steer(agent: str, ring: str, body: RolloutBody, call: Authenticated) -> Resp
         paused = body.action == "pause"
         return call.once(lambda office: rollouts.pause(office, call.actor, agent, ring, paused=paused), 202)
     if body.action == "advance":
-        return call.once(lambda office: rollbacks.advance(office, call.actor, agent, ring), 202)
+        return call.once(lambda office: rollouts.advance(office, call.actor, agent, ring), 202)
     return call.once(
         lambda office: rollbacks.abort(office, call.actor, agent, ring, reason=body.reason, quarantine=body.quarantine),
         202,

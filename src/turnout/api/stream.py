@@ -12,7 +12,6 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from turnout.domain.phases import IN_PROGRESS
 from turnout.schemas import LogLine
 from turnout.services import agents, deployments
 from turnout.services.logs import LogTail
@@ -35,7 +34,7 @@ def stream(events: AsyncIterator[tuple[str, object]]) -> StreamingResponse:
 async def follow_deployment(
     office: Office, actor: Actor, deployment_id: str, request: Request
 ) -> AsyncIterator[tuple[str, object]]:
-    """Every event of a deployment; when it is in progress no more, `settled` with the deployment, and the end."""
+    """Every event of a deployment; when it is over, or active and routed, `settled` with the deployment, and the end."""
     after = 0
     pauses = chain(_LOOK_SECONDS, repeat(_LOOK_SECONDS[-1]))
     while not await request.is_disconnected():
@@ -46,7 +45,7 @@ async def follow_deployment(
         for event in found["events"]:
             after = event["seq"]
             yield event["type"], event
-        if shown["state"] not in IN_PROGRESS and shown["state"] != "rolling_back":
+        if await run_in_threadpool(deployments.is_settled, office, shown):
             yield "settled", shown
             return
         await asyncio.sleep(next(pauses))

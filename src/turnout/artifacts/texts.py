@@ -45,7 +45,7 @@ def _view(file: ArchivedFile, room: int) -> tuple[PromptView, int]:
     if file.size > room:
         note = "too large to be shown"
     else:
-        text = _text(bytes(kept))
+        text = decode_text(bytes(kept))
         note = "" if text is not None else "not a text"
     view: PromptView = {
         "path": file.path,
@@ -57,7 +57,8 @@ def _view(file: ArchivedFile, room: int) -> tuple[PromptView, int]:
     return view, len(kept)
 
 
-def _text(content: bytes) -> str | None:
+def decode_text(content: bytes) -> str | None:
+    """The text that a file holds; None where it holds none."""
     if b"\0" in content:
         return None
     try:

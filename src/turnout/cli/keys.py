@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from turnout.cli.connection import connect, connected, note, print_json
+from turnout.cli.durations import Duration
 from turnout.cli.signing import keys_folder, new_passphrase, user_name
 from turnout.cli.tables import local_time, show_table
 from turnout.client import Client
@@ -23,7 +24,9 @@ def keys() -> None:
     """Keys that sign how releases were built: your own, and those that an instance trusts."""
 
 
-_lifetime = click.option("--lifetime", default="365d", show_default=True, help="How long the key signs, such as 90d.")
+_lifetime = click.option(
+    "--lifetime", type=Duration(), default="365d", show_default=True, help="How long the key signs, such as 90d."
+)
 _name = click.option("--name", default=user_name, help="Whose key it is. Default: your user name.")
 
 
@@ -31,11 +34,11 @@ _name = click.option("--name", default=user_name, help="Whose key it is. Default
 @_name
 @_lifetime
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
-def init(name: str, lifetime: str, as_json: bool) -> None:
+def init(name: str, lifetime: float, as_json: bool) -> None:
     """Make a key. Its private half stays on this machine, encrypted with a passphrase (TURNOUT_KEY_PASSPHRASE, or asked)."""
     from turnout.artifacts.attest.keyring import create_key
 
-    made = create_key(keys_folder(), name, new_passphrase(), now=time.time(), lifetime=_seconds(lifetime))
+    made = create_key(keys_folder(), name, new_passphrase(), now=time.time(), lifetime=lifetime)
     _show_made(made, as_json=as_json)
 
 
@@ -43,11 +46,11 @@ def init(name: str, lifetime: str, as_json: bool) -> None:
 @_name
 @_lifetime
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
-def rotate(name: str, lifetime: str, as_json: bool) -> None:
+def rotate(name: str, lifetime: float, as_json: bool) -> None:
     """Make a new key and retire the old one, which signs no more; what it signed counts until it expires."""
     from turnout.artifacts.attest.keyring import rotate_key
 
-    made = rotate_key(keys_folder(), name, new_passphrase(), now=time.time(), lifetime=_seconds(lifetime))
+    made = rotate_key(keys_folder(), name, new_passphrase(), now=time.time(), lifetime=lifetime)
     _show_made(made, as_json=as_json)
 
 
@@ -172,12 +175,3 @@ def _show_made(made: KeptKey, *, as_json: bool) -> None:
     click.echo(f"{public.label}  {made.path}")
     named = "" if public.name == user_name() else f" --name {public.name}"
     note(f"let an instance trust it: `turnout keys export{named} | turnout keys trust -`")
-
-
-def _seconds(text: str) -> float:
-    from turnout.manifest.values import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--lifetime") from None

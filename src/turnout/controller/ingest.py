@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from turnout.domain.captures import redact
 from turnout.domain.models import Capture, Digest, Release, Task
 from turnout.domain.outcomes import read_task
 from turnout.ports import ACCESS_LOG, AccessLog, Clock, Store
@@ -18,13 +17,20 @@ class Ingest:
     """Reads what callers were served while the server was up, and while it was not."""
 
     def __init__(
-        self, store: Store, log: AccessLog, parse: Callable[[bytes], Task | None], clock: Clock | None = None
+        self,
+        store: Store,
+        log: AccessLog,
+        parse: Callable[[bytes], Task | None],
+        redact: Callable[[bytes | None, Capture], bytes | None],
+        clock: Clock | None = None,
     ) -> None:
+        """`redact`: what may be kept of a payload. Without a clock, all that is in the log is taken for complete."""
         self._clock = clock
         self.read_up_to = -math.inf  # every request that ended before this time is recorded
         self._store = store
         self._log = log
         self._parse = parse
+        self._redact = redact
         self._releases: dict[Digest, Release | None] = {}
 
     def take_in(self) -> set[tuple[str, str]]:
@@ -45,27 +51,27 @@ class Ingest:
             said = {
                 task.request: replace(outcome, agent=task.agent, ring=task.ring)
                 for task in tasks
-                if (judge := releases.get(task.judged_by or task.release or Digest(""))) is not None
+                if (judge := releases.get(task.judged_by or task.release)) is not None
                 and (outcome := read_task(task, judge.spec.success)) is not None
             }
-            kept = [_captured(task, releases.get(task.release) if task.release else None) for task in tasks]
+            kept = [self._captured(task, releases.get(task.release)) for task in tasks]
             with self._store.transaction() as transaction:
                 transaction.add_tasks(kept, said, chunk.cursor)
             cursor = chunk.cursor
             touched.update((task.agent, task.ring) for task in tasks)
 
-    def _look_up(self, digests: set[Digest]) -> dict[Digest, Release]:
+    def _look_up(self, digests: set[Digest]) -> dict[Digest | None, Release]:
+        """The releases that are known of these; none is under None."""
         missing = digests - self._releases.keys()
         if missing:
             with self._store.snapshot() as snapshot:
                 self._releases.update({digest: snapshot.release(digest) for digest in missing})
         return {digest: release for digest in digests if (release := self._releases[digest]) is not None}
 
-
-def _captured(task: Task, release: Release | None) -> Task:
-    """With what its ring keeps of request and answer, without what it calls secret."""
-    if task.question is None and task.answer is None:
-        return task
-    settings = release.spec.ring(task.ring) if release is not None else None
-    capture = settings.capture if settings is not None else Capture()
-    return replace(task, question=redact(task.question, capture), answer=redact(task.answer, capture))
+    def _captured(self, task: Task, release: Release | None) -> Task:
+        """With what its ring keeps of request and answer, without what it calls secret."""
+        if task.question is None and task.answer is None:
+            return task
+        settings = release.spec.ring(task.ring) if release is not None else None
+        capture = settings.capture if settings is not None else Capture()
+        return replace(task, question=self._redact(task.question, capture), answer=self._redact(task.answer, capture))

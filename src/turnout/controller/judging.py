@@ -48,12 +48,9 @@ class Judging:
         self._sittings: dict[str, _Sitting] = {}
         self._settled: dict[str, float] = {}  # by rollout: tasks that began before have their cost
 
-    def __contains__(self, rollout: str) -> bool:
-        return rollout in self._sittings
-
-    def look(self, snapshot: Snapshot, rollout: str, config: JudgeConfig) -> Judgement | None:
-        """What the judge of a rollout says now; None for one that nothing can be told yet. `config`: for one that begins."""
-        sitting = self._sittings.get(rollout) or self._begin(snapshot, rollout, config)
+    def look(self, snapshot: Snapshot, rollout: str, configure: Callable[[], JudgeConfig]) -> Judgement | None:
+        """What the judge of a rollout says now; None: nothing can be told yet. `configure`: one that begins."""
+        sitting = self._sittings.get(rollout) or self._begin(snapshot, rollout, configure)
         if self._read_up_to() > -math.inf:
             _tell_news(snapshot, rollout, sitting)
         elif sitting.judge.clock == -math.inf:
@@ -108,15 +105,8 @@ class Judging:
         now = self._clock.now()
         return max(min(now, self._read_up_to()), min(judge.clock, now))
 
-    def _begin(self, snapshot: Snapshot, rollout: str, config: JudgeConfig) -> _Sitting:
-        stored = snapshot.judgement(rollout)
-        sitting = _Sitting(Judge(config), 0)
-        if stored is not None:
-            try:
-                sitting = _Sitting(Judge.from_state(stored.state), stored.cursor)
-            except TurnoutError as error:
-                # Everything that it was told is still there: it hears all of it again.
-                log.warning("the judge of %s begins anew: %s", rollout, error.message)
+    def _begin(self, snapshot: Snapshot, rollout: str, configure: Callable[[], JudgeConfig]) -> _Sitting:
+        sitting = _resume(snapshot, rollout) or _Sitting(Judge(configure()), 0)
         while len(self._sittings) >= MOST_JUDGES:
             self._sittings.pop(next(iter(self._sittings)))
         self._sittings[rollout] = sitting
@@ -134,6 +124,19 @@ def _tell_news(snapshot: Snapshot, rollout: str, sitting: _Sitting) -> None:
             _tell(sitting.judge, observation)
         if len(news) < _TOGETHER:
             return
+
+
+def _resume(snapshot: Snapshot, rollout: str) -> _Sitting | None:
+    """The judge as it was written down last."""
+    stored = snapshot.judgement(rollout)
+    if stored is None:
+        return None
+    try:
+        return _Sitting(Judge.from_state(stored.state), stored.cursor)
+    except TurnoutError as error:
+        # Everything that it was told is still there: it hears all of it again.
+        log.warning("the judge of %s begins anew: %s", rollout, error.message)
+        return None
 
 
 def _tell(judge: Judge, observation: Observation) -> None:

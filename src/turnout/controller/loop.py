@@ -38,7 +38,9 @@ class Controller:
         self._parts = parts
         self._keep_tasks = keep_tasks
         self._jobs = Jobs()
-        self._reconciler = Reconciler(parts, self._jobs, Publisher(parts.store, parts.runtime, parts.router), self.wake)
+        publisher = Publisher(parts.store, parts.runtime, parts.router)
+        self._reconciler = Reconciler(parts, self._jobs, publisher, self.wake)
+        self.serves = publisher.serves  # a pointer → whether the proxy has its routes
         self._schedule = Schedule()
         self._stopping = threading.Event()
         self._threads = [

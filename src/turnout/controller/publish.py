@@ -8,7 +8,7 @@ import threading
 from turnout.domain.captures import capture_size
 from turnout.domain.errors import InvalidRequest, RouterUnavailable
 from turnout.domain.models import Digest, Pointer, Routes
-from turnout.domain.routes import build_routes
+from turnout.domain.routes import build_routes, ring_weights
 from turnout.ports import Router, Runtime, Snapshot, Store
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,14 @@ class Publisher:
                 return False
             self._published = routes
             return True
+
+    def serves(self, pointer: Pointer) -> bool:
+        """Whether the proxy has confirmed the split that a pointer asks for. Cheap, callable from any thread."""
+        published = self._published
+        asked = (pointer.agent, pointer.ring, ring_weights(pointer))
+        return published is not None and any(
+            (route.agent, route.ring, route.weights) == asked for route in published.rings
+        )
 
     def _capture(self, snapshot: Snapshot, pointer: Pointer) -> int:
         """The most that a release in the traffic of a ring asks for."""

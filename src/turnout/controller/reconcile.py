@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 from turnout.controller.grants import GrantBook
 from turnout.controller.jobs import Jobs
@@ -150,9 +150,10 @@ class Reconciler:
                 routed=routed,
                 active_requests=self._count_active(observed, {*warm_digests(pointer)}),
                 active=snapshot.deployment(pointer.active_deployment) if pointer.active_deployment else None,
-                taken_back=snapshot.deployment(take_back_id(pointer)) is not None,
             )
             view = self._judge(snapshot, view)
+            if view.trip is not None or view.judgement is not None:
+                view = replace(view, taken_back=snapshot.deployment(take_back_id(pointer)) is not None)
         if self._parts.grants is not None:
             self._parts.grants.set_ring(agent, ring, tuple(view.releases.values()), limits, stopped)
         return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
@@ -185,24 +186,18 @@ class Reconciler:
         if judged is None or judged.id != pointer.rollout:
             return replace(view, trip=trip)
         other = pointer.last_good if baking else pointer.stable
-        config = self._judge_config(snapshot, view, judged, other)
-        return replace(view, trip=trip, baking=baking, judgement=self._judging.look(snapshot, judged.id, config))
+        configure = partial(self._judge_config, snapshot, view, judged.digest, other)
+        return replace(view, trip=trip, baking=baking, judgement=self._judging.look(snapshot, judged.id, configure))
 
-    def _judge_config(
-        self, snapshot: Snapshot, view: RingView, judged: Deployment, other: Digest | None
-    ) -> JudgeConfig:
+    def _judge_config(self, snapshot: Snapshot, view: RingView, candidate: Digest, other: Digest | None) -> JudgeConfig:
         agent, ring = view.pointer.agent, view.pointer.ring
-        release = view.releases[judged.digest]
-        stable = view.releases.get(other) if other is not None else None
-        settings = choose_judge(
-            release.spec.ring(ring) or RingSettings(ring), stable.spec.ring(ring) if stable is not None else None
-        )
         past = Tally()
-        if other is not None and judged.id not in self._judging:
+        if other is not None:
             seen = snapshot.tallies(self._parts.clock.now() - PAST_SECONDS, agent, ring)
             past = seen.get(TallyKey(agent, ring, other), past)
         # Both arms go by the rule of the release that serves: see `Task.judged_by`.
-        return build_judge_config(settings, (stable or release).spec.success, past)
+        serving = view.releases.get(other or candidate, view.releases[candidate])
+        return build_judge_config(view.judge(candidate, other), serving.spec.success, past)
 
     def _windows(self, snapshot: Snapshot, view: RingView) -> tuple[list[Digest], dict[Breaker, Window]]:
         """The releases that breakers watch, and what each breaker looks at: never from before the release began."""
@@ -219,16 +214,16 @@ class Reconciler:
             default=0.0,
         )
         windows = {}
+        tallies, heaviest_run = cache(snapshot.tallies), cache(snapshot.heaviest_run)  # many look at the same
         for breaker in sorted(declared, key=lambda item: (item.scope, item.metric, item.above)):
             everywhere = breaker.scope is BreakerScope.WORKSPACE
             since = now - breaker.window if everywhere else max(now - breaker.window, began)
-            where = (None, None) if everywhere else (pointer.agent, pointer.ring)
-            heaviest = {
-                digest: snapshot.heaviest_run(pointer.agent, pointer.ring, digest, since)
-                for digest in watched
-                if breaker.scope is BreakerScope.RUN
-            }
-            windows[breaker] = Window(snapshot.tallies(since, *where), heaviest)
+            if breaker.scope is BreakerScope.RUN:
+                heaviest = {digest: heaviest_run(pointer.agent, pointer.ring, digest, since) for digest in watched}
+                windows[breaker] = Window({}, heaviest)
+            else:
+                where = (None, None) if everywhere else (pointer.agent, pointer.ring)
+                windows[breaker] = Window(tallies(since, *where), {})
         return watched, windows
 
     def _record(self, agent: str, ring: str, observed: tuple[ReplicaStatus, ...]) -> None:
@@ -339,7 +334,7 @@ class Reconciler:
     def _start_replica(self, view: RingView, action: StartReplica) -> bool:
         """False when it could not be started; it is planned again."""
         release = view.releases[action.digest]
-        settings = release.spec.ring(view.pointer.ring) or RingSettings(view.pointer.ring)
+        settings = view.settings(action.digest)
         try:
             if self._parts.grants is not None:
                 self._parts.grants.check(release.agent, settings.name, release.digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Select, func, or_, select
@@ -14,6 +15,8 @@ from turnout.db.tables import judgements, observations, outcomes, payloads, tall
 from turnout.domain.models import Digest, Task
 from turnout.domain.outcomes import TALLY_SECONDS, Known, Observation, Tally, TallyKey
 from turnout.ports import StoredJudgement, StoredOutcome, TaskQuery
+
+SUMS = tuple(item.name for item in fields(Tally))  # the columns of a tally
 
 
 class TaskReads(CallReads):
@@ -87,9 +90,8 @@ class TaskReads(CallReads):
     def tallies(self, since: float, agent: str | None = None, ring: str | None = None) -> dict[TallyKey, Tally]:
         """Sums since a time (in whole steps of `TALLY_SECONDS`), by release and ring."""
         key = (tallies.c.agent, tallies.c.ring, tallies.c.release)
-        names = ("requests", "known", "errors", "interventions", "cost", "calls", "failed_calls")
         query = (
-            select(*key, *(func.sum(tallies.c[name]).label(name) for name in names))
+            select(*key, *(func.sum(tallies.c[name]).label(name) for name in SUMS))
             .where(tallies.c.step >= int(since // TALLY_SECONDS))
             .group_by(*key)
         )
@@ -97,7 +99,7 @@ class TaskReads(CallReads):
             if value is not None:
                 query = query.where(column == value)
         return {
-            TallyKey(row["agent"], row["ring"], row["release"]): Tally(*(row[name] for name in names))
+            TallyKey(row["agent"], row["ring"], row["release"]): Tally(*(row[name] for name in SUMS))
             for row in self._all(query)
         }
 

@@ -24,7 +24,7 @@ from turnout.db.tables import (
     task_counts,
     tasks,
 )
-from turnout.db.task_reads import TaskReads, known_of
+from turnout.db.task_reads import SUMS, TaskReads, known_of
 from turnout.domain.budget import NANOS
 from turnout.domain.models import Task
 from turnout.domain.outcomes import HEADER, MOST_REPORTS, TALLY_SECONDS, Known, Outcome, Source, Taken
@@ -33,7 +33,6 @@ from turnout.ports import ACCESS_LOG, StoredJudgement, StoredOutcome
 
 CLOCKS_DIFFER = 5.0  # seconds, of a server and the proxy that it hears of tasks from
 _ABOUT_IT = ("counted", "contradicts", "repeated")  # states of reports that are about the task
-_SUMS = ("requests", "known", "errors", "interventions", "cost", "calls", "failed_calls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,14 +305,14 @@ class TaskWrites(TaskReads):
     def _add_sums(self, sums: Sums) -> None:
         values = [
             {"agent": place.agent, "ring": place.ring, "release": place.release, "step": step}
-            | {name: counts[name] for name in _SUMS}
+            | {name: counts[name] for name in SUMS}
             for (place, step), counts in sums.items()
             if place.release and any(counts.values())
         ]
         if not values:
             return
         statement = self._dialect().insert(tallies)
-        more = {name: tallies.c[name] + statement.excluded[name] for name in _SUMS}
+        more = {name: tallies.c[name] + statement.excluded[name] for name in SUMS}
         key = [tallies.c.agent, tallies.c.ring, tallies.c.release, tallies.c.step]
         self._connection.execute(statement.on_conflict_do_update(index_elements=key, set_=more), values)
 
@@ -366,7 +365,7 @@ def _add_to(counts: dict[str, float], new: Known) -> None:
 
 def no_sums() -> dict[str, float]:
     """Of nothing."""
-    return dict.fromkeys(_SUMS, 0.0)
+    return dict.fromkeys(SUMS, 0.0)
 
 
 def _over_before(before: float) -> Any:

@@ -1,4 +1,4 @@
-"""What became of a task: reports from several sources, of which the first of the best source counts. Pure."""
+"""What became of a task: reports from several sources; of each value the first that was received counts. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ HEADER = "x-turnout-outcome"
 LARGEST_COST = 1_000_000.0
 TALLY_SECONDS = 10
 MOST_REPORTS = 16  # of one task; more are refused
+VALUES = ("failed", "intervened", "cost")  # what can be known of a task
 _PATH = re.compile(r"\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[\d+\])+")
 
 
 class Source(StrEnum):
-    """Where an outcome comes from. Of what is known at the same moment, the first of these counts."""
+    """Where an outcome comes from."""
 
     REPORT = "report"  # somebody said so: HTTP, SDK, response header
     EVALUATION = "evaluation"  # an evaluation event of OpenTelemetry
@@ -47,8 +48,8 @@ class Outcome:
 class Taken:
     """What became of a report.
 
-    `state`: "counted"; "kept" (it tells nothing new, or came too late); "repeated" (known already); "waiting" (no such task
-    has been seen yet); "contradicts" (kept; what was said before counts); "refused" (too many reports of one task).
+    `state`: "counted"; "repeated" (known already); "waiting" (no such task has been seen yet); "contradicts" (kept; what was
+    said before counts); "foreign" (kept; of another agent or ring than the task); "refused" (too many reports of one task).
     """
 
     task: str
@@ -166,13 +167,13 @@ class Known:
 
     def learn(self, more: Known) -> Known:
         """What is known with what else is known; what was known before stays."""
-        values = {name: getattr(more, name) for name in ("failed", "intervened", "cost") if getattr(self, name) is None}
+        values = {name: getattr(more, name) for name in VALUES if getattr(self, name) is None}
         return replace(self, **values)
 
     def take(self, outcome: Outcome) -> tuple[Known, Known, str]:
         """(what is known now, what of it is new, the state of the report): for each value the first report counts."""
         new, contradicts = {}, False
-        for name in ("failed", "intervened", "cost"):
+        for name in VALUES:
             before, said = getattr(self, name), getattr(outcome, name)
             if said is not None and before is None:
                 new[name] = said

@@ -13,6 +13,7 @@ from turnout.domain.verdicts import is_out_of_time, step_is_earned
 from turnout.domain.view import RingView
 
 TELL_AGAIN_SECONDS = 3_600.0
+_PAUSED = "paused until `turnout rollout resume`"
 
 
 def plan_verdicts(view: RingView, now: float) -> Iterator[Action]:
@@ -68,16 +69,12 @@ def plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator[
     steps = canary_steps(deployment, view.pointer, view.settings(deployment.digest), stable_settings)
     judge = view.judge(deployment.digest, view.pointer.stable)
     at = deployment.rollout.step
-    if 0 <= at < len(steps) and not deployment.rollout.advance:
-        kept = _kept_at_step(view, deployment, steps, judge, now)
-        if isinstance(kept, Retreat):
-            yield kept
-            return
-        if kept is not None:
-            yield from wait(deployment, *kept, now)
-            return
-    if deployment.rollout.paused and not deployment.rollout.advance:
-        yield from wait(deployment, "paused", "paused until `turnout rollout resume`", now)
+    kept = None if deployment.rollout.advance else _kept_at_step(view, deployment, steps, judge, now)
+    if isinstance(kept, Retreat):
+        yield kept
+        return
+    if kept is not None:
+        yield from wait(deployment, *kept, now)
         return
     if at + 1 < len(steps):
         yield EnterStep(deployment.id, at + 1, steps[at + 1].weight)
@@ -96,18 +93,21 @@ def _kept_at_step(
 ) -> tuple[str, str] | Retreat | None:
     """What keeps a rollout at its step: a condition and its message, or the end of it. None: nothing does."""
     at, judgement, rollout = deployment.rollout.step, view.judgement, deployment.rollout
-    place = describe_step(at, steps)
-    kept: tuple[str, str] | None = None
+    place = describe_step(at, steps) if 0 <= at < len(steps) else ""
     if rollout.paused:
-        kept = "paused", f"{place}; paused until `turnout rollout resume`"
-    elif not step_is_over(rollout, steps[at], view.tasks, now):
+        return "paused", f"{place}; {_PAUSED}" if place else _PAUSED
+    if not place:
+        return None
+    if not step_is_over(rollout, steps[at], view.tasks, now):
         kept = "canary", place
     elif judgement is not None and judgement.kind in ("hold", "fail"):
         kept = "held", f"{place}; {judgement.summary}"
-    if kept is None and step_is_earned(judge, judgement, at, len(steps)):
+    elif step_is_earned(judge, judgement, at, len(steps)):
         return None
-    if rollout.paused or not is_out_of_time(judge, rollout, now):
-        return kept or ("evidence", f"{place}, and evidence that it is no worse")
+    else:
+        kept = "evidence", f"{place}, and evidence that it is no worse"
+    if not is_out_of_time(judge, rollout, now):
+        return kept
     said = judgement.summary if judgement is not None else "no task came to it"
     if judge.inconclusive is Inconclusive.BACK:
         return Retreat(deployment.id, f"inconclusive after {judge.limit:g} s: {said}", quarantine=False)

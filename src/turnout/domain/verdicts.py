@@ -34,14 +34,15 @@ def build_judge_config(settings: JudgeSettings, success: str, past: Tally) -> Ju
 
 
 def _history(past: Tally) -> History:
-    if past.known < 1:
+    """Of all requests, as breakers count: of a conversation that goes well, most answers tell nothing."""
+    if past.requests < 1:
         return History()
-    cost = past.cost / past.known if past.cost > 0 else None
+    cost = past.cost / past.requests if past.cost > 0 else None
     return History(
-        failure=min(past.errors / past.known, 1.0),
-        intervention=min(past.interventions / past.known, 1.0),
+        failure=min(past.errors / past.requests, 1.0),
+        intervention=min(past.interventions / past.requests, 1.0),
         cost=cost,
-        units=min(max(past.known, 30.0), _HISTORY_UNITS),
+        units=min(max(past.requests, 30.0), _HISTORY_UNITS),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from turnout.domain.errors import Conflict, NotFound, PolicyRefused
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import ComponentRef, Deployment, Digest, Kind, Release, ReleaseSpec, RingSettings
-from turnout.domain.phases import IN_PROGRESS, Phase
+from turnout.domain.phases import IN_PROGRESS, TERMINAL, Phase
 from turnout.domain.policy import (
     ReleaseFaults,
     RingFacts,
@@ -183,6 +183,15 @@ def show_deployment(office: Office, actor: Actor, deployment_id: str) -> Deploym
         if deployment is None:
             raise NotFound(f"there is no deployment {deployment_id!r}", hint="`turnout deployments list` shows them")
         return view_deployment(snapshot, deployment, transitions=True)
+
+
+def is_settled(office: Office, shown: DeploymentView) -> bool:
+    """Whether a deployment has come to its end; one that is active has when callers are routed to it."""
+    phase = Phase(shown["state"])
+    if phase is not Phase.ACTIVE:
+        return phase in TERMINAL
+    with office.store.snapshot() as snapshot:
+        return office.serves(snapshot.pointer(shown["agent"], shown["ring"]))
 
 
 def list_deployments(office: Office, actor: Actor, agent: str | None, ring: str | None, limit: int) -> DeploymentList:

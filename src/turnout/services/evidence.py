@@ -89,7 +89,7 @@ def build_course(metric: str, sums: Sequence[Tally]) -> list[WhyPoint]:
             "intervention_rate": tally.interventions - later.interventions,
             "cost": tally.cost - later.cost,
         }.get(metric, 0.0)
-        base = tally.known - later.known if metric == "error_rate" else tally.requests - later.requests
+        base = tally.requests - later.requests
         if metric != "cost" and base <= 0:
             continue  # no task, no rate
         value = amount if metric == "cost" else amount / base

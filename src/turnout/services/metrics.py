@@ -5,7 +5,7 @@ The number of series is bounded: releases that left the pointer are left out, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from turnout import __version__
 from turnout.domain.models import FULL_WEIGHT, Digest, Pointer, ReplicaState
 from turnout.domain.policy import Verb
+from turnout.domain.routes import ring_weights, warm_digests
 from turnout.ports import Snapshot
 from turnout.schemas import AlertView
 from turnout.services.evidence import read_evidence
@@ -85,12 +86,12 @@ class _Scrape:
         flips = CounterMetricFamily("turnout_pointer_changes", "How often the pointer of a ring changed.", labels=_RING)
         counts = {agent: self.snapshot.task_counts(agent) for agent in {pointer.agent for pointer in pointers}}
         for pointer in pointers:
-            named = {digest: self._version(digest) for digest in _running(pointer)} | {"": _UNREACHED}
+            named = {digest: self._version(digest) for digest in warm_digests(pointer)} | {"": _UNREACHED}
             for digest, version in named.items():
                 total, failed = counts[pointer.agent].get((pointer.ring, digest), (0, 0))
                 requests.add_metric((pointer.agent, pointer.ring, version), total)
                 failures.add_metric((pointer.agent, pointer.ring, version), failed)
-            for digest, share in _weights(pointer).items():
+            for digest, share in ring_weights(pointer):
                 weight.add_metric((pointer.agent, pointer.ring, self._version(digest)), share / FULL_WEIGHT)
             flips.add_metric((pointer.agent, pointer.ring), pointer.generation)
         yield from (requests, failures, weight, flips)
@@ -148,24 +149,6 @@ class _Scrape:
             release = self.snapshot.release(Digest(digest))
             self.versions[digest] = release.version if release is not None else digest[7:19]
         return self.versions[digest]
-
-
-def _running(pointer: Pointer) -> list[str]:
-    """The releases that a ring names, each once."""
-    named = (pointer.stable, pointer.candidate, pointer.last_good, *(retired.digest for retired in pointer.retired))
-    return list(dict.fromkeys(digest for digest in named if digest is not None))
-
-
-def _weights(pointer: Pointer) -> Mapping[str, int]:
-    """What each release that gets traffic gets, in basis points."""
-    if pointer.stable is None:
-        return {}
-    shares = {str(pointer.stable): FULL_WEIGHT}
-    for digest, share in ((pointer.candidate, pointer.weight), (pointer.last_good, pointer.holdback)):
-        if digest is not None and share and digest != pointer.stable:
-            shares[digest] = share
-            shares[pointer.stable] -= share
-    return shares
 
 
 def _alert_families(alerts: Sequence[AlertView]) -> Iterator[Metric]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from turnout.domain.errors import NotFound
-from turnout.domain.models import ComponentRef, Digest, Release, ReleaseSpec
+from turnout.domain.models import ComponentRef, Digest, Pointer, Release, ReleaseSpec
 from turnout.domain.policy import Role, Verb, check_allowed
 from turnout.ports import ArtifactStore, Clock, Intake, Notary, Runtime, Snapshot, Store
 from turnout.schemas import ComponentDiff, PromptView
@@ -44,6 +44,7 @@ class Office:
     runtime: Runtime
     clock: Clock
     wake: Callable[[str, str], None]  # tells the controller that a ring has changed
+    serves: Callable[[Pointer], bool]  # whether callers are routed as a pointer says
     new_id: Callable[[str], str]  # prefix → unique id
     read_release: Callable[[Digest], ReadRelease]  # from the artifact store, verified
     diff: Callable[[Release, Release], list[ComponentDiff]]

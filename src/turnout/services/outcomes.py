@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from turnout.domain.errors import InvalidRequest
-from turnout.domain.outcomes import MOST_REPORTS, Known, Outcome, Source, Taken, check_outcome
+from turnout.domain.outcomes import MOST_REPORTS, VALUES, Known, Outcome, Source, Taken, check_outcome
 from turnout.domain.policy import Verb, is_allowed
 from turnout.ports import StoredOutcome
 from turnout.schemas import TakenList, TakenView
@@ -15,7 +15,6 @@ from turnout.services.together import MOST_AT_ONCE, WrittenTogether
 
 _SENTENCES = {
     "counted": "it counts",
-    "kept": "kept for lineage; it tells nothing new, or came too late to count",
     "repeated": "known already; nothing changes",
     "waiting": "no such task has been seen yet; it counts once the proxy's log tells of the task",
     "contradicts": "kept for lineage; of each value the first report counts, and another came before",
@@ -87,13 +86,10 @@ def explain_contradiction(outcome: Outcome, stored: Sequence[StoredOutcome]) -> 
         if item.state != "counted":
             continue
         known, new, _ = known.take(item.outcome)
-        says.update({name: item.outcome for name in _NAMES if getattr(new, name) is not None})
-    against = [name for name in _NAMES if getattr(outcome, name) not in (None, getattr(known, name)) and says.get(name)]
+        says.update({name: item.outcome for name in VALUES if getattr(new, name) is not None})
+    against = [name for name in VALUES if getattr(outcome, name) not in (None, getattr(known, name)) and says.get(name)]
     before = "; ".join(f"{_describe(name, known)}, {_describe_source(says[name])}" for name in against)
     return f"kept for lineage, and does not count: what was known first counts ({before}). {_advise(says, against)}"
-
-
-_NAMES = ("failed", "intervened", "cost")
 
 
 def _describe(name: str, known: Known) -> str:

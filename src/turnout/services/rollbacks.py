@@ -8,11 +8,10 @@ from turnout.domain.errors import Conflict, PolicyRefused
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Abort, Deployment, Digest, Kind, Pointer, Release, ReplicaState
 from turnout.domain.phases import IN_PROGRESS, Phase
-from turnout.domain.policy import Verb, check_known_digest, is_last_ring
+from turnout.domain.policy import Verb, check_known_digest
 from turnout.domain.routes import warm_digests
 from turnout.ports import Snapshot, Transaction
 from turnout.schemas import DeploymentView, PreviewView
-from turnout.services.deployments import gather_facts
 from turnout.services.office import Actor, Office, check_ring, find_release
 from turnout.services.views import view_deployment
 
@@ -112,28 +111,6 @@ def abort(office: Office, actor: Actor, agent: str, ring: str, *, reason: str, q
         wish = Abort(actor.name, reason or "no reason given", quarantine)
         aborted = [_abort(transaction, item, wish, now) for item in running]
         view = view_deployment(transaction, aborted[0])
-    office.wake(agent, ring)
-    return view
-
-
-def advance(office: Office, actor: Actor, agent: str, ring: str) -> DeploymentView:
-    """Leave the present canary step without waiting for its time and tasks."""
-    actor.check(Verb.DEPLOY, ring)
-    now = office.clock.now()
-    with office.store.transaction() as transaction:
-        check_ring(transaction, agent, ring)
-        found = next((item for item in _running(transaction, agent, ring) if item.rollout.step >= 0), None)
-        if found is None:
-            raise Conflict(f"no canary runs in {ring} of {agent}", hint=f"see `turnout status {agent}`")
-        release = transaction.release(found.digest)
-        if release is not None:
-            last_ring = is_last_ring(gather_facts(transaction, agent, ring, release))
-            actor.check(Verb.DEPLOY, ring, last_ring=last_ring)
-        changed = replace(found, rollout=replace(found.rollout, advance=True))
-        transaction.save_deployment(changed)
-        data = {"step": found.rollout.step + 1}
-        transaction.emit(Event(EventType.ROLLOUT_ADVANCE_REQUESTED, now, actor.name, agent, ring, found.id, data))
-        view = view_deployment(transaction, changed)
     office.wake(agent, ring)
     return view
 

@@ -1,4 +1,4 @@
-"""Rollouts: what the judge says of one, what one will be able to tell, and holding one on."""
+"""Rollouts: what the judge says of one, what one will be able to tell, holding one on and letting one go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from turnout.domain.phases import IN_PROGRESS
 from turnout.domain.policy import Verb, is_last_ring
 from turnout.domain.rollout import choose_canary
 from turnout.domain.verdicts import build_judge_config, choose_judge
-from turnout.ports import Snapshot
+from turnout.ports import Snapshot, Transaction
 from turnout.schemas import DeploymentView, RolloutPlanView, RolloutView
 from turnout.services.deployments import gather_facts
 from turnout.services.office import Actor, Office, check_ring, find_release
@@ -49,27 +49,49 @@ def show_rollout(office: Office, actor: Actor, agent: str, ring: str) -> Rollout
 
 def pause(office: Office, actor: Actor, agent: str, ring: str, *, paused: bool) -> DeploymentView:
     """Keep a rollout at its step, or let it go on. The judge and the breakers go on either way."""
-    actor.check(Verb.DEPLOY, ring)
     now = office.clock.now()
     with office.store.transaction() as transaction:
-        check_ring(transaction, agent, ring)
-        running = [item for item in transaction.unfinished(agent, ring) if item.phase in IN_PROGRESS]
-        found = next((item for item in running if item.rollout.step >= 0), None)
-        if found is None:
-            raise Conflict(f"no canary runs in {ring} of {agent}", hint=f"see `turnout status {agent}`")
-        release = transaction.release(found.digest)
-        if release is not None:
-            last_ring = is_last_ring(gather_facts(transaction, agent, ring, release))
-            actor.check(Verb.DEPLOY, ring, last_ring=last_ring)
+        found = _find_canary(transaction, actor, agent, ring)
         if found.rollout.paused != paused:
             found = replace(found, rollout=_paused(found.rollout, now) if paused else _resumed(found.rollout, now))
-            transaction.save_deployment(found)
             type_ = EventType.ROLLOUT_PAUSED if paused else EventType.ROLLOUT_RESUMED
-            data = {"step": found.rollout.step + 1}
-            transaction.emit(Event(type_, now, actor.name, agent, ring, found.id, data))
+            _save(transaction, found, type_, actor, now)
         view = view_deployment(transaction, found)
     office.wake(agent, ring)
     return view
+
+
+def advance(office: Office, actor: Actor, agent: str, ring: str) -> DeploymentView:
+    """Leave the present canary step without waiting for its time and tasks."""
+    now = office.clock.now()
+    with office.store.transaction() as transaction:
+        found = _find_canary(transaction, actor, agent, ring)
+        found = replace(found, rollout=replace(found.rollout, advance=True))
+        _save(transaction, found, EventType.ROLLOUT_ADVANCE_REQUESTED, actor, now)
+        view = view_deployment(transaction, found)
+    office.wake(agent, ring)
+    return view
+
+
+def _find_canary(snapshot: Snapshot, actor: Actor, agent: str, ring: str) -> Deployment:
+    """The rollout under way that an actor may steer. Raises `Conflict`, `Forbidden`."""
+    actor.check(Verb.DEPLOY, ring)
+    check_ring(snapshot, agent, ring)
+    running = [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
+    found = next((item for item in running if item.rollout.step >= 0), None)
+    if found is None:
+        raise Conflict(f"no canary runs in {ring} of {agent}", hint=f"see `turnout status {agent}`")
+    release = snapshot.release(found.digest)
+    if release is not None:
+        last_ring = is_last_ring(gather_facts(snapshot, agent, ring, release))
+        actor.check(Verb.DEPLOY, ring, last_ring=last_ring)
+    return found
+
+
+def _save(transaction: Transaction, changed: Deployment, type_: EventType, actor: Actor, now: float) -> None:
+    transaction.save_deployment(changed)
+    data = {"step": changed.rollout.step + 1}
+    transaction.emit(Event(type_, now, actor.name, changed.agent, changed.ring, changed.id, data))
 
 
 def _paused(rollout: Rollout, now: float) -> Rollout:
@@ -96,8 +118,7 @@ def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str |
         settings = choose_judge(own, serving)
         past = snapshot.tallies(now - _DAY, agent, ring).get(TallyKey(agent, ring, stable.digest), Tally())
         hours = _hours(snapshot, agent, ring, now)
-    tasks = max(past.known, past.requests)
-    if not tasks:
+    if not past.requests:
         raise Conflict(
             f"nobody called {ring} of {agent} in the last day, so nothing can be said",
             hint="send it some traffic first",
@@ -106,7 +127,7 @@ def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str |
     shares = tuple(step.weight / FULL_WEIGHT for step in choose_canary(own, serving) if step.weight < FULL_WEIGHT)
     if not shares:
         raise InvalidRequest(f"{candidate.version} declares no canary for {ring}", hint="see [[rings.<name>.canary]]")
-    return _view_plan(config, settings, tasks / hours, shares)
+    return _view_plan(config, settings, past.requests / hours, shares)
 
 
 def _view_plan(config: JudgeConfig, settings: JudgeSettings, pace: float, shares: tuple[float, ...]) -> RolloutPlanView:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.api.service import ONE, TWO, URL, Api, key
+from tests.unit.api.service import ONE, TWO, URL, Api, Caller, key
 from tests.unit.artifacts.agents import MANIFEST, build, write_agent
+from turnout.api.app import create_app
 from turnout.artifacts.document import read_image
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.ports import Transaction
@@ -351,6 +353,15 @@ def test_a_deployment_is_followed_to_its_end(api: Api) -> None:
         "validating",
         "active",
     ]
+
+
+def test_a_deployment_is_settled_when_callers_are_routed_to_it(api: Api) -> None:
+    name = api.stage.deploy(ONE)
+    routed = iter([False, False, True])
+    app = create_app(replace(api.office, serves=lambda _: next(routed)))
+    answer = Caller(app, api.admin.headers).get(f"/v1/deployments/{name}/events")
+    assert "event: settled" in answer.text
+    assert list(routed) == []
 
 
 def test_the_last_lines_of_a_ring_are_shown(api: Api, tmp_path: Path) -> None:

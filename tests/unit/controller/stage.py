@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,18 @@ class Stage:
             self.build_slots,
             self._tell_effect,
             self.read_up_to,
+            self.verify,
         )
         publisher = Publisher(self.store, self.runtime, self.router)
+        self.office = replace(self.office, serves=publisher.serves)
         self.reconciler = Reconciler(parts, self.jobs, publisher, lambda agent, ring: self.woken.append((agent, ring)))
 
     def _tell_effect(self, name: str) -> None:
         self.on_effect(name)
+
+    def verify(self, deployment: Deployment, release: Release, demanded: tuple[str, ...]) -> str | None:
+        """See `Parts`: nothing is demanded here."""
+        return None
 
     def another_server(self, holder: str, **options: Any) -> Stage:
         """A server that was started anew, or beside: it knows what the store knows, and nothing else."""
@@ -281,6 +287,7 @@ def build_stage(store: Store, **options: Any) -> Stage:
         runtime=runtime,
         clock=clock,
         wake=lambda agent, ring: None,
+        serves=lambda _: True,
         new_id=lambda prefix: f"{prefix}_{next(numbers)}",
         read_release=_no_artifact,
         diff=lambda _a, _b: [],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from tests.unit.domain.values import AGENT, make_release
 from turnout.controller.ingest import Ingest
 from turnout.domain.models import RingSettings, Task
 from turnout.ports import AccessLogChunk
+from turnout.redaction import Redactor
 
 ONE = make_release("v1", rings=(RingSettings("dev"),))
 
@@ -41,6 +42,10 @@ def parse(line: bytes) -> Task | None:
     return Task(request, request, AGENT, ring, ONE.digest, 1.0, 0.1, 200)
 
 
+def take_in(stage: Stage, log: ListLog, parse: Callable[[bytes], Task | None] = parse) -> set[tuple[str, str]]:
+    return Ingest(stage.store, log, parse, Redactor().redact).take_in()
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     with staged(tmp_path, (ONE,)) as stage:
@@ -54,26 +59,26 @@ def counted(stage: Stage) -> dict[str, int]:
 
 def test_everything_is_taken_in_in_batches_and_the_rings_are_told(stage: Stage) -> None:
     log = ListLog("r1 dev", "r2 dev", "damaged", "r3 production", "r4 dev")
-    assert Ingest(stage.store, log, parse).take_in() == {(AGENT, "dev"), (AGENT, "production")}
+    assert take_in(stage, log) == {(AGENT, "dev"), (AGENT, "production")}
     assert counted(stage) == {"dev": 3, "production": 1}
     assert log.rotations == 1
 
 
 def test_what_was_taken_in_is_not_taken_in_again(stage: Stage) -> None:
     log = ListLog("r1 dev", "r2 dev")
-    Ingest(stage.store, log, parse).take_in()
+    take_in(stage, log)
     log.lines.append("r3 dev")
-    assert Ingest(stage.store, log, parse).take_in() == {(AGENT, "dev")}
-    assert Ingest(stage.store, log, parse).take_in() == set()
+    assert take_in(stage, log) == {(AGENT, "dev")}
+    assert take_in(stage, log) == set()
     assert counted(stage) == {"dev": 3}
 
 
 def test_a_log_that_is_read_from_its_beginning_again_counts_nothing_twice(stage: Stage) -> None:
     log = ListLog("r1 dev", "r2 dev")
-    Ingest(stage.store, log, parse).take_in()
+    take_in(stage, log)
     with stage.store.transaction() as transaction:
         transaction.add_tasks([], {}, "0")
-    Ingest(stage.store, log, parse).take_in()
+    take_in(stage, log)
     assert counted(stage) == {"dev": 2}
 
 
@@ -88,7 +93,7 @@ def test_a_crash_between_two_batches_loses_and_doubles_nothing(stage: Stage) -> 
         return parse(line)
 
     with pytest.raises(KeyboardInterrupt):
-        Ingest(stage.store, log, parse_until_killed).take_in()
+        take_in(stage, log, parse_until_killed)
     assert counted(stage) == {"dev": 2}
-    Ingest(stage.store, log, parse).take_in()
+    take_in(stage, log)
     assert counted(stage) == {"dev": 4}

@@ -48,6 +48,16 @@ def serve_both(stage: Stage, first: int, last: int, failing: bool) -> None:
             stage.serve(ONE, [f"t{number}"])
 
 
+def fail_while_baking(stage: Stage, rollout: str) -> None:
+    """Half of the callers come to v5, which is active and fails them; the others are held back at v4."""
+    split: dict[str, Any] = {"rollout": rollout, "probability": 0.5}
+    for number in range(60):
+        if to_candidate(number):
+            stage.serve_split(FIVE, [f"t{number}"], "candidate", status=500, **split)
+        else:
+            stage.serve_split(FOUR, [f"t{number}"], "stable", **split)
+
+
 def to_candidate(number: int) -> bool:
     """By chance, as the router does it: half of them."""
     return random.Random(number).random() < 0.5
@@ -131,12 +141,7 @@ def test_a_release_that_turns_bad_while_it_bakes_is_rolled_back_and_last_good_se
     stage.look()
     assert stage.state(name) == "active"
     assert (stage.pointer().rollout, stage.pointer().holdback) == (name, 5_000)
-    split: dict[str, Any] = {"rollout": name, "probability": 0.5}
-    for number in range(60):
-        if to_candidate(number):
-            stage.serve_split(FIVE, [f"t{number}"], "candidate", status=500, **split)
-        else:
-            stage.serve_split(FOUR, [f"t{number}"], "stable", **split)
+    fail_while_baking(stage, name)
     stage.look()
     assert stage.state(name) == "rolled_back"
     assert stage.pointer().stable == FOUR.digest
@@ -193,12 +198,7 @@ def test_an_automatic_rollback_that_fails_freezes_nothing(stage: Stage) -> None:
     for replica in stage.runtime.observe():
         if replica.digest == FOUR.digest:
             stage.runtime.exit(replica.id, 1)
-    split: dict[str, Any] = {"rollout": name, "probability": 0.5}
-    for number in range(60):
-        if to_candidate(number):
-            stage.serve_split(FIVE, [f"t{number}"], "candidate", status=500, **split)
-        else:
-            stage.serve_split(FOUR, [f"t{number}"], "stable", **split)
+    fail_while_baking(stage, name)
     stage.pass_time(120.0)
     stage.pass_time(120.0)
     assert stage.state(name) == "active", "there is nothing to go back to"

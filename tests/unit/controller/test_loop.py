@@ -19,6 +19,7 @@ from turnout.controller.reconcile import Parts
 from turnout.domain.errors import StorageFull
 from turnout.domain.models import CanaryStep, ReplicaSpec, RingSettings
 from turnout.ports import AccessLogChunk
+from turnout.redaction import Redactor
 
 ONE = make_release("v1", rings=(RingSettings("dev"), RingSettings("staging")))
 TWO = make_release("v2", rings=(RingSettings("dev", canary=(CanaryStep(1_000, tasks=2),)), RingSettings("staging")))
@@ -35,7 +36,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def controlling(stage: Stage, log: ListLog | None = None) -> Iterator[Controller]:
     """A started controller on a stage."""
     parts = Parts(stage.store, stage.runtime, stage.router, stage.prober, stage.clock, stage.holder)
-    controller = Controller(parts, Ingest(stage.store, log or ListLog(), parse))
+    controller = Controller(parts, Ingest(stage.store, log or ListLog(), parse, Redactor().redact))
     controller.start()
     try:
         yield controller

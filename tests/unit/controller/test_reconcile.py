@@ -15,7 +15,9 @@ from turnout.controller.reconcile import BUSY_SECONDS, CALM_SECONDS, LEASE_SECON
 from turnout.domain.errors import LeaseLost, RuntimeUnavailable
 from turnout.domain.models import CanaryStep, RingSettings, SmokeTask
 from turnout.domain.phases import Phase
-from turnout.services.rollbacks import abort, advance
+from turnout.services.deployments import is_settled, show_deployment
+from turnout.services.rollbacks import abort
+from turnout.services.rollouts import advance
 
 RINGS = (RingSettings("dev", warm=100.0, drain=30.0),)
 CANARY = (RingSettings("dev", canary=(CanaryStep(1_000, duration=60.0),), warm=100.0),)
@@ -301,8 +303,10 @@ def test_a_rollback_is_decided_while_the_proxy_is_away_and_shown_by_it_when_it_i
     assert stage.pointer().stable == ONE.digest
     assert stage.state(name) == "active"
     assert stage.state(bad) == "rolling_back", "the proxy has not confirmed it"
+    assert not is_settled(stage.office, show_deployment(stage.office, ADMIN, name)), "nor has it for who waits"
     stage.router.unavailable = False
     stage.look(times=1)
+    assert is_settled(stage.office, show_deployment(stage.office, ADMIN, name))
     assert stage.answers() == (200, ONE.digest)
     assert stage.state(bad) == "rolled_back"
 

@@ -22,8 +22,6 @@ from turnout.artifacts.attest.statement import Statement
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.intake import Intake
 from turnout.artifacts.release import read_release
-from turnout.controller.publish import Publisher
-from turnout.controller.reconcile import Parts, Reconciler
 from turnout.db.store import SqlStore
 from turnout.domain.models import Deployment, Digest, Release
 from turnout.services import keys
@@ -42,20 +40,10 @@ class SigningStage(Stage):
     verified: list[tuple[str, ...]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=count)
 
-    def __post_init__(self) -> None:
-        parts = Parts(
-            self.store,
-            self.runtime,
-            self.router,
-            self.prober,
-            self.clock,
-            self.holder,
-            self.build_slots,
-            self._tell_effect,
-            verify=self._verify,
-        )
-        publisher = Publisher(self.store, self.runtime, self.router)
-        self.reconciler = Reconciler(parts, self.jobs, publisher, lambda agent, ring: self.woken.append((agent, ring)))
+    def verify(self, deployment: Deployment, release: Release, demanded: tuple[str, ...]) -> str | None:
+        """See `Parts`."""
+        self.verified.append(demanded)
+        return verify_deployment(self.office, deployment, release, demanded)
 
     def another_server(self, holder: str, **options: Any) -> SigningStage:
         """See `Stage`."""
@@ -94,10 +82,6 @@ class SigningStage(Stage):
     def started(self, release: Release) -> bool:
         """Whether a replica of a release was ever started."""
         return any(call == "start" and release.digest[7:19] in name for call, name in self.runtime.calls)
-
-    def _verify(self, deployment: Deployment, release: Release, demanded: tuple[str, ...]) -> str | None:
-        self.verified.append(demanded)
-        return verify_deployment(self.office, deployment, release, demanded)
 
 
 @contextmanager

@@ -16,10 +16,12 @@ from turnout.alerts.page_html import build_html_page
 from turnout.domain.errors import DamagedContent, Forbidden, NotFound
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import CanaryStep, Quarantine, Release, RingSettings
+from turnout.domain.outcomes import Tally
 from turnout.domain.phases import Phase
 from turnout.domain.policy import Role
 from turnout.ports import StoredJudgement
 from turnout.schemas import ComponentDiff, WhyView
+from turnout.services.evidence import build_course
 from turnout.services.incidents import why
 from turnout.services.office import Actor
 
@@ -296,6 +298,11 @@ def test_the_course_of_what_a_breaker_saw_is_drawn(stage: Stage) -> None:
     take_back(stage, name, EventType.BREAKER_TRIPPED, {**data, "digest": TWO.digest, "message": "breaker: 40 %"})
     values = [point["against"]["error_rate"] for point in ask(stage, name)["series"]]
     assert values == [0.0] * 6 + [0.5] * 6
+
+
+def test_the_course_counts_the_good_answers_of_conversations_too() -> None:
+    since = [Tally(requests=20, known=2, errors=2), Tally(requests=10, known=1, errors=1), Tally()]
+    assert [point["against"] for point in build_course("error_rate", since)] == [{"error_rate": 0.1}] * 2
 
 
 def test_who_spoke_first_decided(stage: Stage) -> None:

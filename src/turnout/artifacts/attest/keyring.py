@@ -7,10 +7,8 @@ guess, so it gets the passphrase stretched by scrypt. Files are 0600 in a folder
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import stat
-import tempfile
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,7 @@ from turnout.artifacts.attest.strict import parse_strict, to_canonical
 from turnout.artifacts.attest.times import format_time, parse_time
 from turnout.artifacts.faults import disk_errors
 from turnout.domain.errors import Conflict, DamagedContent, InvalidRequest, NotFound, SetupFailed
-from turnout.durable import sync_folder
+from turnout.durable import replace_file
 
 SHORTEST_PASSPHRASE = 8  # characters
 LONGEST_LIFETIME = 10 * 365 * 86_400.0  # seconds
@@ -243,17 +241,5 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_file(path: Path, file: _KeyFile) -> None:
-    """Beside its place and renamed into it; a temporary file is 0600 from the beginning."""
-    content = to_canonical(file.model_dump(mode="json"), "the key file")
     with disk_errors(path.parent):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as target:
-                target.write(content)
-                target.flush()
-                os.fsync(target.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        replace_file(path, to_canonical(file.model_dump(mode="json"), "the key file"), 0o600)

@@ -18,7 +18,7 @@ from turnout.artifacts.attest.keyring import create_key, list_keys, load_signing
 from turnout.artifacts.attest.keys import SigningKey, TrustedKey
 from turnout.artifacts.faults import disk_errors
 from turnout.domain.errors import InvalidRequest, SetupFailed
-from turnout.durable import sync_folder
+from turnout.durable import replace_file
 
 PASSPHRASE = "TURNOUT_INSTANCE_PASSPHRASE"  # noqa: S105  (the name of a variable)
 _NAME = "instance"
@@ -73,21 +73,8 @@ def _passphrase(state: Path, *, first: bool) -> str:
         )
     made = secrets.token_urlsafe(32)
     with disk_errors(path):
-        _keep(path, made)
+        replace_file(path, made.encode(), 0o600)  # before the key is made under it
     return made
-
-
-def _keep(path: Path, text: str) -> None:
-    """Before the key is made under it, and as a whole: half a passphrase opens nothing."""
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
 
 
 def _check_passphrase(unlock: Callable[[], SigningKey]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from turnout.artifacts.diff.changes import ABSENT
 from turnout.artifacts.diff.lock import LONGEST_LOCK, Lock, diff_locks, parse_lock
 from turnout.artifacts.diff.text import unified_diff
+from turnout.artifacts.texts import decode_text
 from turnout.artifacts.unpack import ArchivedFile
 from turnout.schemas import ChangeView
 
@@ -137,20 +138,11 @@ def _read_texts(side: Side, wanted: set[str]) -> dict[str, str]:
         longest = LONGEST_LOCK if file.path == side.lock else min(LONGEST_TEXT, room)
         if file.path not in wanted or file.size > longest:
             continue
-        text = _text(b"".join(file.content))
+        text = decode_text(b"".join(file.content))
         if text is not None:
             texts[file.path] = text
             room -= file.size
     return texts
-
-
-def _text(content: bytes) -> str | None:
-    if b"\0" in content:
-        return None
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 def _side(path: str, entries: Mapping[str, Entry], texts: Mapping[str, str]) -> Any:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from turnout.artifacts.registry.answers import REPEATABLE
-from turnout.artifacts.registry.location import RegistryLocation, is_loopback
+from turnout.artifacts.registry.location import RegistryLocation
+from turnout.domain.addresses import is_loopback
 from turnout.domain.errors import Forbidden, InvalidRequest
 
 SCOPES = "turnout.scopes"  # the extension of a request that names the scopes it needs

@@ -16,7 +16,8 @@ import httpx
 
 from turnout.artifacts.registry.answers import Answer, TryAgain, broken_connection, not_a_registry, refusal
 from turnout.artifacts.registry.auth import SCOPES, Credentials, RegistryAuth
-from turnout.artifacts.registry.location import RegistryLocation, is_loopback
+from turnout.artifacts.registry.location import RegistryLocation
+from turnout.domain.addresses import is_loopback
 from turnout.domain.errors import Retryable, SetupFailed, TurnoutError
 
 TRIES = 6

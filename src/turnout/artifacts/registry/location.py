@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -77,13 +76,3 @@ def parse_location(url: str) -> RegistryLocation:
     if len(location.repository) > _LONGEST_NAME:
         raise InvalidRequest(f"the prefix of the repository is longer than {_LONGEST_NAME} characters")
     return location
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, so that nobody can listen on the way to it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

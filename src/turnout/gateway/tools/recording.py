@@ -1,4 +1,4 @@
-"""A call as it is written down: what is kept of arguments and result follows the capture policy of the ring. Pure."""
+"""A call as it is written down: what is kept of arguments and result follows the capture policy of the ring."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 import rfc8785
 
 from turnout.domain.calls import Ended, ToolCall
-from turnout.domain.captures import redact
 from turnout.domain.grants import Grant, ToolPin
 from turnout.domain.models import Capture
+from turnout.redaction import Redactor
 
 _LONGEST_ERROR = 2_000  # characters
+_redactor = Redactor()  # calls end in the one thread of the event loop
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Record:
 
 def _written(content: bytes, capture: Capture) -> tuple[str | None, str]:
     """(what is kept, the digest of all of it)."""
-    kept = redact(content, capture)
+    kept = _redactor.redact(content, capture)
     return (None if kept is None else kept.decode(errors="replace")), hashlib.sha256(content).hexdigest()
 
 
