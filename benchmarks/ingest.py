@@ -42,8 +42,8 @@ from turnout.db.store import SqlStore
 from turnout.domain.models import Deployment
 from turnout.domain.outcomes import Outcome, Source
 from turnout.ports import AccessLogChunk
+from turnout.redaction import Redactor
 from turnout.traffic.access_log import parse_access_line
-from turnout.traffic.redaction import Redactor
 
 ROLLOUT = "dep_1"
 BATCH = 5_000  # lines, as the reader takes them
