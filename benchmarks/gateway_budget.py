@@ -37,7 +37,7 @@ FIT = 100  # calls that a budget has room for
 WORST = NANOS // 100  # of one call
 CAP = FIT * WORST
 PATIENCE = 20.0  # seconds that a refused call tries again
-PACE = Pace(lease=3.0, heartbeat=0.5, reap=0.25, patience=30.0)
+PACE = Pace(lease=4.0, heartbeat=0.5, reap=0.25, patience=30.0)
 SPENDER = Spender("support", "production", Digest("sha256:" + "0" * 64), "one")
 BUDGETS = (Budget(BudgetScope.TASK, CAP), Budget(BudgetScope.RING, CAP, window=3_600.0))
 PAIRS_LIMIT, WAIT_LIMIT = 1_000.0, 1.0  # a second; ms

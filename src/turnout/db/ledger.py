@@ -8,6 +8,8 @@ file with it: it waits for the disk at checkpoints alone, so that a call waits f
 from __future__ import annotations
 
 import math
+import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -277,7 +279,7 @@ def _open_engine(url: str, patience: float) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            return _open_sqlite(parsed, round(patience * 1000))
+            return _open_sqlite(parsed, patience)
         if parsed.get_backend_name() == "postgresql":
             return _open_postgresql(parsed, patience)
     except ArgumentError:
@@ -292,11 +294,10 @@ def _open_engine(url: str, patience: float) -> Engine:
     )
 
 
-def _open_sqlite(url: URL, milliseconds: int) -> Engine:
+def _open_sqlite(url: URL, patience: float) -> Engine:
     engine = create_engine(url, pool_size=4)
-    pragmas = (f"busy_timeout={milliseconds}", "journal_mode=WAL", "synchronous=NORMAL")
-    event.listen(engine, "connect", partial(_set_up_sqlite, pragmas))
-    event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "connect", partial(_set_up_sqlite, round(patience * 1000)))
+    event.listen(engine, "begin", partial(_begin_sqlite, patience))
     return engine
 
 
@@ -312,18 +313,34 @@ def _open_postgresql(url: URL, patience: float) -> Engine:
     )
 
 
-def _set_up_sqlite(pragmas: Iterable[str], connection: Any, _record: object) -> None:
+def _set_up_sqlite(milliseconds: int, connection: Any, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy begins transactions (see _begin_sqlite), not the driver
     cursor = connection.cursor()
-    for pragma in pragmas:
+    for pragma in (f"busy_timeout={milliseconds}", "journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=0"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_sqlite(connection: Any) -> None:
-    # Taking the write lock at the start means that a transaction never fails half-way for want of it.
-    write = connection.get_execution_options().get("turnout_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _begin_sqlite(patience: float, connection: Connection) -> None:
+    """Taking the write lock at the start means that a transaction never fails half-way for want of it.
+
+    SQLite would wait for it too, but up to 100 ms at a time: whoever waits for long then waits for longest.
+    """
+    if not connection.get_execution_options().get("turnout_write", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    until = time.monotonic() + patience
+    driver: Any = connection.connection.driver_connection
+    while time.monotonic() < until:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                break
+            time.sleep(random.uniform(0.0002, 0.001))  # noqa: S311  not to keep step with the others
+        else:
+            return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # so that SQLAlchemy tells what is wrong
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -84,8 +84,7 @@ class Accounts:
         answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
         with self._lock:
             self._open.add(call)
-        until = self._clock() + self._pace.lease
-        self._queue.put(_Asked(Reserve(call, spender, tuple(budgets), most, until), answer))
+        self._queue.put(_Asked(Reserve(call, spender, tuple(budgets), most, until=0.0), answer))
         try:
             async with asyncio.timeout(self._pace.patience):
                 refusal = await answer
@@ -170,12 +169,16 @@ class Accounts:
         for start in range(0, len(batch), _LARGEST_BATCH):
             part = batch[start : start + _LARGEST_BATCH]
             try:
-                answers = self._ledger.write([one.order for one in part])
+                answers = self._ledger.write([self._dated(one.order) for one in part])
             except Exception as error:  # noqa: BLE001  the only thread that settles must not end, whatever happens
                 self._fail(batch[start:], _known(error))
                 return
             _answer(part, answers)
         self._recovered()
+
+    def _dated(self, order: Order) -> Order:
+        """A lease begins when it is written: however long a reservation was queued, it is not reaped at once."""
+        return replace(order, until=self._clock() + self._pace.lease) if isinstance(order, Reserve) else order
 
     def _fail(self, asked: Sequence[_Asked], error: TurnoutError) -> None:
         self._unsettled.extend(one for one in asked if one.answer is None)

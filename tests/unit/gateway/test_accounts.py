@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.contract.ledger_support import RELEASE, budget, by_name
+from tests.contract.ledger_support import RELEASE, FakeClock, budget, by_name
 from turnout.domain.budget import Amount, Order, Refusal, Settle, Spender
 from turnout.domain.errors import LedgerUnavailable, StorageFull
 from turnout.gateway.accounts import NOTHING, Accounts, Pace
@@ -24,8 +24,8 @@ QUICK = Pace(lease=0.5, heartbeat=0.1, reap=0.05, patience=5.0, retry=0.02)
 class TroubledLedger(MemoryLedger):
     """A ledger that can be shut off or made to wait, and tells how it was asked."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
         self.fault: Exception | None = None
         self.late = False  # whether it writes before it waits
         self.gate = threading.Event()
@@ -274,6 +274,25 @@ def test_a_call_that_takes_longer_than_a_lease_is_kept_alive() -> None:
         assert by_name(ledger)[TASK] == (5, 0, 100)
 
     run(scenario, Pace(lease=0.3, heartbeat=0.05, reap=0.02))
+
+
+def test_the_lease_of_a_reservation_that_was_queued_for_long_begins_when_it_is_written() -> None:
+    clock = FakeClock(1_000.0)
+
+    async def main() -> None:
+        ledger = TroubledLedger(clock)
+        async with Accounts(ledger, Pace(lease=10.0), clock) as accounts:
+            with ledger.waiting():
+                first = asyncio.create_task(accounts.reserve("a", SPENDER, [budget(100)], Amount(1)))
+                await eventually(ledger.asked.is_set)
+                second = asyncio.create_task(accounts.reserve("b", SPENDER, [budget(100)], Amount(2)))
+                await asyncio.sleep(0)
+                clock.now += 20.0
+            await asyncio.gather(first, second)
+            assert ledger.reap() == 1
+            assert by_name(ledger)[TASK] == (1, 2, 100)
+
+    asyncio.run(main())
 
 
 def test_holds_of_a_process_that_died_are_reaped() -> None:
