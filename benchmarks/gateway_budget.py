@@ -262,7 +262,7 @@ class Streams:
                 await asyncio.sleep(plan.gap)
         finally:
             self.settled += spent
-            self._accounts.settle(plan.call, Amount(spent))
+            await self._accounts.settle(plan.call, Amount(spent))
 
 
 def _fits(refusal: Refusal) -> bool:
@@ -285,7 +285,7 @@ async def _take_the_rest(url: str, result: RaceResult) -> None:
             result.false_refusals = sum(answer is not None for answer in answers[:room])
             result.excess = int(answers[room] is None)
             for call in calls:
-                accounts.settle(call, NOTHING)
+                await accounts.settle(call, NOTHING)
             await accounts.drain()
             result.left += sum(account.held > 0 for account in ledger.accounts())
 
@@ -302,7 +302,7 @@ async def _measure_speed(url: str) -> list[Figure]:
                 began = time.perf_counter()
                 await accounts.reserve(f"alone-{index}", SPENDER, budgets, Amount(WORST))
                 waits.append((time.perf_counter() - began) * 1e3)
-                accounts.settle(f"alone-{index}", NOTHING)
+                await accounts.settle(f"alone-{index}", NOTHING)
                 await accounts.drain()
             pairs = 0
             until = (began := time.perf_counter()) + 5.0
@@ -310,16 +310,19 @@ async def _measure_speed(url: str) -> list[Figure]:
             async def call_on(name: int) -> None:
                 nonlocal pairs
                 while time.perf_counter() < until:
-                    await accounts.reserve(f"{name}-{pairs}", SPENDER, budgets, Amount(WORST))
-                    accounts.settle(f"{name}-{pairs}", NOTHING)
+                    call = f"{name}-{pairs}"
+                    await accounts.reserve(call, SPENDER, budgets, Amount(WORST))
+                    await accounts.settle(call, Amount(WORST // 2))
                     pairs += 1
 
             await asyncio.gather(*(call_on(name) for name in range(200)))
             await accounts.drain()
             rate = pairs / (time.perf_counter() - began)
+            held = sum(account.held for account in ledger.accounts())
     print(f"a caller alone waits {statistics.median(waits):.2f} ms (p99 {percentile(waits, 0.99):.2f} ms)\n")
     return [
         Figure("calls that one process reserves and settles", rate, PAIRS_LIMIT, "/s", at_least=True),
+        Figure("nano-dollars held after that", held, 0),
         Figure("a reservation by one caller alone, median", statistics.median(waits), WAIT_LIMIT, "ms"),
     ]
 
