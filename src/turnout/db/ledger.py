@@ -7,15 +7,19 @@ file with it: it waits for the disk at checkpoints alone, so that a call waits f
 
 from __future__ import annotations
 
+import math
+import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, make_url, select, text, update
+from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, delete, event, make_url, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from turnout.db.ledger_tables import (
     accounts,
@@ -46,7 +50,6 @@ from turnout.domain.budget import (
 from turnout.domain.errors import LedgerUnavailable, SetupFailed, StorageFull
 from turnout.ports import Account
 
-_PATIENCE = 5  # seconds to wait for other writers
 _AT_ONCE = 500  # holds that one transaction reaps
 _LOCK = 0x7475726E6F7574  # "turnout": the advisory lock of the writers on PostgreSQL
 # The clock of the database, read once the lock is held: gateways on other machines then agree about windows.
@@ -71,12 +74,13 @@ _FORGET = delete(accounts).where(accounts.c.over_at <= bindparam("now"))
 Result = TypeVar("Result")
 
 
-def open_ledger(url: str, clock: Callable[[], float] | None = None) -> SqlLedger:
+def open_ledger(url: str, clock: Callable[[], float] | None = None, *, patience: float = 5.0) -> SqlLedger:
     """The ledger at a database URL, made where there is none. Without a `clock` PostgreSQL tells the time for all.
 
+    `patience`: seconds that a writer waits for the others, and that one which stands still keeps them waiting.
     Raises `SetupFailed` where there is something else, or what a newer turnout wrote; `LedgerUnavailable`.
     """
-    engine = _open_engine(url)
+    engine = _open_engine(url, patience)
     ledger = SqlLedger(engine, clock)
     try:
         ledger.create()
@@ -169,16 +173,19 @@ class SqlLedger:
 
     def _transact_once(self, work: Callable[[Connection, float], Result]) -> Result:
         with self._engine.connect() as connection:
-            connection.execution_options(turnout_write=True)
-            if self._postgresql:
-                now: float = connection.execute(_LOCK_AND_TELL_TIME).scalar_one()
-                now = now if self._clock is None else self._clock()
-            else:
-                connection.begin()
-                now = self._now(connection)
+            now = self._begin(connection)
             result = work(connection, now)
             connection.commit()
             return result
+
+    def _begin(self, connection: Connection) -> float:
+        """Take the lock of the writers. Returns the time since when it is held."""
+        if self._postgresql:
+            now: float = connection.execute(_LOCK_AND_TELL_TIME).scalar_one()
+            return now if self._clock is None else self._clock()
+        connection.execution_options(turnout_write=True)
+        connection.begin()
+        return self._now(connection)
 
     def _now(self, connection: Connection) -> float:
         now: float = connection.execute(_TELL_TIME).scalar_one() if self._clock is None else self._clock()
@@ -268,41 +275,72 @@ def _extend(connection: Connection, calls: Sequence[str], until: float) -> None:
         connection.execute(later.values(until=until))
 
 
-def _open_engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, pool_size=4)
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    # A writer that stands still, because its machine or process does, gives up the lock.
-    patience = "".join(
-        f" -c {setting}={_PATIENCE * 1000}"
-        for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+def _open_engine(url: str, patience: float) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _open_sqlite(parsed, patience)
+        if parsed.get_backend_name() == "postgresql":
+            return _open_postgresql(parsed, patience)
+    except ArgumentError:
+        pass  # as any other that is not known
+    except ModuleNotFoundError as error:
+        raise SetupFailed(
+            f"a ledger in PostgreSQL needs the package {error.name}", hint="install psycopg[binary] beside turnout"
+        ) from error
+    raise SetupFailed(
+        "this is not the URL of a ledger, which is in SQLite or PostgreSQL",
+        hint="such as sqlite:////var/lib/turnout/gateway/ledger.db, or postgresql://user@host/database",
     )
+
+
+def _open_sqlite(url: URL, patience: float) -> Engine:
+    engine = create_engine(url, pool_size=4)
+    event.listen(engine, "connect", partial(_set_up_sqlite, round(patience * 1000)))
+    event.listen(engine, "begin", partial(_begin_sqlite, patience))
+    return engine
+
+
+def _open_postgresql(url: URL, patience: float) -> Engine:
+    timeouts = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
     return create_engine(
-        parsed.set(drivername="postgresql+psycopg"),
+        url.set(drivername="postgresql+psycopg"),
         pool_size=4,
-        connect_args={"connect_timeout": _PATIENCE, "options": patience.strip()},
+        connect_args={
+            "connect_timeout": max(2, math.ceil(patience)),  # less is taken as 2 s
+            "options": " ".join(f"-c {timeout}={round(patience * 1000)}" for timeout in timeouts),
+        },
     )
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
+def _set_up_sqlite(milliseconds: int, connection: Any, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy begins transactions (see _begin_sqlite), not the driver
     cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout={_PATIENCE * 1000}",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-    ):
+    for pragma in (f"busy_timeout={milliseconds}", "journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=0"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_sqlite(connection: Any) -> None:
-    # Taking the write lock at the start means that a transaction never fails half-way for want of it.
-    write = connection.get_execution_options().get("turnout_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _begin_sqlite(patience: float, connection: Connection) -> None:
+    """Taking the write lock at the start means that a transaction never fails half-way for want of it.
+
+    SQLite would wait for it too, but up to 100 ms at a time: whoever waits for long then waits for longest.
+    """
+    if not connection.get_execution_options().get("turnout_write", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    until = time.monotonic() + patience
+    driver: Any = connection.connection.driver_connection
+    while time.monotonic() < until:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                break
+            time.sleep(random.uniform(0.0002, 0.001))  # noqa: S311  not to keep step with the others
+        else:
+            return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # so that SQLAlchemy tells what is wrong
 
 
 @contextmanager

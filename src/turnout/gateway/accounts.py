@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -58,7 +59,7 @@ class Accounts:
         self._clock = clock
         self._queue: queue.SimpleQueue[_Queued] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._open: set[str] = set()  # calls that may hold something
+        self._open: dict[str, float] = {}  # calls that may hold something, and when they are over at the latest
         self._unsettled: deque[_Asked] = deque()  # of the thread alone, as what follows
         self._next_try = self._next_beat = self._next_reap = 0.0
         self._down = False
@@ -73,38 +74,39 @@ class Accounts:
     ) -> None:
         await self.close()
 
-    async def reserve(self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount) -> Refusal | None:
+    async def reserve(
+        self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount, until: float = math.inf
+    ) -> Refusal | None:
         """Hold the worst case of a call, or say which budget is in the way. Then `settle` has to be called, always.
 
-        A call that no budget applies to costs nothing here. Raises `LedgerUnavailable`, also when no answer comes in time,
-        and `StorageFull`; nothing is held then, nor when the task is cancelled.
+        `until`: when the call is over at the latest (seconds since the epoch); its hold is kept alive until then. A call
+        that no budget applies to costs nothing here. Raises `LedgerUnavailable`, also for a full disk and when no answer
+        comes in time; nothing is held then, nor when the task is cancelled.
         """
         if all(account_of(budget, spender) is None for budget in budgets):
             return None
         answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
         with self._lock:
-            self._open.add(call)
-        until = self._clock() + self._pace.lease
+            self._open[call] = until
         self._queue.put(_Asked(Reserve(call, spender, tuple(budgets), most, until), answer))
         try:
             async with asyncio.timeout(self._pace.patience):
                 refusal = await answer
         except TimeoutError:
-            self.settle(call, NOTHING)
+            self._end(call, NOTHING)
             raise LedgerUnavailable(
                 f"the ledger has not answered for {self._pace.patience:g} s", hint="try again in a moment"
             ) from None
         except BaseException:  # it may be written or not: whatever is held is given back
-            self.settle(call, NOTHING)
+            self._end(call, NOTHING)
             raise
         if refusal is not None:
             self._forget(call)
         return refusal
 
-    def settle(self, call: str, spent: Amount) -> None:
-        """End the hold of a call with what it took; `NOTHING` gives all back. Returns at once, and never raises."""
-        if self._forget(call):
-            self._queue.put(_Asked(Settle(call, spent)))
+    async def settle(self, call: str, spent: Amount) -> None:
+        """End the hold of a call with what it took; `NOTHING` gives all back. Joins the queue: never waits, never raises."""
+        self._end(call, spent)
 
     async def drain(self) -> None:
         """Wait until all that was asked so far was written, or tried and left for later."""
@@ -117,13 +119,14 @@ class Accounts:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _end(self, call: str, spent: Amount) -> None:
+        if self._forget(call):
+            self._queue.put(_Asked(Settle(call, spent)))
+
     def _forget(self, call: str) -> bool:
         """Whether the call was open."""
         with self._lock:
-            if call not in self._open:
-                return False
-            self._open.discard(call)
-            return True
+            return self._open.pop(call, None) is not None
 
     # --- in the thread -----------------------------------------------------------------------------------------------
 
@@ -170,14 +173,20 @@ class Accounts:
         for start in range(0, len(batch), _LARGEST_BATCH):
             part = batch[start : start + _LARGEST_BATCH]
             try:
-                answers = self._ledger.write([one.order for one in part])
+                answers = self._ledger.write([self._dated(one.order) for one in part])
             except Exception as error:  # noqa: BLE001  the only thread that settles must not end, whatever happens
                 self._fail(batch[start:], _known(error))
                 return
             _answer(part, answers)
         self._recovered()
 
-    def _fail(self, asked: Sequence[_Asked], error: TurnoutError) -> None:
+    def _dated(self, order: Order) -> Order:
+        """A lease begins when it is written: however long a reservation was queued, it is not reaped at once."""
+        if not isinstance(order, Reserve):
+            return order
+        return replace(order, until=min(order.until, self._clock() + self._pace.lease))
+
+    def _fail(self, asked: Sequence[_Asked], error: LedgerUnavailable) -> None:
         self._unsettled.extend(one for one in asked if one.answer is None)
         lost = len(self._unsettled) - self._pace.unsettled
         for _ in range(lost):
@@ -193,9 +202,7 @@ class Accounts:
         try:
             if now >= self._next_beat:
                 self._next_beat = now + self._pace.heartbeat
-                with self._lock:
-                    calls = [*self._open, *(one.order.call for one in self._unsettled)]
-                if calls:
+                if calls := self._alive():
                     self._ledger.extend(calls, self._clock() + self._pace.lease)
             if now >= self._next_reap and not self._unsettled:  # which would be reaped in full after a long while
                 self._next_reap = now + self._pace.reap
@@ -204,7 +211,13 @@ class Accounts:
             self._next_beat = min(self._next_beat, now + self._pace.retry)
             self._report(_known(error))
 
-    def _report(self, error: TurnoutError) -> None:
+    def _alive(self) -> list[str]:
+        now = self._clock()
+        with self._lock:
+            under_way = [call for call, until in self._open.items() if now < until]
+        return [*under_way, *(one.order.call for one in self._unsettled)]
+
+    def _report(self, error: LedgerUnavailable) -> None:
         if not self._down:
             _LOG.warning("%s", error.message)
         self._down = True
@@ -215,14 +228,16 @@ class Accounts:
         self._down = False
 
 
-def _known(error: Exception) -> TurnoutError:
-    if isinstance(error, TurnoutError):
+def _known(error: Exception) -> LedgerUnavailable:
+    if isinstance(error, LedgerUnavailable):
         return error
+    if isinstance(error, TurnoutError):
+        return LedgerUnavailable(error.message, hint=error.hint)
     _LOG.error("the ledger failed", exc_info=error)
     return LedgerUnavailable("the ledger failed", hint="its fault is in the log of the gateway")
 
 
-def _answer(asked: Sequence[_Asked], answers: Sequence[Refusal | TurnoutError | None]) -> None:
+def _answer(asked: Sequence[_Asked], answers: Sequence[Refusal | LedgerUnavailable | None]) -> None:
     """Wake the callers, once for all of a batch."""
     waiting = [(one.answer, answer) for one, answer in zip(asked, answers, strict=True) if one.answer is not None]
     if not waiting:
@@ -232,7 +247,7 @@ def _answer(asked: Sequence[_Asked], answers: Sequence[Refusal | TurnoutError | 
         for future, answer in waiting:
             if future.done():  # the caller was cancelled, and has given back what it may hold
                 continue
-            if isinstance(answer, TurnoutError):
+            if isinstance(answer, LedgerUnavailable):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
