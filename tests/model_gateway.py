@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 KEY = "tk_of-the-tests"
 PROVIDER_KEY = "sk-secret-of-the-provider"
 OPENAI_MODEL = "gpt-4o-2024-08-06"
-ANTHROPIC_MODEL = "claude-sonnet-4-5-20250929"
+ANTHROPIC_MODEL = "claude-haiku-4-5-20251001"
 LOCAL_MODEL = "gemma"
 RELEASE = Digest("sha256:" + "ab" * 32)
 

@@ -98,6 +98,10 @@ def _response_events(body: Mapping[str, Any], number: int, fault: str) -> Iterat
     begun = _response(body["model"], 0, "in_progress")
     yield event("response.created", response=begun)
     yield event("response.in_progress", response=begun)
+    item = {"type": "message", "id": "msg_1", "status": "in_progress", "role": "assistant", "content": []}
+    part = {"type": "output_text", "text": "", "annotations": []}
+    yield event("response.output_item.added", output_index=0, item=item)
+    yield event("response.content_part.added", item_id="msg_1", output_index=0, content_index=0, part=part)
     for word in words(number):
         yield event(
             "response.output_text.delta", item_id="msg_1", output_index=0, content_index=0, delta=word, logprobs=[]

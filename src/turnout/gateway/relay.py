@@ -10,6 +10,7 @@ from turnout.domain.errors import RouteFailed
 from turnout.gateway.answering import Caller, Stream, Whole
 from turnout.gateway.asgi import Presence, RawHeaders, Send, send_answer, send_problem
 from turnout.gateway.metering import Bill
+from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.protocols.errors import Problem, error_event
 from turnout.gateway.protocols.streams import Kind
 from turnout.gateway.seams import Spending
@@ -24,6 +25,10 @@ class Told(IntEnum):
     CONTENT = 2
 
 
+# Where a second preamble can be left out without the agent noticing. The events of responses all name the one response.
+_RESTARTABLE = frozenset((Endpoint.CHAT, Endpoint.MESSAGES))
+
+
 class Relay:
     """The way of one answer to its agent. `restart`: whether a stream may be begun again after its preamble."""
 
@@ -33,9 +38,8 @@ class Relay:
         self._bill = bill
         self._accounts = accounts
         self._send = send
-        self._restart = restart
+        self._restart = restart and bill.asked.endpoint in _RESTARTABLE
         self._told = Told.NOTHING
-        self._passed_on = False
 
     async def run(self, caller: Caller) -> None:
         """Get an answer and pass it on. Raises `RouteFailed` where no route gave one, or the last one broke off."""
