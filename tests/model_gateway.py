@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import http.client
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from turnout.domain.budget import Amount, Budget, Refusal, Spender, account_of
 from turnout.domain.calls import Call, ModelCall
@@ -131,14 +134,16 @@ def grant(**changes: object) -> Grant:
     return Grant(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def config(urls: Sequence[str], prices: Mapping[str, Price] | None = None, **changes: object) -> GatewayConfig:
-    """Routes of all three providers to the URLs, in this order."""
+def config(
+    urls: Sequence[str], prices: Mapping[str, Price] | None = None, *, mark: str = "r", **changes: object
+) -> GatewayConfig:
+    """Routes of all three providers to the URLs, in this order; their names are the mark and a number."""
     providers = {}
     for name in ("openai", "anthropic", "local"):
         protocol = Protocol.ANTHROPIC if name == "anthropic" else Protocol.OPENAI
         values: dict[str, object] = {"key": "env:PROVIDER_KEY", "protocol": protocol, "deadline": 10.0, **changes}
         providers[name] = tuple(
-            Route(provider=name, name=f"r{index}", url=url, **values)  # type: ignore[arg-type]
+            Route(provider=name, name=f"{mark}{index}", url=url, **values)  # type: ignore[arg-type]
             for index, url in enumerate(urls)
         )
     return GatewayConfig(providers=providers, prices=prices or {})
@@ -174,3 +179,63 @@ def model_gateway(config: GatewayConfig, grant: Grant, **options: int) -> Iterat
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. `whole`: whether the connection said that this was all."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    whole: bool
+    seconds: float
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The body."""
+        return cast("dict[str, Any]", json.loads(self.body))
+
+
+def question(endpoint: str = "chat/completions", *, stream: bool = False, **changes: object) -> dict[str, object]:
+    """The body of a request; a change to None takes a member out."""
+    body: dict[str, object] = {"model": ANTHROPIC_MODEL if endpoint == "messages" else OPENAI_MODEL}
+    if endpoint in ("chat/completions", "messages"):
+        body |= {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+    else:
+        body["input"] = "hi"
+    if stream:
+        body["stream"] = True
+    return {name: value for name, value in {**body, **changes}.items() if value is not None}
+
+
+def ask(
+    live: LiveGateway,
+    endpoint: str = "chat/completions",
+    body: object = None,
+    *,
+    stream: bool = False,
+    headers: Mapping[str, str] | None = None,
+    key: str | None = KEY,
+) -> Answer:
+    """One request over a connection of its own. `body` as an object, or as bytes that are sent as they are."""
+    connection = http.client.HTTPConnection(HOST, live.port, timeout=20)
+    given = question(endpoint, stream=stream) if body is None else body
+    raw = given if isinstance(given, bytes) else json.dumps(given).encode()
+    sent = {
+        "content-type": "application/json",
+        **({"authorization": f"Bearer {key}"} if key else {}),
+        **(headers or {}),
+    }
+    began = time.monotonic()
+    try:
+        connection.request("POST", f"/v1/{endpoint}", raw, sent)
+        response = connection.getresponse()
+        told = {name.lower(): value for name, value in response.getheaders()}
+        try:
+            got, whole = response.read(), True
+        except http.client.IncompleteRead as error:
+            got, whole = error.partial, False
+        return Answer(response.status, told, got, whole, time.monotonic() - began)
+    finally:
+        connection.close()

@@ -71,6 +71,7 @@ class Provider:
     requests: list[Request] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)  # endpoints of answers whose caller hung up in the middle
     keep: bool = True  # whether requests are kept
+    sound: bool = False  # whether it answers well whatever `x-fault` says
 
     @property
     def url(self) -> str:
@@ -107,7 +108,8 @@ class Provider:
             return False
         if self.keep:
             self.requests.append(request)
-        fault = request.headers.get("x-fault") or (self.schedule.pop(0) if self.schedule else self.fault)
+        asked = "" if self.sound else request.headers.get("x-fault", "")
+        fault = asked or (self.schedule.pop(0) if self.schedule else self.fault)
         if fault == "flapping":
             self._odd = not getattr(self, "_odd", False)
             fault = "error_500" if self._odd else ""
@@ -120,9 +122,9 @@ class Provider:
 
 
 @contextmanager
-def provider(fault: str = "", port: int = 0) -> Iterator[Provider]:
+def provider(fault: str = "", port: int = 0, *, sound: bool = False) -> Iterator[Provider]:
     """A provider in a thread of this process."""
-    running, ready = Provider(port=port, fault=fault), threading.Event()
+    running, ready = Provider(port=port, fault=fault, sound=sound), threading.Event()
     loop = asyncio.new_event_loop()
     until = asyncio.Event()
 
