@@ -192,12 +192,12 @@ def test_a_call_whose_agent_goes_away_is_settled_and_read_no_further(
         if stream:
             assert b"200" in agent.recv(4096)
         else:
-            wait_until(lambda: bool(upstream.requests), 5, "the provider has the call")
+            wait_until(lambda: bool(upstream.requests), 5, lambda: "not so: the provider has the call")
     call = live.journal.last()
     assert (call.ended, call.estimated, call.stream) == (Ended.CANCELLED, True, stream)
     assert call.tokens_in > 0
-    wait_until(lambda: upstream.gone == ["chat/completions"], 5, "the provider notices")
-    wait_until(lambda: not live.accounts.held, 5, "the hold ends")
+    wait_until(lambda: upstream.gone == ["chat/completions"], 5, lambda: "not so: the provider notices")
+    wait_until(lambda: not live.accounts.held, 5, lambda: "not so: the hold ends")
     assert 0 < live.accounts.spent[0].nanos <= live.accounts.most[0].nanos
 
 

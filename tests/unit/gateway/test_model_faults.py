@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from turnout.gateway.values import GatewayConfig
 REFUSED = DEAF = ""  # URLs
 DEADLINE = 0.7
 SLACK = 0.8
-TIMES: dict[str, object] = {
+TIMES: Any = {
     "connect_timeout": 0.15,
     "first_byte_timeout": 0.2,
     "idle_timeout": 0.2,

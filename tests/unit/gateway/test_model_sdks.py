@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import openai
@@ -22,7 +23,7 @@ from tests.provider import Provider, provider
 from tests.provider_answers import text
 from turnout.domain.calls import Ended
 
-HELLO = [{"role": "user", "content": "hi"}]
+HELLO: Any = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def claude(live: LiveGateway) -> Iterator[anthropic.Anthropic]:
 
 
 def test_a_chat(gpt: openai.OpenAI, upstream: Provider) -> None:
-    answer = gpt.chat.completions.with_raw_response.create(model=OPENAI_MODEL, messages=HELLO)  # type: ignore[arg-type]
+    answer = gpt.chat.completions.with_raw_response.create(model=OPENAI_MODEL, messages=HELLO)
     assert answer.headers["x-request-id"] == "req_1"
     assert answer.headers["x-turnout-route"] == "openai/r0"
     parsed = answer.parse()
@@ -102,7 +103,7 @@ def test_the_models_are_those_of_the_release(gpt: openai.OpenAI, claude: anthrop
 
 
 def test_a_message(claude: anthropic.Anthropic, upstream: Provider) -> None:
-    answer = claude.messages.create(model=ANTHROPIC_MODEL, max_tokens=50, messages=HELLO)  # type: ignore[arg-type]
+    answer = claude.messages.create(model=ANTHROPIC_MODEL, max_tokens=50, messages=HELLO)
     assert [part.text for part in answer.content if part.type == "text"] == [text()]
     request = upstream.requests[-1]
     assert request.headers["x-api-key"] == PROVIDER_KEY
@@ -112,7 +113,7 @@ def test_a_message(claude: anthropic.Anthropic, upstream: Provider) -> None:
 
 def test_a_streamed_message(claude: anthropic.Anthropic, live: LiveGateway) -> None:
     before = len(live.journal.calls)
-    with claude.messages.stream(model=ANTHROPIC_MODEL, max_tokens=50, messages=HELLO) as stream:  # type: ignore[arg-type]
+    with claude.messages.stream(model=ANTHROPIC_MODEL, max_tokens=50, messages=HELLO) as stream:
         assert stream.get_final_text() == text()
         assert stream.get_final_message().usage.output_tokens == 8
     call = live.journal.last(before + 1)
@@ -122,15 +123,15 @@ def test_a_streamed_message(claude: anthropic.Anthropic, live: LiveGateway) -> N
 def test_refusals_are_errors_of_the_clients(live: LiveGateway, gpt: openai.OpenAI) -> None:
     stranger, message = gpt.with_options(api_key="tk_wrong"), HELLO
     with pytest.raises(openai.AuthenticationError, match="not known"):
-        stranger.chat.completions.create(model=OPENAI_MODEL, messages=message)  # type: ignore[arg-type]
+        stranger.chat.completions.create(model=OPENAI_MODEL, messages=message)
     with pytest.raises(openai.PermissionDeniedError, match="not in this release"):
-        gpt.with_options(max_retries=2).chat.completions.create(model="gpt-5", messages=message)  # type: ignore[arg-type]
+        gpt.with_options(max_retries=2).chat.completions.create(model="gpt-5", messages=message)
 
 
 def test_refusals_are_errors_of_the_client_of_anthropic(claude: anthropic.Anthropic) -> None:
     stranger = claude.with_options(api_key="tk_wrong")
     with pytest.raises(anthropic.AuthenticationError, match="not known"):
-        stranger.messages.create(model=ANTHROPIC_MODEL, max_tokens=5, messages=HELLO)  # type: ignore[arg-type]
+        stranger.messages.create(model=ANTHROPIC_MODEL, max_tokens=5, messages=HELLO)
 
 
 @pytest.mark.parametrize("fault", ["cut_midway", "silent_midway", "error_event"])
@@ -141,7 +142,7 @@ def test_a_stream_that_breaks_off_is_an_error_of_the_clients(
     # The third piece and on: the agent has the beginning by then.
     headers = {"x-fault": fault, "x-pace": "0.02"}
     with pytest.raises(openai.APIError):
-        list(gpt.chat.completions.create(model=OPENAI_MODEL, messages=HELLO, stream=True, extra_headers=headers))  # type: ignore[arg-type]
+        list(gpt.chat.completions.create(model=OPENAI_MODEL, messages=HELLO, stream=True, extra_headers=headers))
     with pytest.raises(openai.APIError):
         list(gpt.responses.create(model=OPENAI_MODEL, input="hi", stream=True, extra_headers=headers))
     with pytest.raises(anthropic.APIError):
@@ -149,4 +150,4 @@ def test_a_stream_that_breaks_off_is_an_error_of_the_clients(
             claude.messages.create(
                 model=ANTHROPIC_MODEL, max_tokens=50, messages=HELLO, stream=True, extra_headers=headers
             )
-        )  # type: ignore[call-overload]
+        )
