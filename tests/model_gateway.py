@@ -41,10 +41,8 @@ class MemoryAccounts:
         self.spent: list[Amount] = []
         self.down = False
 
-    async def reserve(
-        self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount, until: float
-    ) -> Refusal | None:
-        """As `Ledger.reserve`."""
+    async def reserve(self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount) -> Refusal | None:
+        """As `Accounts.reserve`."""
         if self.down:
             raise LedgerUnavailable("the ledger is down")
         self.most.append(most)
@@ -57,10 +55,8 @@ class MemoryAccounts:
         self.held[call] = {account: (budget, most.of(budget.unit)) for account, budget in lines.items()}
         return None
 
-    async def settle(self, call: str, spent: Amount) -> None:
-        """As `Ledger.settle`."""
-        if self.down:
-            raise LedgerUnavailable("the ledger is down")
+    def settle(self, call: str, spent: Amount) -> None:
+        """As `Accounts.settle`."""
         self.spent.append(spent)
         for account, (budget, most) in self.held.pop(call, {}).items():
             self.settled[account] = self.settled.get(account, 0) + min(spent.of(budget.unit), most)
@@ -108,6 +104,10 @@ class LiveGateway:
     accounts: MemoryAccounts = field(default_factory=MemoryAccounts)
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     port: int = 0
+
+    def find(self, key: str) -> Grant | None:
+        """As `GrantSource.find`."""
+        return self.grant if key == KEY else None
 
     @property
     def url(self) -> str:
@@ -161,7 +161,7 @@ def model_gateway(config: GatewayConfig, grant: Grant, **options: int) -> Iterat
     """A gateway in a thread of this process."""
     live = LiveGateway(grant, config)
     app = create_model_app(
-        lambda key: live.grant if key == live.grant.key else None,
+        live,
         lambda: live.config,
         live.accounts,
         live.journal,

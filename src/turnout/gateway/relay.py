@@ -66,7 +66,7 @@ class Relay:
     async def end_badly(self, problem: Problem) -> None:
         """Tell the agent that there is no answer, or that the one it has is not whole."""
         bill = self._bill
-        await self._settle()
+        self._settle()
         bill.error = bill.error or problem.message
         if not self.begun:
             self.begun, bill.status = True, problem.status
@@ -93,7 +93,7 @@ class Relay:
             bill.started, bill.ended = True, Ended.DONE
             bill.usage, bill.answered_by = answer.said.usage, answer.said.model
             bill.seen_out = len(answer.body) // 4 if bill.asked.demand.output else 0
-        await self._settle()
+        self._settle()
         self.begun = True
         if answer.said is None and not _is_json(answer.headers):
             problem = Problem(answer.status, "provider_refused", f"the provider refused the call: {bill.error}")
@@ -140,7 +140,7 @@ class Relay:
         caller.journey.succeed(stream.candidate, stream.response.status)
         bill.ended = Ended.DONE
         self._note(stream)
-        await self._settle()
+        self._settle()
         await self._send({"type": "http.response.body", "body": rest})
         await drain(stream.response)
 
@@ -154,9 +154,9 @@ class Relay:
         elif kind is not Kind.SILENT:
             self._told = Told.CONTENT
 
-    async def _settle(self) -> None:
+    def _settle(self) -> None:
         self.presence.stop()
-        await self._bill.settle(self._accounts)
+        self._bill.settle(self._accounts)
 
 
 def _turnout_headers(bill: Bill) -> RawHeaders:
