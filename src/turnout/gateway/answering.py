@@ -20,23 +20,9 @@ from turnout.gateway.upstream import LARGEST_ERROR, Upstream, read_part, read_wh
 Secrets = Callable[[str], str]
 
 _DROPPED = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "content-encoding",
-        "set-cookie",
-        "date",
-        "server",
-        "alt-svc",
-        "strict-transport-security",
-        "x-should-retry",
-    ]
+    {"connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade"}
+    | {"content-length", "content-encoding", "set-cookie", "date", "server", "alt-svc"}
+    | {"strict-transport-security", "x-should-retry"}
 )
 
 

@@ -6,10 +6,11 @@ import json
 
 from turnout.domain.errors import CallRefused
 from turnout.domain.grants import Grant, ModelPin
-from turnout.gateway.admission import Grants, find_grant
+from turnout.gateway.admission import find_grant
 from turnout.gateway.asgi import Scope, Send, read_head, send_answer, send_problem
 from turnout.gateway.protocols.endpoints import BY_PATH, MODELS_PATH
 from turnout.gateway.protocols.errors import Problem
+from turnout.gateway.seams import GrantSource
 from turnout.gateway.values import Protocol
 
 READY_PATH = "/-/ready"
@@ -17,7 +18,7 @@ READY_PATH = "/-/ready"
 _EPOCH = "1970-01-01T00:00:00Z"  # when a model was made is not known here
 
 
-async def answer_elsewhere(scope: Scope, send: Send, grants: Grants) -> None:
+async def answer_elsewhere(scope: Scope, send: Send, grants: GrantSource) -> None:
     """Answer whatever is no call of a model."""
     path, method = scope["path"], scope["method"]
     names = {name for name, _ in scope["headers"]}

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass, field, replace
 
 from turnout.domain.budget import NANOS, Amount, Budget, Refusal, Spender, Unit
 from turnout.domain.calls import Ended, ModelCall
-from turnout.domain.errors import CallRefused, LedgerUnavailable
+from turnout.domain.errors import CallRefused, Retryable
 from turnout.gateway.failover import Candidate, Journey
 from turnout.gateway.prices import PriceTable
 from turnout.gateway.protocols.usage import Usage
 from turnout.gateway.requests import Asked
 from turnout.gateway.seams import CallJournal, Spending
 
-GRACE = 60.0  # seconds beyond the deadline of a call until its hold may be reaped
 BEYOND_BELIEF = 100_000_000  # tokens out of one call that nothing limits
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -49,13 +44,13 @@ class Bill:
     closed: bool = False  # whether it is known what was spent
     settled: bool = False
 
-    async def hold(self, accounts: Spending, most: Amount, until: float) -> None:
+    async def hold(self, accounts: Spending, most: Amount) -> None:
         """Reserve the worst case. Raises `CallRefused` where a budget is in the way, or the ledger does not answer."""
         if not self.budgets:
             return
         try:
-            refusal = await accounts.reserve(self.id, self.spender, self.budgets, most, until)
-        except LedgerUnavailable:
+            refusal = await accounts.reserve(self.id, self.spender, self.budgets, most)
+        except Retryable:
             raise CallRefused(
                 "what the budgets have left cannot be asked just now",
                 status=503,
@@ -66,17 +61,13 @@ class Bill:
             raise _refused(refusal)
         self.most = most
 
-    async def settle(self, accounts: Spending) -> None:
-        """Charge what the call took. May be called again, and goes on when the task that called it is cancelled."""
+    def settle(self, accounts: Spending) -> None:
+        """Charge what the call took. May be called again."""
         self._charge()
         if self.most is None or self.settled:
             return
         self.settled = True
-        settling = asyncio.ensure_future(accounts.settle(self.id, self.spent))
-        try:
-            await asyncio.shield(settling)
-        except LedgerUnavailable as error:
-            _log.warning("call %s is not settled, it counts in full until it is reaped: %s", self.id, error.message)
+        accounts.settle(self.id, self.spent)
 
     def write(self, journal: CallJournal, now: float) -> None:
         """Put the call into the journal. `now`: of the event loop."""

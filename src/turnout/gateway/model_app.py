@@ -14,7 +14,7 @@ from turnout.domain.budget import Spender
 from turnout.domain.calls import Ended
 from turnout.domain.errors import CallRefused, RouteFailed
 from turnout.domain.grants import Grant
-from turnout.gateway.admission import Grants, find_grant, find_task
+from turnout.gateway.admission import find_grant, find_task
 from turnout.gateway.answering import Caller, Secrets
 from turnout.gateway.asgi import Application, Presence, Receive, Scope, Send, read_body, read_head, send_problem
 from turnout.gateway.choice import (
@@ -27,13 +27,13 @@ from turnout.gateway.choice import (
 )
 from turnout.gateway.failover import Candidate, Journey, RouteBoard
 from turnout.gateway.listing import answer_elsewhere
-from turnout.gateway.metering import GRACE, Bill
+from turnout.gateway.metering import Bill
 from turnout.gateway.prices import PriceTable
 from turnout.gateway.protocols.endpoints import BY_PATH, Endpoint
 from turnout.gateway.protocols.errors import Problem
 from turnout.gateway.relay import Relay
 from turnout.gateway.requests import read_request
-from turnout.gateway.seams import CallJournal, Spending
+from turnout.gateway.seams import CallJournal, GrantSource, Spending
 from turnout.gateway.upstream import Upstream
 from turnout.gateway.values import GatewayConfig
 from turnout.ports import Clock
@@ -42,7 +42,7 @@ LARGEST_BODY = 32 * 1024 * 1024  # bytes, of a request
 
 
 def create_model_app(
-    grants: Grants,
+    grants: GrantSource,
     config: Callable[[], GatewayConfig],
     accounts: Spending,
     journal: CallJournal,
@@ -52,7 +52,7 @@ def create_model_app(
     new_id: Callable[[], str] = lambda: secrets.token_hex(16),
     largest_body: int = LARGEST_BODY,
 ) -> Application:
-    """The application. `grants` finds what the SHA-256 of a key allows, `config` gives the configuration as it is now.
+    """The application. `grants` finds what a key allows, `config` gives the configuration as it is now.
 
     `secret_of` gives what a reference such as `env:OPENAI_API_KEY` stands for; it is asked for every try, and raises
     `SetupFailed` for one that cannot be read.
@@ -65,7 +65,7 @@ class ModelGateway:
 
     def __init__(
         self,
-        grants: Grants,
+        grants: GrantSource,
         config: Callable[[], GatewayConfig],
         accounts: Spending,
         journal: CallJournal,
@@ -127,7 +127,7 @@ class ModelGateway:
         finally:
             relay.presence.stop()
             bill.write(self._journal, asyncio.get_running_loop().time())
-            await bill.settle(self._accounts)
+            bill.settle(self._accounts)
 
     async def _call(self, bill: Bill, relay: Relay, grant: Grant, head: Mapping[bytes, bytes]) -> None:
         """Make the call; every end of it is told to the agent, if it is still there, and noted in the bill."""
@@ -165,8 +165,7 @@ class ModelGateway:
         candidates: tuple[Candidate, ...],
         deadline: float,
     ) -> None:
-        until = bill.at + candidates[0].route.deadline + GRACE
-        await bill.hold(self._accounts, worst_case(bill.asked, candidates), until)
+        await bill.hold(self._accounts, worst_case(bill.asked, candidates))
         bill.journey = journey = Journey(candidates, self._board, deadline)
         idempotency_key = head.get(b"idempotency-key", b"").decode("latin-1") or f"turnout-{bill.id}"
         limited = is_limited(bill.budgets)

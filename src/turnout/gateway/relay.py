@@ -10,6 +10,7 @@ from turnout.domain.errors import RouteFailed
 from turnout.gateway.answering import Caller, Stream, Whole
 from turnout.gateway.asgi import Presence, RawHeaders, Send, send_answer, send_problem
 from turnout.gateway.metering import Bill
+from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.protocols.errors import Problem, error_event
 from turnout.gateway.protocols.streams import Kind
 from turnout.gateway.seams import Spending
@@ -24,6 +25,10 @@ class Told(IntEnum):
     CONTENT = 2
 
 
+# Where a second preamble can be left out without the agent noticing. The events of responses all name the one response.
+_RESTARTABLE = frozenset((Endpoint.CHAT, Endpoint.MESSAGES))
+
+
 class Relay:
     """The way of one answer to its agent. `restart`: whether a stream may be begun again after its preamble."""
 
@@ -33,9 +38,8 @@ class Relay:
         self._bill = bill
         self._accounts = accounts
         self._send = send
-        self._restart = restart
+        self._restart = restart and bill.asked.endpoint in _RESTARTABLE
         self._told = Told.NOTHING
-        self._passed_on = False
 
     async def run(self, caller: Caller) -> None:
         """Get an answer and pass it on. Raises `RouteFailed` where no route gave one, or the last one broke off."""
@@ -62,7 +66,7 @@ class Relay:
     async def end_badly(self, problem: Problem) -> None:
         """Tell the agent that there is no answer, or that the one it has is not whole."""
         bill = self._bill
-        await self._settle()
+        self._settle()
         bill.error = bill.error or problem.message
         if not self.begun:
             self.begun, bill.status = True, problem.status
@@ -89,7 +93,7 @@ class Relay:
             bill.started, bill.ended = True, Ended.DONE
             bill.usage, bill.answered_by = answer.said.usage, answer.said.model
             bill.seen_out = len(answer.body) // 4 if bill.asked.demand.output else 0
-        await self._settle()
+        self._settle()
         self.begun = True
         if answer.said is None and not _is_json(answer.headers):
             problem = Problem(answer.status, "provider_refused", f"the provider refused the call: {bill.error}")
@@ -136,7 +140,7 @@ class Relay:
         caller.journey.succeed(stream.candidate, stream.response.status)
         bill.ended = Ended.DONE
         self._note(stream)
-        await self._settle()
+        self._settle()
         await self._send({"type": "http.response.body", "body": rest})
         await drain(stream.response)
 
@@ -150,9 +154,9 @@ class Relay:
         elif kind is not Kind.SILENT:
             self._told = Told.CONTENT
 
-    async def _settle(self) -> None:
+    def _settle(self) -> None:
         self.presence.stop()
-        await self._bill.settle(self._accounts)
+        self._bill.settle(self._accounts)
 
 
 def _turnout_headers(bill: Bill) -> RawHeaders:

@@ -43,7 +43,9 @@ def build_server(app: Application, *, drain: int = DRAIN) -> uvicorn.Server:
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A socket that listens; `shared` lets several processes share the port. Raises OSError."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sends small answers at once instead of waiting for more to send.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -28,26 +28,9 @@ _LIMITS = {
 }
 _REFERENCES = ("previous_response_id", "conversation", "prompt", "container", "mcp_servers", "web_search_options")
 _TEXTS = frozenset(
-    [
-        "text",
-        "input_text",
-        "output_text",
-        "message",
-        "refusal",
-        "function_call",
-        "function_call_output",
-        "reasoning",
-        "tool_use",
-        "tool_result",
-        "thinking",
-        "redacted_thinking",
-        "function",
-        "custom",
-        "custom_tool_call",
-        "custom_tool_call_output",
-        "summary_text",
-        "reasoning_text",
-    ]
+    {"text", "input_text", "output_text", "message", "refusal", "function_call", "function_call_output"}
+    | {"reasoning", "tool_use", "tool_result", "thinking", "redacted_thinking", "function", "custom"}
+    | {"custom_tool_call", "custom_tool_call_output", "summary_text", "reasoning_text"}
 )
 _IMAGES = frozenset(("image", "image_url", "input_image"))
 
