@@ -33,6 +33,8 @@ def build_tool_app(
         dereference_schemas=False,
         mask_error_details=True,
     )
+    # Without this every call lists the tools first, to compare headers that repeat arguments; only the body counts here.
+    server._mcp_server.get_tool_input_schema = lambda _: None
     app: Starlette = server.http_app(path="/mcp", stateless_http=True, json_response=True)
     return Door(app, grants, largest_body)
 
