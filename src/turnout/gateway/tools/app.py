@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -21,11 +22,15 @@ from turnout.gateway.tools.inbound import INBOUND, LARGEST_BODY, Door, Inbound
 from turnout.gateway.tools.ports import GrantSource
 from turnout.gateway.tools.upstream import Upstreams
 
+_CHATTY = ("mcp", "fastmcp", "httpx2", "httpcore2")  # they log what agents and tools say, and a line for each request
+
 
 def build_tool_app(
     grants: GrantSource, calls: ToolCalls, upstreams: Upstreams, *, largest_body: int = LARGEST_BODY
 ) -> ASGIApp:
     """The application. Its lifespan closes the sessions with the servers."""
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     server: FastMCP[Any] = FastMCP(
         "turnout tool gateway",
         middleware=[_PinnedTools(calls)],
@@ -33,6 +38,8 @@ def build_tool_app(
         dereference_schemas=False,
         mask_error_details=True,
     )
+    # Without this every call lists the tools first, to compare headers that repeat arguments; only the body counts here.
+    server._mcp_server.get_tool_input_schema = lambda _: None
     app: Starlette = server.http_app(path="/mcp", stateless_http=True, json_response=True)
     return Door(app, grants, largest_body)
 

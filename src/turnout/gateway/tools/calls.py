@@ -13,12 +13,12 @@ from typing import Any
 
 from turnout.domain.budget import Amount, Refusal, Spender
 from turnout.domain.calls import Ended
-from turnout.domain.errors import LedgerUnavailable
+from turnout.domain.errors import Retryable
 from turnout.domain.grants import Grant, ToolPin
 from turnout.domain.tool_pins import find_pin, pin_fault, told_before, unlisted_text
 from turnout.domain.tool_rules import arguments_fault
+from turnout.gateway.seams import CallJournal, Spending
 from turnout.gateway.tools.connection import Slow, Unreachable
-from turnout.gateway.tools.ports import Accounts, Journal
 from turnout.gateway.tools.recording import Record
 from turnout.gateway.tools.upstream import Upstream, Upstreams
 from turnout.manifest.json_schema import JsonSchema, matches
@@ -52,12 +52,12 @@ class ToolCalls:
     def __init__(
         self,
         upstreams: Upstreams,
-        accounts: Accounts,
-        journal: Journal,
+        spending: Spending,
+        journal: CallJournal,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._upstreams = upstreams
-        self._accounts = accounts
+        self._spending = spending
         self._journal = journal
         self._clock = clock
         self._told: OrderedDict[tuple[str, str, str | None], None] = OrderedDict()
@@ -121,8 +121,8 @@ class ToolCalls:
         spender = Spender(grant.agent, grant.ring, grant.release, record.task)
         until = self._clock() + pin.timeout + _HOLD_SECONDS
         try:
-            refusal = await self._accounts.reserve(record.id, spender, grant.budgets, Amount(calls=1), until)
-        except LedgerUnavailable as error:
+            refusal = await self._spending.reserve(record.id, spender, grant.budgets, Amount(calls=1), until)
+        except Retryable as error:
             raise _Ends(Ended.REFUSED, f"budgets cannot be asked just now: {error.message}") from None
         if refusal is not None:
             raise _Ends(Ended.REFUSED, _budget_text(refusal))
@@ -132,8 +132,8 @@ class ToolCalls:
             await asyncio.shield(self._settled(record))
 
     async def _settled(self, record: Record) -> None:
-        with suppress(LedgerUnavailable):  # the hold counts in full until it is reaped
-            await self._accounts.settle(record.id, Amount(calls=1 if record.sent else 0))
+        with suppress(Retryable):  # the hold counts in full until it is reaped
+            await self._spending.settle(record.id, Amount(calls=1 if record.sent else 0))
 
     async def _sent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
         record.sent = True

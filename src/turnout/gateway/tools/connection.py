@@ -28,6 +28,7 @@ from turnout.manifest.tool_manifest import tool_digest
 Resolve = Callable[[str], str]  # a reference to a secret → the secret; raises `SetupFailed`
 
 AMBIGUOUS = "none, as there are two of that name"
+_LARGEST_LOG = 8 << 20  # bytes; what is larger when a server is started is put aside
 _PAGES = 100  # of a list of tools
 _LOST = "Session terminated"  # what the client says of a server that forgot the session; nothing was run then
 
@@ -204,7 +205,21 @@ def _build_transport(server: ToolServer, resolve: Resolve, log_file: Path | None
     if server.url is not None:
         return StreamableHttpTransport(server.url, headers=headers)
     command, *arguments = server.command
+    if log_file is not None:
+        _prepare_log(log_file)
     return StdioTransport(command, arguments, env=env, cwd=server.cwd, keep_alive=False, log_file=log_file)
+
+
+def _prepare_log(path: Path) -> None:
+    """What a server prints on standard error is kept for a person, and bounded."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        if path.stat().st_size > _LARGEST_LOG:
+            path.replace(path.with_name(f"{path.name}.1"))
+            path.touch(mode=0o600)
+    except OSError as error:
+        raise Unreachable(f"the log of its command, {path}, cannot be written: {error.strerror}") from None
 
 
 def _digest(tool: Mapping[str, Any]) -> str:

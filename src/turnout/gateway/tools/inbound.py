@@ -102,7 +102,9 @@ class Door:
                 await watcher
 
     def _cancel(self, inbound: Inbound, body: bytes) -> None:
-        with suppress(ValueError, RecursionError, AttributeError):
+        with suppress(
+            ValueError, RecursionError, AttributeError, KeyError, TypeError
+        ):  # MCP says what is wrong with it
             message = json.loads(body)
             if message.get("method") == "notifications/cancelled":
                 call = self._running.get((*inbound.client, str(message["params"]["requestId"])))
