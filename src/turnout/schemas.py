@@ -603,6 +603,81 @@ class LineageView(TypedDict):
     more_calls: bool
 
 
+class BreakerView(TypedDict):
+    """A breaker, for a release in a ring. `state`: closed, open or half_open; `value`: what it sees now, null for too few.
+
+    `since`, `reason`, `actor`, `tripped_with`: of when it tripped or was reset last; null for one that never tripped.
+    """
+
+    agent: str
+    ring: str
+    digest: str
+    version: str | None
+    scope: str
+    metric: str
+    above: float
+    window: float
+    tasks: int
+    state: str
+    value: float | None
+    task: str | None
+    since: str | None
+    tripped_with: float | None
+    reason: str | None
+    actor: str | None
+
+
+class BreakerList(TypedDict):
+    """Breakers, by agent and ring."""
+
+    breakers: list[BreakerView]
+
+
+class BudgetView(TypedDict):
+    """A budget of the instance. `limit` in dollars, tokens or calls; `window` in seconds."""
+
+    scope: str
+    agent: str | None
+    ring: str | None
+    unit: str
+    limit: float
+    window: float | None
+    actor: str
+    at: str
+
+
+class DeclaredBudgetView(TypedDict):
+    """A budget that a release declares for a ring that it is routed in. `window` null: in all."""
+
+    agent: str
+    ring: str
+    digest: str
+    version: str
+    scope: str
+    unit: str
+    limit: float
+    window: float | None
+
+
+class AccountView(TypedDict):
+    """What is on an account. In dollars, tokens or calls; `held`: what calls under way may take at most."""
+
+    name: str
+    unit: str
+    settled: float
+    held: float
+    limit: float
+
+
+class BudgetList(TypedDict):
+    """Budgets and accounts; of accounts of tasks the fullest. `more`: how many are not shown."""
+
+    budgets: list[BudgetView]
+    declared: list[DeclaredBudgetView]
+    accounts: list[AccountView]
+    more: int
+
+
 class TokenView(TypedDict):
     """A token. `token` itself is shown once, when it is made."""
 
