@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from turnout.domain.models import Breaker, BreakerScope, Deployment, Digest, Pointer
-from turnout.domain.outcomes import Tally, TallyKey
+from turnout.domain.outcomes import TALLY_SECONDS, Tally, TallyKey
 
 METRICS = ("error_rate", "intervention_rate", "model_error_rate", "cost")
 _WORDS = {
@@ -126,10 +126,12 @@ def find_looks(
         looks.append(Look(breaker, None, Span(since, began)))
         for digest in watched:
             record = find_record(records, digest, breaker)
-            if record is None or record.state is BreakerState.OPEN or record.since <= since:
+            if record is None or record.state is BreakerState.OPEN:
                 continue
-            span = Span(record.since, record.since)
-            looks.append(Look(breaker, digest, span, record.ignored, record.on_trial(now)))
+            start = max(since, record.since)
+            if breaker.scope is not BreakerScope.RUN and start // TALLY_SECONDS > record.since // TALLY_SECONDS:
+                continue  # sums hold nothing from before the reset any more
+            looks.append(Look(breaker, digest, Span(start, record.since), record.ignored, record.on_trial(now)))
     return looks
 
 
