@@ -36,6 +36,12 @@ EVENT_MEANINGS: dict[str, str] = {
     "rollout.resumed": "a paused rollout may go on",
     "rollout.baked": "the active release is judged no more: `reason`",
     "breaker.tripped": "a breaker tripped: `scope`, `metric`, `value`, `above`, `window`, `digest`, `task`, `message`",
+    "breaker.reset": "calls of a release are let through again: `digest`, `state`, `metrics`, `reason`",
+    "budget.set": "a budget of the instance was set: `agent`, `ring`, `unit`, `limit`, `window`",
+    "budget.unset": "a budget of the instance is no more: `agent`, `ring`, `unit`, `window`",
+    "tool.refused": "a tool is no longer what a release pinned, and calls of it are refused: `digest`, `server`, `tool`, "
+    "`pinned`, `found`, `task`, `message`; once for each description",
+    "calls.lost": "the gateway's journal had no room for calls, which are in no lineage: `lost`, `journal`",
     "pointer.changed": "what a ring routes to: `stable`, `candidate`, `weight` in basis points, `last_good`, `generation`",
     "approval.given": "a release was approved for the ring: `digest`, `expires_at`, `comment`",
     "approval.rejected": "a release was rejected for the ring",

@@ -22,6 +22,9 @@ from turnout.schemas import (
     ApprovalView,
     AttestationAnswer,
     AttestationList,
+    BreakerList,
+    BudgetList,
+    BudgetView,
     CollectionView,
     DeploymentList,
     DeploymentView,
@@ -140,7 +143,27 @@ class Client:
         """From a task, or one of its requests, back to what answered it."""
         return cast(LineageView, self._call("GET", f"/v1/tasks/{quote(task, '')}"))
 
+    def breakers(self, agent: str | None = None) -> BreakerList:
+        """Every breaker that is declared or open."""
+        return cast(BreakerList, self._call("GET", f"/v1/breakers{_query(agent=agent)}"))
+
+    def budgets(self) -> BudgetList:
+        """Budgets, and what is spent of them."""
+        return cast(BudgetList, self._call("GET", "/v1/budgets"))
+
     # --- writing
+
+    def reset_breakers(self, agent: str, ring: str, body: Mapping[str, Any]) -> BreakerList:
+        """Let calls through again."""
+        return cast(BreakerList, self._call("POST", f"{_ring(agent, ring)}/breakers", body))
+
+    def set_budget(self, body: Mapping[str, Any]) -> BudgetView:
+        """Set a budget of the instance."""
+        return cast(BudgetView, self._call("PUT", "/v1/budgets", body))
+
+    def unset_budget(self, **which: str | float | None) -> None:
+        """Forget a budget of the instance."""
+        self._call("DELETE", f"/v1/budgets{_query(**which)}")
 
     def report(self, task: str, body: Mapping[str, Any]) -> TakenView:
         """Say what became of a task."""
@@ -381,7 +404,7 @@ def _ring(agent: str, ring: str) -> str:
     return f"/v1/agents/{quote(agent, '')}/rings/{quote(ring, '')}"
 
 
-def _query(**values: str | int | bool | None) -> str:
+def _query(**values: str | float | bool | None) -> str:
     given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
     text = urlencode({name: value for name, value in given.items() if value is not None})
     return f"?{text}" if text else ""

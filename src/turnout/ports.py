@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from turnout.domain.budget import Amount, Budget, Order, Refusal, Spender
+from turnout.domain.breakers import BreakerRecord, Span, Window
+from turnout.domain.budget import Amount, Budget, Order, Refusal, Spender, StoredBudget
 from turnout.domain.calls import Call, ToolCall
 from turnout.domain.events import Event
 from turnout.domain.models import (
     Approval,
+    Breaker,
     Deployment,
     Digest,
     HealthCheck,
@@ -465,6 +467,15 @@ class Snapshot(Protocol):
         All since a time; but calls of tasks that made one since then cost what they did since `began`.
         """
 
+    def breakers(self, agent: str | None = None, ring: str | None = None) -> tuple[BreakerRecord, ...]:
+        """Every breaker that ever tripped. One whose release was deployed to the ring again since then is closed."""
+
+    def window(self, agent: str, ring: str, watched: Iterable[Digest], breaker: Breaker, span: Span) -> Window:
+        """What a breaker of a ring sees of some releases in a span of time."""
+
+    def budgets(self) -> tuple[StoredBudget, ...]:
+        """The budgets that people set for the instance."""
+
     def cursor(self, name: str) -> str | None:
         """How far something has come."""
 
@@ -549,6 +560,15 @@ class Transaction(Snapshot, Protocol):
 
     def save_judgement(self, rollout: str, judgement: StoredJudgement) -> None:
         """Write what a judge says, and how it can go on."""
+
+    def save_breaker(self, record: BreakerRecord) -> None:
+        """Write what became of a breaker."""
+
+    def set_budget(self, budget: StoredBudget) -> None:
+        """Set a budget, or its limit anew."""
+
+    def unset_budget(self, budget: StoredBudget) -> bool:
+        """Forget a budget; its limit does not matter. False when there is none."""
 
     def save_cursor(self, name: str, value: str) -> None:
         """Note how far something has come."""

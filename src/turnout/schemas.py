@@ -510,8 +510,85 @@ class LineageVerdict(TypedDict):
     events: list[EventView]
 
 
+class AttemptView(TypedDict):
+    """One try of a call at one route. `status` is null where there was no answer."""
+
+    route: str
+    model: str
+    seconds: float
+    status: int | None
+    error: str
+
+
+class ModelCallView(TypedDict):
+    """A call of a model through the gateway. `cost` in dollars, null where nothing has a price; times in seconds.
+
+    `ended`: done, refused, failed, cut, cancelled or timeout. `estimated`: tokens and cost are an estimate.
+    """
+
+    id: str
+    at: str
+    duration: float
+    agent: str
+    ring: str
+    digest: str
+    endpoint: str
+    provider: str
+    model: str
+    answered_by: str | None
+    route: str | None
+    stream: bool
+    first_chunk: float | None
+    status: int
+    ended: str
+    tokens_in: int
+    tokens_cached: int
+    tokens_out: int
+    tokens_reasoning: int
+    estimated: bool
+    cost: float | None
+    prices: str | None
+    attempts: list[AttemptView]
+    error: str
+
+
+class ToolCallView(TypedDict):
+    """A call of a tool through the gateway. Arguments and result are JSON texts, null where the ring keeps none.
+
+    `found`: the digest of what the server described, where it was not the pinned one and the call was refused.
+    """
+
+    id: str
+    at: str
+    duration: float
+    agent: str
+    ring: str
+    digest: str
+    server: str
+    tool: str
+    ended: str
+    failed: bool
+    arguments: str | None
+    arguments_digest: str | None
+    result: str | None
+    result_digest: str | None
+    pinned: str | None
+    found: str | None
+    error: str
+
+
+class MeteredView(TypedDict):
+    """What the calls of models that a task made took together. `cost` in dollars, null where no call has a price."""
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+    estimated: bool
+
+
 class LineageView(TypedDict):
-    """From a task back to what answered it. `more`: there are requests beyond those shown."""
+    """From a task back to what answered it. `more`: there are requests beyond those shown; `more_calls`: calls."""
 
     task: str
     outcome: OutcomeView
@@ -520,6 +597,85 @@ class LineageView(TypedDict):
     releases: list[LineageRelease]
     verdicts: list[LineageVerdict]
     reports: list[ReportView]
+    metered: MeteredView
+    model_calls: list[ModelCallView]
+    tool_calls: list[ToolCallView]
+    more_calls: bool
+
+
+class BreakerView(TypedDict):
+    """A breaker, for a release in a ring. `state`: closed, open or half_open; `value`: what it sees now, null for too few.
+
+    `since`, `reason`, `actor`, `tripped_with`: of when it tripped or was reset last; null for one that never tripped.
+    """
+
+    agent: str
+    ring: str
+    digest: str
+    version: str | None
+    scope: str
+    metric: str
+    above: float
+    window: float
+    tasks: int
+    state: str
+    value: float | None
+    task: str | None
+    since: str | None
+    tripped_with: float | None
+    reason: str | None
+    actor: str | None
+
+
+class BreakerList(TypedDict):
+    """Breakers, by agent and ring."""
+
+    breakers: list[BreakerView]
+
+
+class BudgetView(TypedDict):
+    """A budget of the instance. `limit` in dollars, tokens or calls; `window` in seconds."""
+
+    scope: str
+    agent: str | None
+    ring: str | None
+    unit: str
+    limit: float
+    window: float | None
+    actor: str
+    at: str
+
+
+class DeclaredBudgetView(TypedDict):
+    """A budget that a release declares for a ring that it is routed in. `window` null: in all."""
+
+    agent: str
+    ring: str
+    digest: str
+    version: str
+    scope: str
+    unit: str
+    limit: float
+    window: float | None
+
+
+class AccountView(TypedDict):
+    """What is on an account. In dollars, tokens or calls; `held`: what calls under way may take at most."""
+
+    name: str
+    unit: str
+    settled: float
+    held: float
+    limit: float
+
+
+class BudgetList(TypedDict):
+    """Budgets and accounts; of accounts of tasks the fullest. `more`: how many are not shown."""
+
+    budgets: list[BudgetView]
+    declared: list[DeclaredBudgetView]
+    accounts: list[AccountView]
+    more: int
 
 
 class TokenView(TypedDict):

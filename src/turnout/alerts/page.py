@@ -20,6 +20,7 @@ _NAMES = {
     "cost": "cost of a task",
     "error_rate": "failed tasks",
     "intervention_rate": "interventions",
+    "model_error_rate": "failed model calls",
     "sample_ratio": "share of the tasks",
 }
 

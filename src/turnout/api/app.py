@@ -15,6 +15,8 @@ from turnout import __version__
 from turnout.api import (
     agents,
     alerts,
+    breakers,
+    budgets,
     deployments,
     incidents,
     instance,
@@ -53,7 +55,7 @@ def create_app(office: Office) -> FastAPI:
     app.openapi = lambda: build_document(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit)
     rooms = (instance, metrics, agents, releases, deployments, incidents, rollouts, outcomes, otlp, tasks, alerts)
-    for room in (*rooms, tokens, keys):
+    for room in (*rooms, breakers, budgets, tokens, keys):
         app.include_router(room.router)
     app.add_exception_handler(TurnoutError, _show_error)
     app.add_exception_handler(RequestValidationError, _show_invalid)

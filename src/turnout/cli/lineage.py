@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import click
 
+from turnout.cli.calls import show_calls
 from turnout.cli.connection import connected, print_json
-from turnout.cli.tables import local_time, show_table
+from turnout.cli.tables import local_time, plain, show_table
 from turnout.cli.tasks import describe_outcome
 from turnout.client import Client
 from turnout.schemas import LineageRelease, LineageVerdict, LineageView, PayloadView, PromptView, RequestView
@@ -17,13 +18,13 @@ _LINES = 20  # of a prompt or payload, unless --full
 
 @click.command()
 @click.argument("task")
-@click.option("--full", is_flag=True, help="Show prompts and captured payloads to their end.")
+@click.option("--full", is_flag=True, help="Show prompts, captured payloads, arguments and results to their end.")
 @connected
 def lineage(client: Client, task: str, full: bool, as_json: bool) -> None:
     """Show everything that answered TASK: the id of a task, or of one of its requests.
 
-    Release, components, model, prompts, settings, how the release came into the ring, how its rollout stood, and every
-    report of what became of the task.
+    Release, components, model, prompts, settings, how the release came into the ring, how its rollout stood, its calls of
+    models and tools, and every report of what became of the task.
     """
     view = client.lineage(task)
     if as_json:
@@ -39,6 +40,7 @@ def lineage(client: Client, task: str, full: bool, as_json: bool) -> None:
         click.echo()
         for line in _describe_verdict(verdict):
             click.echo(line)
+    show_calls(view, full=full)
     _show_reports(view)
 
 
@@ -151,7 +153,7 @@ def _show_reports(view: LineageView) -> None:
                 ),
                 item["state"],
                 ", ".join(item["counts"]) or "-",
-                _plain(item["detail"]),
+                plain(item["detail"]),
             )
             for item in view["reports"]
         ],
@@ -161,11 +163,6 @@ def _show_reports(view: LineageView) -> None:
 def _indent(text: str, *, full: bool) -> Iterator[str]:
     """Each line set off, and no more than a screen of it unless everything is wanted."""
     lines = text.splitlines()
-    yield from (f"  | {_plain(line)}" for line in (lines if full else lines[:_LINES]))
+    yield from (f"  | {plain(line)}" for line in (lines if full else lines[:_LINES]))
     if not full and len(lines) > _LINES:
         yield f"  | … {len(lines) - _LINES} more lines, with --full"
-
-
-def _plain(text: str) -> str:
-    """Without what would steer a terminal: callers and reporters wrote it."""
-    return "".join(character if character.isprintable() or character == "\t" else "·" for character in text)

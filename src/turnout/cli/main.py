@@ -32,6 +32,8 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "tasks": ("tasks", "tasks", "List or export the requests that were served."),
     "lineage": ("lineage", "lineage", "Show everything that answered a task, down to the prompt text."),
     "judge": ("judge", "judge", "Judge a recorded stream of starts and outcomes; needs no server."),
+    "breakers": ("breakers", "breakers", "Show breakers; let calls of a release through again."),
+    "budgets": ("budgets", "budgets", "Show what is spent of budgets; set them for the instance."),
     "logs": ("logs", "logs", "Show what the replicas of a ring print."),
     "diff": ("diff", "diff", "Show what differs between two releases."),
     "tools": ("tools", "tools", "Pin the tools of MCP servers; list and check what is pinned."),

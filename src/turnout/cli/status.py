@@ -67,6 +67,8 @@ def _show(view: AgentView) -> None:
             click.echo(line + (f"; last-good keeps {ring['holdback']:g} %" if ring["holdback"] else ""))
         if ring["tripped"]:
             text = f"{ring['ring']}: a breaker on {ring['tripped']} tripped, and there is nothing to go back to"
+            reset = f"turnout breakers reset {view['agent']} {ring['ring']}"
+            text += f": its calls of models and tools are stopped until `{reset}`"
             click.echo(click.style(f"  {text}", fg="red"))
     for ring in view["rings"]:
         if ring["failed"]:

@@ -27,3 +27,8 @@ def release_label(version: str | None, digest: str | None) -> str:
 def local_time(iso: str) -> str:
     """`2026-05-04 12:34:56`, in UTC as everything."""
     return iso[:19].replace("T", " ")
+
+
+def plain(text: str) -> str:
+    """Without what would steer a terminal: callers, reporters, models and tools wrote it."""
+    return "".join(character if character.isprintable() or character == "\t" else "·" for character in text)

@@ -16,10 +16,11 @@ from turnout.domain.actions import (
     MarkTripped,
     Move,
     Retreat,
+    StopCalls,
     TakeBack,
     Wait,
 )
-from turnout.domain.breakers import Trip
+from turnout.domain.breakers import BreakerRecord, BreakerState, Trip
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Abort, Deployment, Judgement, Kind, Pointer, Quarantine
 from turnout.domain.phases import IN_PROGRESS, Phase
@@ -71,6 +72,8 @@ class Ledger:
                     _enter_step(transaction, transaction.pointer(agent, ring), action, now)
                 case MarkPrepared() | MarkSmokePassed() | MarkTripped() | Wait():
                     _note(transaction, action, now)
+                case StopCalls():
+                    _tell_trip(transaction, agent, ring, None, action.cause, now)
                 case ForgetRetired():
                     pointer = forget_retired(transaction.pointer(agent, ring), action.digest, now)
                     transaction.save_pointer(pointer, actor=ACTOR, reason="the warm time is over")
@@ -165,24 +168,46 @@ def _is_paused(deployment: Deployment) -> bool:
 def _tell_cause(transaction: Transaction, deployment: Deployment, cause: Judgement | Trip, now: float) -> None:
     """The evidence, beside the change that follows from it."""
     if isinstance(cause, Trip):
-        breaker = cause.breaker
-        data: dict[str, object] = {
-            "scope": breaker.scope.value,
-            "metric": breaker.metric,
-            "value": cause.value,
-            "above": breaker.above,
-            "window": breaker.window,
-            "digest": cause.digest,
-            "task": cause.task,
-            "message": cause.describe(),
-        }
-        transaction.emit(_event(EventType.BREAKER_TRIPPED, deployment, now, data))
+        _tell_trip(transaction, deployment.agent, deployment.ring, deployment.id, cause, now)
         return
     data = {"kind": cause.kind, "metric": cause.metric, "against": cause.against, "message": cause.summary}
     transaction.emit(_event(EventType.ROLLOUT_JUDGED, deployment, now, data))
     judged = transaction.judgement(deployment.id)
     if judged is not None:
         transaction.save_judgement(deployment.id, replace(judged, decided=cause.kind))
+
+
+def _tell_trip(transaction: Transaction, agent: str, ring: str, deployment: str | None, trip: Trip, now: float) -> None:
+    """Open the breaker: no call of the release is let through from now on."""
+    breaker, reason = trip.breaker, trip.describe()
+    transaction.save_breaker(
+        BreakerRecord(
+            agent=agent,
+            ring=ring,
+            release=trip.digest,
+            scope=breaker.scope,
+            metric=breaker.metric,
+            state=BreakerState.OPEN,
+            since=now,
+            value=trip.value,
+            above=breaker.above,
+            window=breaker.window,
+            reason=reason,
+            actor=ACTOR,
+            task=trip.task,
+        )
+    )
+    data: dict[str, object] = {
+        "scope": breaker.scope.value,
+        "metric": breaker.metric,
+        "value": trip.value,
+        "above": breaker.above,
+        "window": breaker.window,
+        "digest": trip.digest,
+        "task": trip.task,
+        "message": reason,
+    }
+    transaction.emit(Event(EventType.BREAKER_TRIPPED, now, ACTOR, agent, ring, deployment, data))
 
 
 def _enter_step(transaction: Transaction, pointer: Pointer, action: EnterStep, now: float) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
 from turnout.controller.grants import GrantBook
 from turnout.controller.jobs import Jobs
 from turnout.controller.judging import Judging
 from turnout.controller.ledger import Ledger
 from turnout.controller.publish import Publisher
+from turnout.controller.watching import find_tripped
 from turnout.domain.actions import (
     Action,
     Activate,
@@ -27,14 +28,12 @@ from turnout.domain.actions import (
     TakeBack,
     Verify,
 )
-from turnout.domain.breakers import Window, find_trip
-from turnout.domain.budget import Budget
+from turnout.domain.breakers import stopped_reasons
+from turnout.domain.budget import budgets_for
 from turnout.domain.errors import LeaseLost, RouterUnavailable, TurnoutError
 from turnout.domain.grants import granted_digests
 from turnout.domain.judge import JudgeConfig
 from turnout.domain.models import (
-    Breaker,
-    BreakerScope,
     Deployment,
     Digest,
     Kind,
@@ -77,9 +76,6 @@ class Parts:
     # Attests what led to a deployment and checks what is demanded of its release; returns what is missing.
     verify: Callable[[Deployment, Release, tuple[str, ...]], str | None] = lambda _deployment, _release, _demanded: None
     grants: GrantBook | None = None  # None: the instance has no gateway
-    limits: Callable[[Snapshot, str, str], tuple[Budget, ...]] = lambda _snapshot, _agent, _ring: ()  # of the instance
-    # Why releases may not call anything in a ring, though they run there.
-    stopped: Callable[[Snapshot, str, str], Mapping[Digest, str]] = lambda _snapshot, _agent, _ring: {}
 
 
 class Reconciler:
@@ -131,8 +127,8 @@ class Reconciler:
             deployment = next((item for item in running if item.kind is not Kind.ROLLBACK), None)
             rollback = next((item for item in running if item.kind is Kind.ROLLBACK), None)
             named = granted_digests(pointer, unfinished, observed)
-            limits = self._parts.limits(snapshot, agent, ring)
-            stopped = self._parts.stopped(snapshot, agent, ring)
+            limits = budgets_for(snapshot.budgets(), agent, ring)
+            stopped = {release: why for (_, _, release), why in stopped_reasons(snapshot.breakers(agent, ring)).items()}
             view = RingView(
                 pointer=pointer,
                 releases=self._load_releases(snapshot, {*named}),
@@ -173,7 +169,7 @@ class Reconciler:
     def _judge(self, snapshot: Snapshot, view: RingView) -> RingView:
         """With what the judge and the breakers say."""
         pointer, active = view.pointer, view.active
-        trip = find_trip(pointer.agent, pointer.ring, *self._windows(snapshot, view))
+        trip = find_tripped(snapshot, view, self._parts.clock.now())
         before = self._judged.get((pointer.agent, pointer.ring))
         if before is not None and before != pointer.rollout:
             self._judging.forget(before)
@@ -198,33 +194,6 @@ class Reconciler:
         # Both arms go by the rule of the release that serves: see `Task.judged_by`.
         serving = view.releases.get(other or candidate, view.releases[candidate])
         return build_judge_config(view.judge(candidate, other), serving.spec.success, past)
-
-    def _windows(self, snapshot: Snapshot, view: RingView) -> tuple[list[Digest], dict[Breaker, Window]]:
-        """The releases that breakers watch, and what each breaker looks at: never from before the release began."""
-        pointer, now = view.pointer, self._parts.clock.now()
-        watched = [digest for digest in (pointer.candidate, pointer.stable) if digest is not None]
-        declared = {
-            breaker
-            for digest in watched
-            if digest in view.releases and (settings := view.releases[digest].spec.ring(pointer.ring)) is not None
-            for breaker in settings.breakers
-        }
-        began = max(
-            (item.rollout.began_at or item.active_at or 0.0 for item in (view.deployment, view.active) if item),
-            default=0.0,
-        )
-        windows = {}
-        tallies, heaviest_run = cache(snapshot.tallies), cache(snapshot.heaviest_run)  # many look at the same
-        for breaker in sorted(declared, key=lambda item: (item.scope, item.metric, item.above)):
-            everywhere = breaker.scope is BreakerScope.WORKSPACE
-            since = now - breaker.window if everywhere else max(now - breaker.window, began)
-            if breaker.scope is BreakerScope.RUN:
-                heaviest = {digest: heaviest_run(pointer.agent, pointer.ring, digest, since) for digest in watched}
-                windows[breaker] = Window({}, heaviest)
-            else:
-                where = (None, None) if everywhere else (pointer.agent, pointer.ring)
-                windows[breaker] = Window(tallies(since, *where), {})
-        return watched, windows
 
     def _record(self, agent: str, ring: str, observed: tuple[ReplicaStatus, ...]) -> None:
         """Write down what runs, for those who ask the API, before anything is decided on it."""

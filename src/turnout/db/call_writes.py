@@ -22,7 +22,7 @@ class CallWrites(TaskWrites):
 
     def add_calls(self, calls: Iterable[Call], name: str, cursor: str) -> tuple[Call, ...]:
         """Record calls with what follows for tallies, and the cursor after them together. Returns those that were new."""
-        given = {call.id: call for call in calls}
+        given = {(type(call), call.id): call for call in calls}
         new = [
             *self._insert_calls(model_calls, [call for call in given.values() if isinstance(call, ModelCall)]),
             *self._insert_calls(tool_calls, [call for call in given.values() if isinstance(call, ToolCall)]),

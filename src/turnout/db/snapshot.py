@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from turnout.db import rows
+from turnout.db.limits import BreakerReads
 from turnout.db.tables import (
     agents,
     approvals,
@@ -37,7 +38,7 @@ from turnout.ports import KeyRecord, StoredEvent, StoredResponse, TokenRecord
 _UNFINISHED = sorted(IN_PROGRESS | {Phase.ROLLING_BACK})
 
 
-class SqlSnapshot(TaskReads):
+class SqlSnapshot(TaskReads, BreakerReads):
     """Reads; see the port for the meaning of each."""
 
     def agents(self) -> tuple[str, ...]:

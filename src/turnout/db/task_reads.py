@@ -12,7 +12,8 @@ from turnout.db import rows
 from turnout.db.call_reads import CallReads, heaviest
 from turnout.db.reads import in_parts
 from turnout.db.tables import judgements, observations, outcomes, payloads, tallies, task_counts, tasks
-from turnout.domain.models import Digest, Task
+from turnout.domain.breakers import Span, Window
+from turnout.domain.models import Breaker, BreakerScope, Digest, Task
 from turnout.domain.outcomes import TALLY_SECONDS, Known, Observation, Tally, TallyKey
 from turnout.ports import StoredJudgement, StoredOutcome, TaskQuery
 
@@ -128,6 +129,14 @@ class TaskReads(CallReads):
             if row is not None and (name not in found or row[1] > found[name][1]):
                 found[name] = (str(row[0]), float(row[1]))
         return found
+
+    def window(self, agent: str, ring: str, watched: Iterable[Digest], breaker: Breaker, span: Span) -> Window:
+        """What a breaker of a ring sees of some releases in a span of time."""
+        if breaker.scope is BreakerScope.RUN:
+            heavy = {digest: self.heaviest_run(agent, ring, digest, span.since, span.began) for digest in watched}
+            return Window({}, heavy)
+        where = (None, None) if breaker.scope is BreakerScope.WORKSPACE else (agent, ring)
+        return Window(self.tallies(span.since, *where), {})
 
     def _outcomes(self, wanted: Iterable[str]) -> dict[str, list[StoredOutcome]]:
         found: dict[str, list[StoredOutcome]] = {}

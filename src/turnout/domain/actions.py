@@ -110,9 +110,16 @@ class TakeBack:
 
 @dataclass(frozen=True, slots=True)
 class MarkTripped:
-    """A breaker tripped, and there is nothing to go back to: say so once."""
+    """A breaker tripped, and there is nothing to go back to: calls of the release are stopped; say so once."""
 
     deployment: str
+    cause: Trip
+
+
+@dataclass(frozen=True, slots=True)
+class StopCalls:
+    """A breaker that was half open tripped again, for a release that the ring does not route to."""
+
     cause: Trip
 
 
@@ -168,6 +175,7 @@ Action = (
     | Retreat
     | TakeBack
     | MarkTripped
+    | StopCalls
     | EndBake
     | StartReplica
     | BeginDrain

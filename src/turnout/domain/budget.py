@@ -50,6 +50,17 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredBudget:
+    """A budget that somebody set for the instance: for one ring of an agent, for an agent, or for all (None)."""
+
+    budget: Budget
+    agent: str | None
+    ring: str | None
+    actor: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Spender:
     """Who makes a call. `task` is None where the agent does not tell it."""
 
@@ -144,6 +155,11 @@ class Change:
     balances: Mapping[str, Balance] = field(default_factory=dict)
     holds: Mapping[str, Hold | None] = field(default_factory=dict)
     refusal: Refusal | None = None
+
+
+def budgets_for(stored: Iterable[StoredBudget], agent: str, ring: str) -> tuple[Budget, ...]:
+    """The budgets of the instance that calls of a ring count against."""
+    return tuple(item.budget for item in stored if item.agent in (None, agent) and item.ring in (None, ring))
 
 
 def account_of(budget: Budget, spender: Spender) -> str | None:

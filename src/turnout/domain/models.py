@@ -118,15 +118,16 @@ class BreakerScope(StrEnum):
 class Breaker:
     """A rule that takes the active release back by itself when `metric` is above `above`.
 
-    `error_rate`, `intervention_rate`: shares of the tasks in the window; `cost`: the sum of their reported cost. For one
-    task (`run`): the number of its failed requests, of its interventions, its cost.
+    `error_rate`, `intervention_rate`: shares of the tasks in the window; `model_error_rate`: of the calls of models; `cost`:
+    the sum of what was reported, and of what the gateway metered where nothing was. For one task (`run`): the number of its
+    failed requests, of its interventions, of its failed calls, its cost.
     """
 
     scope: BreakerScope
-    metric: str  # "error_rate", "intervention_rate", "cost"
+    metric: str  # one of `breakers.METRICS`
     above: float
     window: float = 300.0
-    tasks: int = 20  # fewer say nothing
+    tasks: int = 20  # or calls; fewer say nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Verb(StrEnum):
     DEPLOY = "deploy"
     APPROVE = "approve"
     ROLL_BACK = "roll back"
+    STEER = "steer breakers and budgets"
     OVERRIDE = "override a policy"
     ADMINISTER = "administer"
     REPORT = "report outcomes"
@@ -48,7 +49,9 @@ class Verb(StrEnum):
 
 _ALLOWED: dict[Role, frozenset[Verb]] = {
     Role.ADMIN: frozenset(Verb),
-    Role.OPERATOR: frozenset({Verb.READ, Verb.BUILD, Verb.DEPLOY, Verb.APPROVE, Verb.ROLL_BACK, Verb.REPORT}),
+    Role.OPERATOR: frozenset(
+        {Verb.READ, Verb.BUILD, Verb.DEPLOY, Verb.APPROVE, Verb.ROLL_BACK, Verb.STEER, Verb.REPORT}
+    ),
     Role.DEVELOPER: frozenset({Verb.READ, Verb.BUILD, Verb.DEPLOY, Verb.REPORT}),
     Role.APPROVER: frozenset({Verb.READ, Verb.APPROVE}),
     Role.VIEWER: frozenset({Verb.READ}),

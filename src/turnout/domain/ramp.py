@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from turnout.domain.actions import Action, Activate, EndBake, EnterStep, MarkTripped, Retreat, TakeBack, wait
+from turnout.domain.actions import Action, Activate, EndBake, EnterStep, MarkTripped, Retreat, StopCalls, TakeBack, wait
 from turnout.domain.breakers import Trip
 from turnout.domain.models import CanaryStep, Deployment, Inconclusive, Judgement, JudgeSettings, Ramp, Rollout
 from turnout.domain.phases import Phase
@@ -40,6 +40,8 @@ def _plan_trip(view: RingView, trip: Trip | None, now: float) -> Iterator[Action
         yield Retreat(deployment.id, trip.describe(), quarantine=True, cause=trip)
     elif trip.digest == pointer.stable and pointer.last_good is not None and not view.taken_back:
         yield TakeBack(trip.digest, trip.describe(), trip)
+    elif trip.digest not in (pointer.stable, pointer.candidate):
+        yield StopCalls(trip)
     elif view.active is not None and _is_news(view.active.rollout, trip, now):
         yield MarkTripped(view.active.id, trip)
 

@@ -139,7 +139,7 @@ class _Judge(_Document):
 
 class _Breaker(_Document):
     scope: Literal["run", "deployment", "workspace"]
-    metric: Literal["error_rate", "intervention_rate", "cost"]
+    metric: Literal["error_rate", "intervention_rate", "model_error_rate", "cost"]
     above: float = Field(ge=0, allow_inf_nan=False)
     window: _Duration
     tasks: _Positive

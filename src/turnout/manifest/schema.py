@@ -304,7 +304,7 @@ class BreakerTable(Table):
     scope: Literal["run", "deployment", "workspace"] = Field(
         default="deployment", description="over a single task, over this ring, or over everything that runs here"
     )
-    metric: Literal["error_rate", "intervention_rate", "cost"] = Field(
+    metric: Literal["error_rate", "intervention_rate", "model_error_rate", "cost"] = Field(
         description="what is looked at; for a single task its failed requests, interventions, cost",
         examples=["error_rate"],
     )

@@ -87,9 +87,10 @@ def build_course(metric: str, sums: Sequence[Tally]) -> list[WhyPoint]:
         amount = {
             "error_rate": tally.errors - later.errors,
             "intervention_rate": tally.interventions - later.interventions,
+            "model_error_rate": tally.failed_calls - later.failed_calls,
             "cost": tally.cost - later.cost,
         }.get(metric, 0.0)
-        base = tally.requests - later.requests
+        base = tally.calls - later.calls if metric == "model_error_rate" else tally.requests - later.requests
         if metric != "cost" and base <= 0:
             continue  # no task, no rate
         value = amount if metric == "cost" else amount / base

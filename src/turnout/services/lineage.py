@@ -25,11 +25,13 @@ from turnout.schemas import (
     ReportView,
     RequestView,
 )
+from turnout.services.calls import view_metered, view_model_calls, view_tool_calls
 from turnout.services.office import Actor, Office
 from turnout.services.tasks import name_versions, view_known, view_task
 from turnout.services.views import view_event, view_release, view_time
 
 MOST_REQUESTS = 100  # of one task, each with what was captured of it
+MOST_CALLS = 1_000
 _MOST_DEPLOYMENTS = 1_000  # of one ring that are looked through
 _STEERING = ("rollout.", "breaker.")
 
@@ -44,7 +46,8 @@ def trace_task(office: Office, actor: Actor, name: str) -> LineageView:
         requests, more = _find_requests(snapshot, name)
         task = requests[0].task if requests else name
         stored = snapshot.outcomes(task)
-        if not requests and not stored:
+        calls = snapshot.calls(task, MOST_CALLS + 1)
+        if not requests and not stored and not calls:
             raise NotFound(
                 f"there is no task or request {name[:80]!r}",
                 hint="its id is in the header x-turnout-task of the answer; `turnout tasks list` shows the latest",
@@ -59,6 +62,10 @@ def trace_task(office: Office, actor: Actor, name: str) -> LineageView:
             "releases": [],
             "verdicts": [_view_verdict(snapshot, rollout, at) for rollout, at in _rollouts(requests).items()],
             "reports": view_reports(stored),
+            "metered": view_metered(calls),
+            "model_calls": view_model_calls(calls[:MOST_CALLS]),
+            "tool_calls": view_tool_calls(calls[:MOST_CALLS]),
+            "more_calls": len(calls) > MOST_CALLS,
         }
         served = list(_served(snapshot, requests))
         admissions = [_view_admission(snapshot, release, request) for release, request in served]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from turnout.domain.errors import NotFound
 from turnout.domain.models import ComponentRef, Digest, Pointer, Release, ReleaseSpec
 from turnout.domain.policy import Role, Verb, check_allowed
-from turnout.ports import ArtifactStore, Clock, Intake, Notary, Runtime, Snapshot, Store
+from turnout.ports import Account, ArtifactStore, Clock, Intake, Notary, Runtime, Snapshot, Store
 from turnout.schemas import ComponentDiff, PromptView
 
 
@@ -50,6 +50,7 @@ class Office:
     diff: Callable[[Release, Release], list[ComponentDiff]]
     read_texts: Callable[[ComponentRef], list[PromptView]]  # the files of a component that is an archive
     traffic_url: str  # such as http://127.0.0.1:8080
+    accounts: Callable[[], tuple[Account, ...]] = tuple  # what calls have spent; none without a gateway
 
 
 def find_release(snapshot: Snapshot, agent: str, ref: str) -> Release:

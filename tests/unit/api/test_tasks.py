@@ -15,6 +15,7 @@ from tests.contract.store_support import add_release
 from tests.unit.api.reports import report, serve
 from tests.unit.api.service import ONE, RINGS, TWO, Api
 from tests.unit.domain.values import AGENT, make_digest, make_release
+from tests.unit.gateway.calls import FULL_MODEL_CALL, model_call, tool_call
 from turnout.api.app import create_app
 from turnout.artifacts.archive import FileEntry, pack
 from turnout.artifacts.fake import MemoryArtifactStore
@@ -306,3 +307,48 @@ def test_a_task_that_nobody_knows_is_not_found_and_told_where_ids_are(untouched:
 
     assert answer.status_code == 404
     assert "x-turnout-task" in answer.json()["hint"]
+
+
+# --- calls -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lineage_shows_the_calls_that_a_task_made_and_what_they_cost(api: Api) -> None:
+    serve(api, "task-1")
+    with api.stage.store.transaction() as transaction:
+        transaction.add_calls([FULL_MODEL_CALL, model_call("b", at=1_001.0), tool_call("t", result="{}")], "c", "1:1")
+    view = lineage(api, "task-1")
+    assert view["outcome"] == {"success": None, "intervention": None, "cost": 0.000123456}
+    assert view["metered"] == {
+        "calls": 2,
+        "tokens_in": 12,
+        "tokens_out": 40,
+        "cost": 0.000123456,
+        "estimated": True,
+    }
+    first, second = view["model_calls"]
+    assert (first["ended"], first["route"], first["cost"], first["estimated"]) == (
+        "cut",
+        "openai-us",
+        0.000123456,
+        True,
+    )
+    assert [attempt["error"] for attempt in first["attempts"]] == ["overloaded", ""]
+    assert (second["cost"], second["prices"], second["answered_by"]) == (None, None, None)
+    (tool,) = view["tool_calls"]
+    assert (tool["tool"], tool["result"], tool["arguments"]) == ("search", "{}", None)
+    assert view["more_calls"] is False
+
+
+def test_a_reported_cost_is_shown_instead_of_the_metered_one(api: Api) -> None:
+    serve(api, "task-1")
+    report(api, "task-1", cost=3.0)
+    with api.stage.store.transaction() as transaction:
+        transaction.add_calls([FULL_MODEL_CALL], "c", "1:1")
+    view = lineage(api, "task-1")
+    assert (view["outcome"]["cost"], view["metered"]["cost"]) == (3.0, 0.000123456)
+
+
+def test_a_task_that_only_made_calls_is_known(api: Api) -> None:
+    with api.stage.store.transaction() as transaction:
+        transaction.add_calls([model_call("a")], "c", "1:1")
+    assert lineage(api, "task-1")["requests"] == []

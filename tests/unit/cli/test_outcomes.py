@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from tests.unit.cli.command import CommandLine
+from tests.unit.gateway.calls import FULL_MODEL_CALL, FULL_TOOL_CALL, model_call, tool_call
 from turnout.client import Problem
+from turnout.services.calls import view_metered, view_model_calls, view_tool_calls
 
 TAKEN = {"task": "t1", "state": "counted", "message": "it counts", "agent": "support", "ring": "dev"}
 NOTHING = {"success": None, "intervention": None, "cost": None}
@@ -143,6 +145,15 @@ def test_an_export_ends_at_its_limit(turnout: CommandLine, server: Server) -> No
 # --- lineage ---------------------------------------------------------------------------------------------------------
 
 
+CALLS = (
+    model_call("plain", tokens_in=5, prices="sha256:p", nanos=1_500_000),
+    FULL_MODEL_CALL,
+    tool_call("kept", arguments='{"q": "\x1b[31m"}', result="x" * 500 + "end"),
+    FULL_TOOL_CALL,
+    replace(FULL_TOOL_CALL, arguments=None, found="f" * 64),
+)
+
+
 def full_view() -> dict[str, Any]:
     """Everything that a lineage can hold."""
     release = {
@@ -220,6 +231,10 @@ def full_view() -> dict[str, Any]:
                 "counts": ["success"],
             }
         ],
+        "metered": view_metered(CALLS),
+        "model_calls": view_model_calls(CALLS),
+        "tool_calls": view_tool_calls(CALLS),
+        "more_calls": True,
     }
 
 
@@ -252,10 +267,26 @@ def test_a_lineage_is_a_page_for_people(turnout: CommandLine, server: Server) ->
         "hold; evidence against it: success 12.5",
         "fail at 2026-05-04 12:30:00; acted on: fail",
         "rollout.judged by turnout",
+        "model calls  2, 17 tokens in, 40 out, $0.001623, partly estimated",
+        "openai/gpt-4o-2024-08-06",
+        "~12 (3 cached)",
+        "call-1: cut: the stream broke off",
+        "tried openai-eu (gpt-4o), 0.100 s: overloaded",
+        "tried openai-us (gpt-4o), 1.400 s: no answer",
+        "docs/search  0.200 s  done",
+        'arguments  {"q": "·[31m"}',
+        "… with --full",
+        "docs/search  0.200 s  the tool failed: the schema changed",
+        f"pinned     {'e' * 64}",
+        f"found      {'f' * 64}",
+        f"arguments  sha256:{'c' * 64}",
+        "… and later calls",
     ):
         assert part in shown, part
     assert "line 20" not in shown
-    assert "line 29" in turnout("lineage", "t1", "--full").out
+    assert "line 29" in (whole := turnout("lineage", "t1", "--full").out)
+    assert "xend" in whole
+    assert "xend" not in shown
 
 
 def test_what_callers_and_reporters_wrote_steers_no_terminal(turnout: CommandLine, server: Server) -> None:

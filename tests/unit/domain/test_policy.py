@@ -30,8 +30,8 @@ ONE = make_release("v1", rings=RINGS)
 TWO = make_release("v2", rings=RINGS)
 
 MAY: dict[str, set[str]] = {
-    "admin": {"read", "build", "deploy", "approve", "roll back", "override a policy", "administer", "report outcomes"},
-    "operator": {"read", "build", "deploy", "approve", "roll back", "report outcomes"},
+    "admin": {verb.value for verb in Verb},
+    "operator": {"read", "build", "deploy", "approve", "roll back", "steer breakers and budgets", "report outcomes"},
     "developer": {"read", "build", "deploy", "report outcomes"},
     "approver": {"read", "approve"},
     "viewer": {"read"},

@@ -1,0 +1,294 @@
+"""Breakers of rings: what trips them, what an open one stops, and how people let calls through again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.controller.stage import ADMIN, BOB, Stage, staged
+from tests.unit.domain.values import AGENT, make_release
+from tests.unit.gateway.calls import model_call
+from turnout.domain.breakers import BreakerState, stopped_reasons
+from turnout.domain.calls import Ended
+from turnout.domain.errors import Conflict, Forbidden, NotFound
+from turnout.domain.models import Breaker, BreakerScope, CanaryStep, Release, RingSettings
+from turnout.domain.outcomes import Outcome, Source
+from turnout.schemas import BreakerView
+from turnout.services import rollbacks
+from turnout.services.breakers import Reset, list_breakers, reset_breakers
+
+BREAKERS = (
+    Breaker(BreakerScope.RUN, "cost", 2.0),
+    Breaker(BreakerScope.DEPLOYMENT, "cost", 10.0, window=60.0),
+    Breaker(BreakerScope.DEPLOYMENT, "error_rate", 0.3, window=60.0, tasks=10),
+    Breaker(BreakerScope.DEPLOYMENT, "model_error_rate", 0.5, window=60.0, tasks=4),
+    Breaker(BreakerScope.WORKSPACE, "cost", 50.0, window=60.0),
+)
+RINGS = (RingSettings("dev", canary=(CanaryStep(5_000, tasks=1_000),), breakers=BREAKERS),)
+ONE, TWO = (make_release(f"v{number}", rings=RINGS) for number in (1, 2))
+_numbers = count()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path, (ONE, TWO)) as stage:
+        yield stage
+
+
+@pytest.fixture
+def alone(stage: Stage) -> Stage:
+    """v1 is active, and there is nothing to go back to."""
+    stage.deploy(ONE)
+    stage.pass_time(100.0)
+    return stage
+
+
+@pytest.fixture
+def behind(alone: Stage) -> Stage:
+    """v2 is active, and v1 is its last-good."""
+    deployment = alone.deploy(TWO)
+    rollbacks.advance(alone.office, ADMIN, AGENT, "dev")
+    alone.look()
+    assert alone.state(deployment) == "active"
+    alone.pass_time(100.0)
+    return alone
+
+
+def call(stage: Stage, release: Release, dollars: float, task: str | None = None, **changes: Any) -> None:
+    made = model_call(
+        f"call-{next(_numbers)}",
+        at=stage.clock.at,
+        agent=AGENT,
+        ring="dev",
+        release=release.digest,
+        task=task,
+        nanos=round(dollars * 1e9),
+        prices="sha256:table",
+        **changes,
+    )
+    with stage.store.transaction() as transaction:
+        transaction.add_calls([made], "calls/model-0.jsonl", "1:1")
+
+
+def stopped(stage: Stage) -> list[str]:
+    """The versions whose calls are stopped."""
+    with stage.store.snapshot() as snapshot:
+        found = stopped_reasons(snapshot.breakers())
+    return [release.version for release in (ONE, TWO) if (AGENT, "dev", release.digest) in found]
+
+
+def shown(stage: Stage, release: Release = ONE, metric: str = "cost", scope: str = "deployment") -> BreakerView:
+    (view,) = [
+        item
+        for item in list_breakers(stage.office, BOB, AGENT)["breakers"]
+        if (item["digest"], item["metric"], item["scope"]) == (release.digest, metric, scope)
+    ]
+    return view
+
+
+def reset(stage: Stage, **how: Any) -> None:
+    reset_breakers(stage.office, ADMIN, AGENT, "dev", Reset(**how))
+
+
+def types(stage: Stage) -> list[str]:
+    with stage.store.snapshot() as snapshot:
+        return [item.event.type.value for item in snapshot.events(limit=10_000)]
+
+
+# --- tripping --------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_is_under_way_trips_by_what_its_calls_cost_so_far(behind: Stage) -> None:
+    for _ in range(4):
+        call(behind, TWO, 0.5, "t1")
+    behind.look()
+    assert (behind.pointer().stable, stopped(behind)) == (TWO.digest, [])
+    call(behind, TWO, 0.01, "t1")
+    behind.look()
+    assert behind.pointer().stable == ONE.digest
+    assert behind.answers() == (200, ONE.digest)
+    assert stopped(behind) == ["v2"]
+    view = shown(behind, TWO, scope="run")
+    assert (view["state"], view["tripped_with"], view["task"]) == ("open", 2.01, "t1")
+    assert view["reason"] == "breaker: 2.01 cost of task t1, above 2"
+
+
+def test_a_candidate_whose_calls_cost_too_much_together_is_taken_back(alone: Stage) -> None:
+    deployment = alone.deploy(TWO)
+    for number in range(11):
+        call(alone, TWO, 1.0, f"t{number}")
+    alone.look()
+    assert alone.state(deployment) == "rolled_back"
+    assert alone.pointer().candidate is None
+    assert (stopped(alone), "breaker.tripped" in types(alone)) == (["v2"], True)
+
+
+def test_calls_of_no_task_and_after_their_task_count_too(behind: Stage) -> None:
+    behind.serve(TWO, ["t1"])
+    for _ in range(6):
+        call(behind, TWO, 0.9)
+    for _ in range(6):
+        call(behind, TWO, 0.9, f"late-{next(_numbers)}")
+    behind.look()
+    assert behind.pointer().stable == ONE.digest
+
+
+def test_what_was_reported_counts_instead(behind: Stage) -> None:
+    behind.serve(TWO, ["t1"])
+    with behind.store.transaction() as transaction:
+        transaction.add_outcomes([Outcome("t1", Source.REPORT, behind.clock.at, cost=0.1, reporter="ann")])
+    for _ in range(30):
+        call(behind, TWO, 1.0, "t1")
+    behind.look()
+    assert (behind.pointer().stable, stopped(behind)) == (TWO.digest, [])
+    assert shown(behind, TWO)["value"] == pytest.approx(0.1)
+
+
+def test_model_calls_that_fail_trip(behind: Stage) -> None:
+    call(behind, TWO, 0.0)
+    for _ in range(3):
+        call(behind, TWO, 0.0, ended=Ended.FAILED)
+    behind.look()
+    assert behind.pointer().stable == ONE.digest
+    assert shown(behind, TWO, "model_error_rate")["tripped_with"] == 0.75
+
+
+def test_with_nothing_to_go_back_to_calls_stop_all_the_same(alone: Stage) -> None:
+    for _ in range(12):
+        call(alone, ONE, 1.0)
+    alone.look()
+    assert alone.pointer().stable == ONE.digest
+    assert stopped(alone) == ["v1"]
+    active = alone.pointer().active_deployment
+    assert active is not None
+    assert alone.deployment(active).rollout.tripped == "cost"
+    assert types(alone).count("breaker.tripped") == 1
+    alone.pass_time(70.0)
+    assert stopped(alone) == ["v1"], "only a person lets calls through again"
+
+
+# --- resetting -------------------------------------------------------------------------------------------------------
+
+
+def test_a_breaker_that_was_reset_looks_at_nothing_from_before(alone: Stage) -> None:
+    for _ in range(12):
+        call(alone, ONE, 1.0)
+    alone.look()
+    reset(alone, reason="the price was wrong")
+    alone.look()
+    assert stopped(alone) == []
+    view = shown(alone)
+    assert (view["state"], view["value"], view["actor"]) == ("closed", 0.0, "ann")
+    assert alone.deployment(str(alone.pointer().active_deployment)).rollout.tripped is None
+    for _ in range(10):
+        call(alone, ONE, 1.0)
+    alone.look()
+    assert stopped(alone) == []
+    assert shown(alone)["value"] == pytest.approx(10.0)
+    call(alone, ONE, 1.0)
+    alone.look()
+    assert stopped(alone) == ["v1"]
+    assert types(alone).count("breaker.tripped") == 2
+    assert types(alone).count("breaker.reset") == 1
+
+
+def test_a_release_on_trial_is_stopped_by_its_first_fault(alone: Stage) -> None:
+    alone.serve(ONE, [f"t{n}" for n in range(10)], status=500)
+    alone.look()
+    assert stopped(alone) == ["v1"]
+    reset(alone, half_open=True)
+    alone.serve(ONE, ["good"])
+    alone.look()
+    assert (stopped(alone), shown(alone, metric="error_rate")["state"]) == ([], "half_open")
+    alone.serve(ONE, ["bad"], status=500)
+    alone.look()
+    assert stopped(alone) == ["v1"]
+    assert str(shown(alone, metric="error_rate")["reason"]).startswith("breaker on trial: 50.0% failed tasks")
+
+
+def test_a_trial_without_a_fault_ends_in_a_closed_breaker(alone: Stage) -> None:
+    alone.serve(ONE, [f"t{n}" for n in range(10)], status=500)
+    alone.look()
+    reset(alone, half_open=True)
+    alone.pass_time(59.0)
+    assert shown(alone, metric="error_rate")["state"] == "half_open"
+    alone.pass_time(2.0)
+    assert shown(alone, metric="error_rate")["state"] == "closed"
+    alone.serve(ONE, ["bad"], status=500)
+    alone.look()
+    assert stopped(alone) == []
+
+
+def test_a_release_that_was_taken_back_can_be_on_trial_beside_the_ring(behind: Stage) -> None:
+    for _ in range(3):
+        call(behind, TWO, 1.0, "t1")
+    behind.look()
+    reset(behind, half_open=True)
+    behind.look()
+    assert stopped(behind) == []
+    pointer = behind.pointer()
+    for _ in range(3):
+        call(behind, TWO, 1.0, "t1")
+    behind.look()
+    assert stopped(behind) == ["v2"]
+    assert behind.pointer() == pointer
+    assert types(behind).count("breaker.tripped") == 2
+
+
+def test_a_release_that_is_deployed_again_begins_anew(alone: Stage) -> None:
+    alone.deploy(TWO)
+    for number in range(11):
+        call(alone, TWO, 1.0, f"t{number}")
+    alone.look()
+    assert stopped(alone) == ["v2"]
+    alone.pass_time(20.0)
+    alone.deploy(TWO, override="it was the price")
+    assert stopped(alone) == []
+    assert alone.pointer().candidate == TWO.digest
+
+
+def test_only_what_is_open_can_be_reset_and_only_by_who_may(alone: Stage) -> None:
+    with pytest.raises(Conflict, match="no such breaker is open in dev of support"):
+        reset(alone)
+    with pytest.raises(NotFound):
+        reset_breakers(alone.office, ADMIN, AGENT, "nowhere", Reset())
+    for _ in range(12):
+        call(alone, ONE, 1.0)
+    alone.look()
+    with pytest.raises(Conflict):
+        reset(alone, metric="error_rate")
+    with pytest.raises(Forbidden):
+        reset_breakers(alone.office, BOB, AGENT, "dev", Reset())
+    assert stopped(alone) == ["v1"]
+
+
+def test_the_list_shows_every_declared_breaker_with_what_it_sees(alone: Stage) -> None:
+    call(alone, ONE, 1.5, "t1")
+    alone.serve(ONE, [f"t{n}" for n in range(10)])
+    views = list_breakers(alone.office, BOB)["breakers"]
+    assert [(item["scope"], item["metric"], item["value"], item["state"]) for item in views] == [
+        ("deployment", "cost", 1.5, "closed"),
+        ("deployment", "error_rate", 0.0, "closed"),
+        ("deployment", "model_error_rate", None, "closed"),
+        ("run", "cost", 1.5, "closed"),
+        ("workspace", "cost", 1.5, "closed"),
+    ]
+    assert views[0]["since"] is None
+
+
+def test_what_breakers_hold_is_stored_as_it_is(stage: Stage) -> None:
+    stage.deploy(ONE)
+    for _ in range(12):
+        call(stage, ONE, 1.0)
+    stage.look()
+    with stage.store.transaction() as transaction:
+        (record,) = transaction.breakers(AGENT, "dev")
+        assert (record.release, record.state, record.value) == (ONE.digest, BreakerState.OPEN, 12.0)
+        transaction.save_breaker(replace(record, state=BreakerState.CLOSED, task="t"))
+        assert transaction.breakers() == (replace(record, state=BreakerState.CLOSED, task="t"),)
+        assert transaction.breakers("another") == ()
