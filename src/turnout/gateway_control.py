@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import importlib.metadata
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import ValidationError
 
 from turnout.controller.grants import GrantBook
-from turnout.domain.errors import DamagedContent
-from turnout.domain.grants import ModelPin, Pins
+from turnout.domain.errors import DamagedContent, ManifestError
+from turnout.domain.grants import ModelPin, Pins, ToolPin
 from turnout.domain.models import Release, ReplicaSpec
 from turnout.gateway.config import check_secrets, load_gateway_config, references, resolve_secret
 from turnout.gateway.grants import read_grants, write_grants
@@ -22,8 +23,11 @@ from turnout.gateway.launch import FOLDER, GRANTS_FILE, GatewayLaunch, Kind
 from turnout.gateway.supervise import GatewayProcesses
 from turnout.gateway.values import GatewayConfig
 from turnout.manifest.schema import Model
+from turnout.manifest.tool_manifest import read_tool_pins
 from turnout.ports import ArtifactStore, Store
 from turnout.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Secrets = Callable[[ReplicaSpec], Mapping[str, str]]
 
@@ -126,6 +130,8 @@ def _read_pins(artifacts: ArtifactStore, release: Release) -> Pins:
     pins = Pins()
     if (component := release.components.get("model")) is not None:
         pins = _model_pins(artifacts.read_all(component.digest))
+    if (component := release.components.get("tools")) is not None:
+        pins = replace(pins, tools=_tool_pins(release, artifacts.read_all(component.digest)))
     return pins
 
 
@@ -142,3 +148,12 @@ def _model_pins(content: bytes) -> Pins:
         fallbacks=tuple(ModelPin(other.provider, other.name) for other in model.fallbacks),
         restart_streams=model.restart_streams,
     )
+
+
+def _tool_pins(release: Release, content: bytes) -> tuple[ToolPin, ...]:
+    """No tools for a manifest that was written before there was a gateway, in a form of its own."""
+    try:
+        return read_tool_pins(content)
+    except ManifestError as error:
+        log.warning("%s %s can call no tools: %s", release.agent, release.version, "; ".join(error.problems))
+        return ()

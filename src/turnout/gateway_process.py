@@ -7,27 +7,24 @@ import importlib.metadata
 import json
 import logging
 import os
-import socket
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import uvicorn
-
+from turnout.clock import SystemClock
+from turnout.db.ledger import open_ledger
+from turnout.domain.budget import Amount, Budget, Refusal, Spender
+from turnout.gateway.accounts import Accounts
+from turnout.gateway.asgi import Application, Message, Receive, Scope, Send
+from turnout.gateway.config import ConfigFile, resolve_secret
+from turnout.gateway.grants import GrantsFile
+from turnout.gateway.journal import Journal
 from turnout.gateway.launch import DRAIN_SECONDS, GatewayLaunch
+from turnout.gateway.serve import listen, serve
 from turnout.processes import KnownProcess, start_mark
 
-log = logging.getLogger(__name__)
-
 HEALTH_PATH = "/healthz"
-BACKLOG = 2_048
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def main() -> None:
@@ -36,20 +33,69 @@ def main() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-    for chatty in ("httpx", "httpcore", "uvicorn.error"):
+    for chatty in ("httpx", "httpcore", "uvicorn.error", "mcp", "fastmcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     os.umask(0o077)
-    serve(launch, with_health(build_app, launch))
+    listener = listen(launch.host, launch.port, shared=True)
+    serve(build_app(launch), listener, drain=int(DRAIN_SECONDS))
 
 
-async def build_app(scope: Scope, _receive: Receive, send: Send) -> None:
-    """Nothing is served yet."""
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+def build_app(launch: GatewayLaunch) -> Application:
+    """The application of this kind of process, with all it needs. Raises `SetupFailed`, `LedgerUnavailable`."""
+    own = KnownProcess(os.getpid(), start_mark(os.getpid()) or "")
+    config = ConfigFile(launch.config, os.environ)
+    grants = GrantsFile(launch.grants_path)
+    journal = Journal(launch.journal_folder, f"{launch.kind}-{launch.index}")
+    accounts = Accounts(open_ledger(launch.ledger_url))
+    build = _build_model_app if launch.kind == "model" else _build_tool_app
+    app = build(launch, config, grants, Spending(accounts), journal)
+
+    async def end() -> None:
+        await accounts.close()
+        journal.close()
+
+    return with_health(with_life(app, partial(launch.say_ready, own), end), launch)
 
 
-def with_health(app: App, launch: GatewayLaunch) -> App:
+class Spending:
+    """Budgets, as the applications ask for them. The accounts see to it themselves that a hold lasts as long as its call."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
+    async def reserve(
+        self,
+        call: str,
+        spender: Spender,
+        budgets: Sequence[Budget],
+        most: Amount,
+        until: float,  # noqa: ARG002
+    ) -> Refusal | None:
+        """Hold the worst case of a call."""
+        return await self._accounts.reserve(call, spender, budgets, most)
+
+    async def settle(self, call: str, spent: Amount) -> None:
+        """End the hold."""
+        self._accounts.settle(call, spent)
+
+
+def with_life(app: Application, on_start: Callable[[], None], on_end: Callable[[], Awaitable[None]]) -> Application:
+    """The application, and what is to be done once it has started, and when it has ended."""
+
+    async def live(scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "lifespan.shutdown.complete":
+                await on_end()
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                on_start()
+
+        await app(scope, receive, tell if scope["type"] == "lifespan" else send)
+
+    return live
+
+
+def with_health(app: Application, launch: GatewayLaunch) -> Application:
     """The application, and beside it `/healthz`, which says who answers."""
     content = {
         "status": "ok",
@@ -71,31 +117,38 @@ def with_health(app: App, launch: GatewayLaunch) -> App:
     return answer
 
 
-def serve(launch: GatewayLaunch, app: App) -> None:
-    """Listen on a port that other processes of the gateway may share, and answer until SIGTERM."""
-    own = KnownProcess(os.getpid(), start_mark(os.getpid()) or "")
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=int(DRAIN_SECONDS),
-        server_header=False,
-        proxy_headers=False,
+def _build_model_app(
+    launch: GatewayLaunch,  # noqa: ARG001
+    config: ConfigFile,
+    grants: GrantsFile,
+    spending: Spending,
+    journal: Journal,
+) -> Application:
+    from turnout.gateway.model_app import create_model_app
+
+    return create_model_app(
+        grants.of_digest,
+        lambda: config.current,
+        spending,
+        journal,
+        SystemClock(),
+        _secret_of,
     )
-    with listen(launch.host, launch.port) as listener:
-        _Server(config, partial(launch.say_ready, own)).run(sockets=[listener])
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that several processes may have on one address: each connection goes to one of them."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio sends small answers at once instead of waiting for more to send.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    return listener
+def _build_tool_app(
+    launch: GatewayLaunch, config: ConfigFile, grants: GrantsFile, spending: Spending, journal: Journal
+) -> Application:
+    from turnout.gateway.tools.app import build_tool_app
+    from turnout.gateway.tools.calls import ToolCalls
+    from turnout.gateway.tools.upstream import Upstreams
+
+    upstreams = Upstreams(lambda: config.current.tool_servers, _secret_of, logs=launch.log_path.parent / "tools")
+    return build_tool_app(grants, ToolCalls(upstreams, spending, journal), upstreams)
+
+
+def _secret_of(reference: str) -> str:
+    return resolve_secret(reference, os.environ)
 
 
 def _read_command_line(arguments: list[str]) -> GatewayLaunch:
@@ -108,19 +161,6 @@ def _read_command_line(arguments: list[str]) -> GatewayLaunch:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--identity", required=True)
     return GatewayLaunch(**vars(parser.parse_args(arguments)))
-
-
-class _Server(uvicorn.Server):
-    """Tells when it listens."""
-
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_started = on_started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell."""
-        await super().startup(sockets)
-        self._on_started()
 
 
 if __name__ == "__main__":

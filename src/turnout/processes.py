@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 from collections.abc import Iterator, Mapping
@@ -37,8 +38,9 @@ class KnownProcess:
     def wait(self, timeout: float) -> bool:
         """Wait for its end, and clear it away if it is a child. True when it has ended."""
         if self.alive:
-            with suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
-                psutil.Process(self.pid).wait(timeout)
+            _await_end(self.pid, timeout)
+        with suppress(ChildProcessError):  # it may be the child of an earlier server
+            os.waitpid(self.pid, os.WNOHANG)
         return not self.alive
 
     def send(self, number: signal.Signals) -> None:
@@ -112,6 +114,22 @@ def check_port(host: str, port: int, allowed: frozenset[int], option: str) -> No
             if error.errno == errno.EADDRINUSE and holders and not strangers:
                 return
             raise _port_trouble(host, port, error, strangers[0] if strangers else None, option) from error
+
+
+def _await_end(pid: int, timeout: float) -> None:
+    """Return once a process has ended, be it a child or not, and whether or not somebody has taken notice of that."""
+    if not hasattr(os, "pidfd_open"):
+        with suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+            psutil.Process(pid).wait(timeout)
+        return
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            ended.poll(timeout * 1_000)
+        finally:
+            os.close(descriptor)
 
 
 def _raise_file_limit(pid: int) -> None:

@@ -31,6 +31,7 @@ from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release, unpack_release
 from turnout.artifacts.texts import read_texts
 from turnout.artifacts.wheels import unpack_wheels
+from turnout.clock import SystemClock
 from turnout.controller.calls import CallIngest
 from turnout.controller.ingest import Ingest
 from turnout.controller.loop import Controller
@@ -43,6 +44,8 @@ from turnout.domain.models import Deployment, Digest, Release
 from turnout.domain.policy import Role
 from turnout.durable import PRIVATE, replace_file
 from turnout.gateway.journal_files import JournalFiles
+from turnout.gateway.launch import FOLDER as GATEWAY_FOLDER
+from turnout.gateway.launch import JOURNAL_FOLDER
 from turnout.gateway.supervise import GatewayProcesses, stop_running
 from turnout.gateway_control import Secrets, build_gateway, check_gateway
 from turnout.ports import ArtifactStore, KeyRecord
@@ -61,14 +64,6 @@ from turnout.traffic.envoy import EnvoyRouter
 log = logging.getLogger(__name__)
 
 HOLDER = "embedded"  # one server a state folder (its lock sees to that), so a restart takes its leases up again at once
-
-
-class SystemClock:
-    """The time of this machine."""
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +143,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     notary = StoreNotary(artifacts, own.unlock)
     access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
     ingest = Ingest(store, access_log, parse_access_line, Redactor().redact, clock)
-    calls = CallIngest(store, JournalFiles(settings.state / "gateway" / "journal"), clock)
+    calls = CallIngest(store, JournalFiles(settings.state / GATEWAY_FOLDER / JOURNAL_FOLDER), clock)
     parts = Parts(
         store,
         runtime,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from turnout.domain.errors import CallRefused
 from turnout.domain.grants import Grant
@@ -41,7 +41,7 @@ def find_task(head: Mapping[bytes, bytes]) -> str | None:
     for member in head.get(b"baggage", b"").decode("latin-1").split(","):
         name, _, value = member.partition(";")[0].partition("=")
         if name.strip() == "turnout.task":
-            task = unquote(value.strip())
+            task = unquote_plus(value.strip())  # OpenTelemetry writes a space as a plus, and a plus as %2B
             return task if _is_task(task) else None
     return None
 

@@ -29,7 +29,10 @@ class GrantsFile:
 
     def find(self, key: str) -> Grant | None:
         """The grant of a key; None for one that is not known, or no longer. Compares in constant time."""
-        digest = key_digest(key)
+        return self.of_digest(key_digest(key))
+
+    def of_digest(self, digest: str) -> Grant | None:
+        """The grant of the key with this SHA-256."""
         grant = self.current.grants.get(digest)
         return grant if grant is not None and hmac.compare_digest(grant.key, digest) else None
 

@@ -5,7 +5,8 @@ In the state folder's `gateway/`:
 
     secret          what keys are derived from            grants.json        what is allowed now
     NAME.json       which process serves as NAME          NAME.log           what it prints
-    journal/        what agents called
+    journal/        what agents called                    ledger.db          what they spent
+    tools/          what servers of tools print
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ MODULE = "turnout.gateway_process"
 FOLDER = "gateway"  # in the state folder
 GRANTS_FILE = "grants.json"
 JOURNAL_FOLDER = "journal"
+LEDGER_FILE = "ledger.db"
 START_TIMEOUT = 60.0
 DRAIN_SECONDS = 300.0  # that calls under way have in a process that was replaced
 LARGEST_LOG = 8 << 20  # bytes; one that has grown larger is begun anew
@@ -64,6 +66,21 @@ class GatewayLaunch:
     def log_path(self) -> Path:
         """What it prints."""
         return self.state / FOLDER / f"{self.kind}-{self.index}.log"
+
+    @property
+    def grants_path(self) -> Path:
+        """What is allowed now."""
+        return self.state / FOLDER / GRANTS_FILE
+
+    @property
+    def journal_folder(self) -> Path:
+        """What agents called."""
+        return self.state / FOLDER / JOURNAL_FOLDER
+
+    @property
+    def ledger_url(self) -> str:
+        """What they spent."""
+        return f"sqlite:///{self.state / FOLDER / LEDGER_FILE}"
 
     def spawn(self) -> KnownProcess:
         """See `supervision.Program`. It gets the environment of the server, where its secrets may be."""

@@ -6,6 +6,8 @@ The checks work on the raw values, so that their problems are reported together 
 from __future__ import annotations
 
 import difflib
+import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +16,9 @@ from turnout.domain.errors import ManifestError
 from turnout.manifest.tool_manifest import read_tool_pins
 from turnout.manifest.values import path_fault
 
+_INSTRUMENTATION = "opentelemetry-instrumentation"
+_SERVERS = ("fastapi", "starlette", "flask", "django", "aiohttp-server", "tornado", "falcon", "pyramid")
+_CLIENTS = ("httpx", "requests", "aiohttp-client", "urllib", "urllib3")
 _PYTHON_COMMANDS = ("python", "python3")
 
 
@@ -26,6 +31,8 @@ def file_problems(folder: Path, raw: Mapping[str, Any]) -> Iterator[str]:
     if lock:
         fault = _file_fault(folder, lock) or _lock_fault(folder, lock)
         yield from _lines("code.lock", fault)
+    if _value(raw, "code", "instrument") is True:
+        yield from _lines("code.instrument", _instrument_fault(folder, lock))
     script = _script(raw)
     if script:
         yield from _lines("code.start[1]", _file_fault(folder, script))
@@ -111,6 +118,34 @@ def _unpinned_fault(path: Path, name: str) -> str | None:
                 "as `uv pip compile` does"
             )
     return None
+
+
+def _instrument_fault(folder: Path, lock: str | None) -> str | None:
+    """Why calls would not tell their task: the agent has to read it where it is called, and to pass it on where it calls."""
+    if lock is None:
+        return f"needs a code.lock that contains {_INSTRUMENTATION}"
+    names = _locked_names(folder / lock)
+    if names is None:
+        return None  # told of already
+    missing = [_INSTRUMENTATION] if _INSTRUMENTATION not in names else []
+    for what, known in (("the server", _SERVERS), ("the client", _CLIENTS)):
+        if not any(f"{_INSTRUMENTATION}-{name}" in names for name in known):
+            missing.append(f"an instrumentation of {what} ({_INSTRUMENTATION}-{', -'.join(known)})")
+    return f"{lock} does not contain {' and '.join(missing)}" if missing else None
+
+
+def _locked_names(path: Path) -> set[str] | None:
+    """The normalized names of the packages in a lock file; None for one that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix == ".txt":
+            found = re.findall(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)", text, re.MULTILINE)
+        else:
+            document = tomllib.loads(text)
+            found = [item["name"] for item in document.get("package", document.get("packages", []))]
+    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError, AttributeError):
+        return None
+    return {re.sub(r"[-_.]+", "-", str(name)).lower() for name in found}
 
 
 def _data_fault(folder: Path, data: str, *, built: bool) -> str | None:

@@ -16,6 +16,7 @@ from turnout.domain.judge.config import SHORTEST_AGE
 from turnout.domain.models import DEFAULT_RINGS
 from turnout.domain.outcomes import is_path
 from turnout.manifest.values import (
+    MAX_INTEGER,
     AgentName,
     AsgiEntry,
     Env,
@@ -332,9 +333,7 @@ class BudgetTable(Table):
         description="who shares it: one task, this release in this ring, or all releases in it", examples=["task"]
     )
     unit: Literal["usd", "tokens", "calls"] = Field(default="usd", description="what is counted")
-    limit: float = Field(
-        gt=0, le=1_000_000_000, allow_inf_nan=False, description="how much: dollars, or a number", examples=[0.5]
-    )
+    limit: float = Field(gt=0, allow_inf_nan=False, description="how much: dollars, or a number", examples=[0.5])
     window: Seconds | None = Field(
         default=None,
         description="in any time of this length; without it in all, which a ring never ends",
@@ -346,8 +345,8 @@ class BudgetTable(Table):
         faults = []
         if self.unit != "usd" and self.limit != int(self.limit):
             faults.append((".limit", f"{self.unit} are counted in whole numbers"))
-        if self.unit == "usd" and round(self.limit * NANOS) < 1:
-            faults.append((".limit", "less than a nano-dollar"))
+        if not 1 <= self.limit * (NANOS if self.unit == "usd" else 1) <= MAX_INTEGER:
+            faults.append((".limit", "from a nano-dollar to nine million dollars, or a number up to 9e15"))
         if self.window is None and self.scope == "ring":
             faults.append((".window", "a ring never ends: say in which time"))
         if self.window is not None and not SHORTEST_WINDOW <= self.window <= LONGEST_WINDOW:

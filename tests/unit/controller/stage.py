@@ -20,6 +20,7 @@ from turnout.artifacts.attest.keys import SigningKey
 from turnout.artifacts.attest.notary import StoreNotary
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.intake import Intake
+from turnout.controller.grants import GrantBook
 from turnout.controller.jobs import Jobs
 from turnout.controller.publish import Publisher
 from turnout.controller.reconcile import Parts, Reconciler
@@ -93,6 +94,7 @@ class Stage:
     holder: str = "one"
     build_slots: int = 2
     read_up_to: Callable[[], float] = lambda: math.inf
+    grants: GrantBook | None = None
     on_effect: Callable[[str], None] = lambda _: None
     jobs: WaitedJobs = field(default_factory=WaitedJobs)
     woken: list[tuple[str, str]] = field(default_factory=list)
@@ -109,6 +111,7 @@ class Stage:
             self._tell_effect,
             self.read_up_to,
             self.verify,
+            grants=self.grants,
         )
         publisher = Publisher(self.store, self.runtime, self.router)
         self.office = replace(self.office, serves=publisher.serves)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.manifest.patience import PATIENT
+from turnout.domain.budget import NANOS, Budget, BudgetScope, Unit
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import CanaryStep, Capture, HealthCheck, Limits, ReleaseSpec, RingSettings, SmokeTask
 from turnout.manifest import Manifest, build_config, parse_config
@@ -27,6 +28,13 @@ RELATIVE = st.from_regex(r"[a-z]{1,5}(/[a-z]{1,5}){0,2}", fullmatch=True)
 CANARIES = st.lists(st.integers(min_value=1, max_value=10_000), unique=True, max_size=4).flatmap(
     lambda weights: st.tuples(*(st.builds(CanaryStep, st.just(weight), SECONDS, COUNTS) for weight in sorted(weights)))
 )
+BUDGETS = st.builds(
+    Budget,
+    scope=st.sampled_from([BudgetScope.TASK, BudgetScope.DEPLOYMENT, BudgetScope.RING]),
+    limit=POSITIVES,
+    unit=st.sampled_from(Unit),
+    window=st.none() | st.floats(min_value=1, max_value=366 * 86_400),
+)
 RINGS = st.builds(
     RingSettings,
     name=NAMES,
@@ -38,6 +46,7 @@ RINGS = st.builds(
     warm=SECONDS,
     drain=SECONDS,
     stop_grace=SECONDS,
+    budgets=st.lists(BUDGETS, max_size=3).map(tuple),
 )
 SMOKE = st.builds(
     SmokeTask,
@@ -100,6 +109,37 @@ def test_weights_become_basis_points_and_durations_seconds() -> None:
     spec = parse_config(encode(build_config(manifest(rings={"prod": {"canary": canary, "warm": "1h"}}))))
     assert spec.rings[0].canary == (CanaryStep(1, 300.0, 50), CanaryStep(10_000))
     assert spec.rings[0].warm == 3_600
+
+
+def test_budgets_are_counted_in_whole_units() -> None:
+    tables = [
+        {"scope": "task", "limit": 0.5},
+        {"scope": "ring", "unit": "tokens", "limit": 1_000, "window": "1h"},
+        {"scope": "deployment", "unit": "calls", "limit": 7.0},
+    ]
+    (ring,) = build_spec(manifest(rings={"dev": {"budgets": tables}})).rings
+    assert ring.budgets == (
+        Budget(BudgetScope.TASK, NANOS // 2),
+        Budget(BudgetScope.RING, 1_000, Unit.TOKENS, 3_600.0),
+        Budget(BudgetScope.DEPLOYMENT, 7, Unit.CALLS),
+    )
+
+
+def test_a_ring_without_budgets_is_written_as_before_there_were_any() -> None:
+    (ring,) = build_config(manifest(rings={"dev": {}}))["rings"]
+    assert "budgets" not in ring
+
+
+def test_an_instrumented_agent_starts_under_opentelemetry_and_sends_nothing_unless_it_says_so() -> None:
+    code = {"start": ["python", "a.py"], "instrument": True}
+    spec = build_spec(manifest(code=code, env={"OTEL_TRACES_EXPORTER": "otlp"}))
+    assert spec.start == ("opentelemetry-instrument", "python", "a.py")
+    assert spec.env == {
+        "OTEL_PROPAGATORS": "tracecontext,baggage",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+    }
 
 
 def test_a_json_body_is_written_once_and_named_by_its_content_type() -> None:

@@ -241,3 +241,66 @@ def test_a_manifest_that_is_a_folder_is_refused(folder: Path) -> None:
 def test_windows_line_ends_and_a_byte_order_mark_are_accepted(folder: Path) -> None:
     (folder / "turnout.toml").write_bytes(b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode())
     assert load_manifest(folder).agent == "support"
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ('scope = "agent"\nlimit = 1', "scope: expected 'task', 'deployment' or 'ring'"),
+        ('scope = "task"\nlimit = 0', "limit: expected greater than 0"),
+        ('scope = "task"\nlimit = 1e-10', "limit: from a nano-dollar to nine million dollars"),
+        ('scope = "task"\nlimit = 1e10', "limit: from a nano-dollar to nine million dollars"),
+        ('scope = "task"\nlimit = 1.5\nunit = "calls"', "limit: calls are counted in whole numbers"),
+        ('scope = "ring"\nlimit = 1', "window: a ring never ends: say in which time"),
+        ('scope = "ring"\nlimit = 1\nwindow = "10ms"', "window: between 1 s and 366 days"),
+        ('scope = "task"\nlimt = 1', 'limt: unknown key; did you mean "limit"?'),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_named(folder: Path, table: str, problem: str) -> None:
+    found = problems(folder, f"{MINIMAL}[[rings.dev.budgets]]\n{table}\n")
+    assert any(line.startswith(f"rings.dev.budgets[0].{problem}") for line in found), found
+
+
+UV_LOCK = """
+version = 1
+[[package]]
+name = "opentelemetry-instrumentation-FastAPI"
+version = "1"
+[[package]]
+name = "opentelemetry_instrumentation"
+version = "1"
+[[package]]
+name = "opentelemetry-instrumentation-httpx"
+version = "1"
+"""
+INSTRUMENTED = MINIMAL + "instrument = true\n"
+
+
+def test_an_instrumented_agent_has_all_it_needs_in_its_lock(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("")
+    (folder / "uv.lock").write_text(UV_LOCK)
+    (folder / "turnout.toml").write_text(INSTRUMENTED + 'lock = "uv.lock"\n')
+    assert load_manifest(folder).code.instrument
+
+
+@pytest.mark.parametrize(
+    ("lock", "missing"),
+    [
+        (None, ["needs a code.lock that contains opentelemetry-instrumentation"]),
+        ("httpx==1\n", ["opentelemetry-instrumentation and", "of the server (", "of the client ("]),
+        (
+            "opentelemetry-instrumentation==1\nopentelemetry-instrumentation-flask==1\n",
+            [
+                "requirements.txt does not contain an instrumentation of the client (opentelemetry-instrumentation-httpx,"
+            ],
+        ),
+    ],
+)
+def test_what_an_instrumented_agent_lacks_is_named(folder: Path, lock: str | None, missing: list[str]) -> None:
+    text = INSTRUMENTED
+    if lock is not None:
+        (folder / "requirements.txt").write_text(lock)
+        text += 'lock = "requirements.txt"\n'
+    (line,) = problems(folder, text)
+    assert line.startswith("code.instrument: ")
+    assert all(part in line for part in missing)

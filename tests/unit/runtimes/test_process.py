@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import threading
@@ -76,6 +77,21 @@ def test_values_of_the_environment_are_in_no_argument_and_readable_by_the_owner_
     assert b"sk-very-secret" not in Path(f"/proc/{machine.shim_pid(replica)}/environ").read_bytes()
     assert (machine.folder(replica) / "spec.json").stat().st_mode & 0o777 == 0o600
     assert machine.folder(replica).stat().st_mode & 0o777 == 0o700
+
+
+def test_what_an_agent_is_given_beside_its_release_is_kept_in_its_folder_alone(machine: Machine) -> None:
+    given = {"GIVEN_KEY": "tk_very_secret", "GIVEN_URL": "http://127.0.0.1:1/v1", "MINE": "theirs"}
+    server = machine.new_server(secrets=lambda replica: {**given, "RING": replica.ring})
+    code = "NAMES = ['GIVEN_KEY', 'GIVEN_URL', 'MINE', 'RING']\n"
+    release = machine.releases.add({"agent.py": f"{code}import os; raise SystemExit(' '.join(map(os.getenv, NAMES)))"})
+    server.prepare(release)
+    replica = replica_of(release, env={"MINE": "mine"})
+    server.start(replica)
+    exited = await_state(server, replica.id, ReplicaState.EXITED)
+    assert exited.message.endswith(f"last line: *** http://127.0.0.1:1/v1 mine {replica.ring}")
+    spec = json.loads((machine.folder(replica) / "spec.json").read_bytes())
+    assert "tk_very_secret" not in json.dumps(spec["replica"])
+    assert spec["launch"]["env"]["GIVEN_KEY"] == "tk_very_secret"
 
 
 def test_no_descriptor_of_the_server_or_the_shim_reaches_the_agent(machine: Machine) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
@@ -189,5 +189,5 @@ def _baggage_task(baggage: Any) -> str | None:
     for member in baggage.split(","):
         name, _, value = member.partition(";")[0].partition("=")
         if name.strip() == BAGGAGE_MEMBER:
-            return unquote(value.strip()) or None
+            return unquote_plus(value.strip()) or None  # a space is a plus, and a plus %2B, as OpenTelemetry has it
     return None

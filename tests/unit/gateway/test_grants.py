@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from turnout.domain.budget import Budget, BudgetScope, Unit
+from turnout.domain.grant_document import parse_grants, render_grants
+from turnout.domain.grants import Grant, Grants, ModelPin, ToolPin
+from turnout.domain.models import Capture, Digest
+from turnout.gateway.grants import GrantsFile, read_grants, write_grants
+from turnout.gateway.keys import key_digest
+
+KEY = "tk_one"
+
+
+def grant(key: str = KEY, **fields: object) -> Grant:
+    given = {
+        "agent": "support",
+        "ring": "dev",
+        "release": Digest("sha256:" + "a" * 64),
+        "version": "v1",
+        "models": (ModelPin("openai", "gpt"), ModelPin("openai", "embeddings")),
+        "fallbacks": (ModelPin("anthropic", "claude"),),
+        "restart_streams": True,
+        "tools": (ToolPin("docs", "search", "ab", {"name": "search"}, {"query": {"type": "string"}}, 3.0, False),),
+        "budgets": (Budget(BudgetScope.TASK, 5), Budget(BudgetScope.RING, 7, Unit.CALLS, 60.0)),
+        "capture": Capture(10, ("x+",)),
+        "stopped": "a breaker tripped",
+    }
+    return Grant(key=key_digest(key), **{**given, **fields})  # type: ignore[arg-type]
+
+
+def grants(*several: Grant) -> Grants:
+    return Grants({item.key: item for item in several})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+
+def test_a_document_gives_back_what_was_written() -> None:
+    both = grants(grant(), grant("tk_two", ring="production", tools=(), budgets=(), stopped=None))
+    assert parse_grants(render_grants(both, "1.0")) == (both, "1.0")
+
+
+def test_a_document_of_another_version_is_read_as_far_as_it_is_understood() -> None:
+    document = json.loads(render_grants(grants(grant()), "9.0"))
+    document["grants"][0]["mood"] = "new"
+    del document["grants"][0]["restart_streams"]
+    del document["grants"][0]["capture"]
+    found = parse_grants(json.dumps(document).encode())[0].grants[key_digest(KEY)]
+    assert found == grant(restart_streams=False, capture=Capture())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"schema": 2, "writer": "1", "grants": []}', b'{"schema": 1, "writer": "1", "grants": [{}]}'],
+)
+def test_anything_else_is_no_document(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"document|schema|Expecting"):
+        parse_grants(content)
+
+
+def test_a_key_is_found_from_when_it_is_published_until_it_is_withdrawn(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "grants.json"
+    file = GrantsFile(path, clock.now)
+    assert file.find(KEY) is None
+    write_grants(path, "1.0", grants(grant()))
+    assert file.find(KEY) is None  # it was looked at a moment ago
+    clock.at += 0.1
+    assert file.find(KEY) == grant()
+    assert file.of_digest(key_digest(KEY)) == grant()
+    assert file.find("tk_two") is None
+    assert path.stat().st_mode & 0o777 == 0o600
+    write_grants(path, "1.0", grants())
+    clock.at += 0.1
+    assert file.find(KEY) is None
+
+
+def test_a_damaged_or_lost_file_changes_nothing_and_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, path = Clock(), tmp_path / "grants.json"
+    file = GrantsFile(path, clock.now)
+    write_grants(path, "1.0", grants(grant()))
+    assert file.find(KEY) == grant()
+    path.write_bytes(path.read_bytes()[:-5])
+    for _ in range(3):
+        clock.at += 0.1
+        assert file.find(KEY) == grant()
+    assert len(caplog.records) == 1
+    path.unlink()
+    clock.at += 0.1
+    assert file.find(KEY) == grant()
+
+
+def test_a_server_goes_on_with_what_its_own_version_published(tmp_path: Path) -> None:
+    path = tmp_path / "grants.json"
+    assert read_grants(path, "1.0") == Grants()
+    write_grants(path, "1.0", grants(grant()))
+    assert read_grants(path, "1.0") == grants(grant())
+    assert read_grants(path, "1.1") == Grants()
+    path.write_bytes(b"{")
+    assert read_grants(path, "1.0") == Grants()
