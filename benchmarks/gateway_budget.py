@@ -262,7 +262,7 @@ class Streams:
                 await asyncio.sleep(plan.gap)
         finally:
             self.settled += spent
-            await self._accounts.settle(plan.call, Amount(spent))
+            self._accounts.settle(plan.call, Amount(spent))
 
 
 def _fits(refusal: Refusal) -> bool:
@@ -285,7 +285,7 @@ async def _take_the_rest(url: str, result: RaceResult) -> None:
             result.false_refusals = sum(answer is not None for answer in answers[:room])
             result.excess = int(answers[room] is None)
             for call in calls:
-                await accounts.settle(call, NOTHING)
+                accounts.settle(call, NOTHING)
             await accounts.drain()
             result.left += sum(account.held > 0 for account in ledger.accounts())
 
@@ -302,7 +302,7 @@ async def _measure_speed(url: str) -> list[Figure]:
                 began = time.perf_counter()
                 await accounts.reserve(f"alone-{index}", SPENDER, budgets, Amount(WORST))
                 waits.append((time.perf_counter() - began) * 1e3)
-                await accounts.settle(f"alone-{index}", NOTHING)
+                accounts.settle(f"alone-{index}", NOTHING)
                 await accounts.drain()
             pairs = 0
             until = (began := time.perf_counter()) + 5.0
@@ -312,7 +312,7 @@ async def _measure_speed(url: str) -> list[Figure]:
                 while time.perf_counter() < until:
                     call = f"{name}-{pairs}"
                     await accounts.reserve(call, SPENDER, budgets, Amount(WORST))
-                    await accounts.settle(call, Amount(WORST // 2))
+                    accounts.settle(call, Amount(WORST // 2))
                     pairs += 1
 
             await asyncio.gather(*(call_on(name) for name in range(200)))

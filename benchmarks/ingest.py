@@ -35,7 +35,6 @@ from tests.e2e.callers import Caller
 from tests.e2e.workshop import deploy, push_tiny
 from tests.live import LiveInstance, live_instance, wait_until
 from tests.unit.domain.values import AGENT, RING, make_deployment
-from turnout.traffic.redaction import Redactor
 
 from benchmarks.report import Figure, judge, on_this_machine, show_table
 from turnout.controller.ingest import Ingest

@@ -125,14 +125,12 @@ class Accounts:
     held: dict[str, Amount] = field(default_factory=dict)
     settled: list[tuple[str, Amount]] = field(default_factory=list)
 
-    async def reserve(
-        self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount, until: float
-    ) -> Refusal | None:
+    async def reserve(self, call: str, spender: Spender, budgets: Sequence[Budget], most: Amount) -> Refusal | None:
         if self.refusal is None:
             self.held[call] = most
         return self.refusal
 
-    async def settle(self, call: str, spent: Amount) -> None:
+    def settle(self, call: str, spent: Amount) -> None:
         del self.held[call]
         self.settled.append((call, spent))
 

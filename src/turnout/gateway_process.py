@@ -8,13 +8,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 from turnout.clock import SystemClock
 from turnout.db.ledger import open_ledger
-from turnout.domain.budget import Amount, Budget, Refusal, Spender
 from turnout.gateway.accounts import Accounts
 from turnout.gateway.asgi import Application, Message, Receive, Scope, Send
 from turnout.gateway.config import ConfigFile, resolve_secret
@@ -48,35 +47,13 @@ def build_app(launch: GatewayLaunch) -> Application:
     journal = Journal(launch.journal_folder, f"{launch.kind}-{launch.index}")
     accounts = Accounts(open_ledger(launch.ledger_url))
     build = _build_model_app if launch.kind == "model" else _build_tool_app
-    app = build(launch, config, grants, Spending(accounts), journal)
+    app = build(launch, config, grants, accounts, journal)
 
     async def end() -> None:
         await accounts.close()
         journal.close()
 
     return with_health(with_life(app, partial(launch.say_ready, own), end), launch)
-
-
-class Spending:
-    """Budgets, as the applications ask for them. The accounts see to it themselves that a hold lasts as long as its call."""
-
-    def __init__(self, accounts: Accounts) -> None:
-        self._accounts = accounts
-
-    async def reserve(
-        self,
-        call: str,
-        spender: Spender,
-        budgets: Sequence[Budget],
-        most: Amount,
-        until: float,  # noqa: ARG002
-    ) -> Refusal | None:
-        """Hold the worst case of a call."""
-        return await self._accounts.reserve(call, spender, budgets, most)
-
-    async def settle(self, call: str, spent: Amount) -> None:
-        """End the hold."""
-        self._accounts.settle(call, spent)
 
 
 def with_life(app: Application, on_start: Callable[[], None], on_end: Callable[[], Awaitable[None]]) -> Application:
@@ -121,15 +98,15 @@ def _build_model_app(
     launch: GatewayLaunch,  # noqa: ARG001
     config: ConfigFile,
     grants: GrantsFile,
-    spending: Spending,
+    accounts: Accounts,
     journal: Journal,
 ) -> Application:
     from turnout.gateway.model_app import create_model_app
 
     return create_model_app(
-        grants.of_digest,
+        grants,
         lambda: config.current,
-        spending,
+        accounts,
         journal,
         SystemClock(),
         _secret_of,
@@ -137,14 +114,14 @@ def _build_model_app(
 
 
 def _build_tool_app(
-    launch: GatewayLaunch, config: ConfigFile, grants: GrantsFile, spending: Spending, journal: Journal
+    launch: GatewayLaunch, config: ConfigFile, grants: GrantsFile, accounts: Accounts, journal: Journal
 ) -> Application:
     from turnout.gateway.tools.app import build_tool_app
     from turnout.gateway.tools.calls import ToolCalls
     from turnout.gateway.tools.upstream import Upstreams
 
     upstreams = Upstreams(lambda: config.current.tool_servers, _secret_of, logs=launch.log_path.parent / "tools")
-    return build_tool_app(grants, ToolCalls(upstreams, spending, journal), upstreams)
+    return build_tool_app(grants, ToolCalls(upstreams, accounts, journal), upstreams)
 
 
 def _secret_of(reference: str) -> str:

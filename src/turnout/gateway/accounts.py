@@ -104,7 +104,7 @@ class Accounts:
             self._forget(call)
         return refusal
 
-    async def settle(self, call: str, spent: Amount) -> None:
+    def settle(self, call: str, spent: Amount) -> None:
         """End the hold of a call with what it took; `NOTHING` gives all back. Joins the queue: never waits, never raises."""
         self._end(call, spent)
 

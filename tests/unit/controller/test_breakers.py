@@ -19,7 +19,7 @@ from turnout.domain.errors import Conflict, Forbidden, NotFound
 from turnout.domain.models import Breaker, BreakerScope, CanaryStep, Release, RingSettings
 from turnout.domain.outcomes import Outcome, Source
 from turnout.schemas import BreakerView
-from turnout.services import rollbacks
+from turnout.services import rollouts
 from turnout.services.breakers import Reset, list_breakers, reset_breakers
 
 BREAKERS = (
@@ -52,7 +52,7 @@ def alone(stage: Stage) -> Stage:
 def behind(alone: Stage) -> Stage:
     """v2 is active, and v1 is its last-good."""
     deployment = alone.deploy(TWO)
-    rollbacks.advance(alone.office, ADMIN, AGENT, "dev")
+    rollouts.advance(alone.office, ADMIN, AGENT, "dev")
     alone.look()
     assert alone.state(deployment) == "active"
     alone.pass_time(100.0)

@@ -89,8 +89,8 @@ def test_a_call_reserves_and_settles() -> None:
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         assert await accounts.reserve("a", SPENDER, [budget(100)], Amount(70)) is None
         assert by_name(ledger)[TASK] == (0, 70, 100)
-        await accounts.settle("a", Amount(30))
-        await accounts.settle("a", Amount(40))
+        accounts.settle("a", Amount(30))
+        accounts.settle("a", Amount(40))
         await accounts.drain()
         assert by_name(ledger)[TASK] == (30, 0, 100)
 
@@ -101,7 +101,7 @@ def test_a_refused_call_holds_nothing_and_has_nothing_to_settle() -> None:
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         refusal = await accounts.reserve("a", SPENDER, [budget(100)], Amount(101))
         assert refusal is not None
-        await accounts.settle("a", Amount(1))
+        accounts.settle("a", Amount(1))
         await accounts.drain()
         assert ledger.batches == [1]
         assert ledger.accounts() == ()
@@ -115,7 +115,7 @@ def test_a_call_without_a_budget_does_not_ask_the_ledger() -> None:
         without_task = Spender("support", "production", RELEASE)
         assert await accounts.reserve("a", without_task, [budget(100)], Amount(70)) is None
         assert await accounts.reserve("b", SPENDER, [], Amount(70)) is None
-        await accounts.settle("a", Amount(1))
+        accounts.settle("a", Amount(1))
         await accounts.drain()
         assert ledger.batches == []
 
@@ -143,7 +143,7 @@ def test_the_event_loop_goes_on_while_the_ledger_waits() -> None:
         with ledger.waiting():
             task = asyncio.create_task(accounts.reserve("a", SPENDER, [budget(100)], Amount(1)))
             await eventually(ledger.asked.is_set)
-            await accounts.settle("a", NOTHING)
+            accounts.settle("a", NOTHING)
             assert not task.done()
         assert await task is None
 
@@ -177,7 +177,7 @@ def test_a_cancelled_call_settles() -> None:
                 begun.set()
                 await asyncio.Event().wait()
             finally:
-                await accounts.settle("a", Amount(20))
+                accounts.settle("a", Amount(20))
 
         task = asyncio.create_task(call())
         await begun.wait()
@@ -226,7 +226,7 @@ def test_what_cannot_be_settled_while_the_ledger_is_down_is_settled_later() -> N
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         await accounts.reserve("a", SPENDER, [budget(100)], Amount(70))
         ledger.fault = LedgerUnavailable("it is away")
-        await accounts.settle("a", Amount(30))
+        accounts.settle("a", Amount(30))
         await accounts.drain()
         assert by_name(ledger)[TASK] == (0, 70, 100)
         ledger.fault = None
@@ -239,7 +239,7 @@ def test_a_settlement_outlives_an_outage_that_is_longer_than_its_lease() -> None
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         await accounts.reserve("a", SPENDER, [budget(100)], Amount(70))
         ledger.fault = LedgerUnavailable("it is away")
-        await accounts.settle("a", Amount(30))
+        accounts.settle("a", Amount(30))
         until = time.time() + 0.15
         await eventually(lambda: time.time() > until)
         ledger.fault = None
@@ -254,7 +254,7 @@ def test_of_too_many_settlements_that_wait_the_oldest_are_left_to_the_reaper(cap
             await accounts.reserve(call, SPENDER, [budget(100)], Amount(10))
         ledger.fault = LedgerUnavailable("it is away")
         for call in ("a", "b", "c"):
-            await accounts.settle(call, Amount(1))
+            accounts.settle(call, Amount(1))
         await accounts.drain()
         ledger.fault = None
         await eventually(lambda: by_name(ledger)[TASK] == (12, 0, 100))
@@ -269,7 +269,7 @@ def test_a_call_that_takes_longer_than_a_lease_is_kept_alive() -> None:
         until = time.time() + 0.5
         await eventually(lambda: time.time() > until)
         assert by_name(ledger)[TASK] == (0, 70, 100)
-        await accounts.settle("a", Amount(5))
+        accounts.settle("a", Amount(5))
         await accounts.drain()
         assert by_name(ledger)[TASK] == (5, 0, 100)
 
@@ -317,7 +317,7 @@ def test_closing_writes_what_is_queued() -> None:
             await accounts.reserve(f"c{number}", SPENDER, [budget(1_000)], Amount(1))
         with ledger.waiting():
             for number in range(300):
-                await accounts.settle(f"c{number}", Amount(1))
+                accounts.settle(f"c{number}", Amount(1))
 
     assert by_name(run(scenario))[TASK] == (300, 0, 1_000)
 
@@ -326,7 +326,7 @@ def test_closing_tries_once_more_what_could_not_be_settled() -> None:
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         await accounts.reserve("a", SPENDER, [budget(100)], Amount(70))
         ledger.fault = LedgerUnavailable("it is away")
-        await accounts.settle("a", Amount(30))
+        accounts.settle("a", Amount(30))
         await accounts.drain()
         ledger.fault = None
 

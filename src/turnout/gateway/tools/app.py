@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from turnout.domain.grants import ToolPin
+from turnout.gateway.seams import GrantSource
 from turnout.gateway.tools.calls import Answer, ToolCalls
 from turnout.gateway.tools.inbound import INBOUND, LARGEST_BODY, Door, Inbound
-from turnout.gateway.tools.ports import GrantSource
 from turnout.gateway.tools.upstream import Upstreams
 
 _CHATTY = ("mcp", "fastmcp", "httpx2", "httpcore2")  # they log what agents and tools say, and a line for each request

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,6 @@ from turnout.gateway.tools.recording import Record
 from turnout.gateway.tools.upstream import Upstream, Upstreams
 from turnout.manifest.json_schema import JsonSchema, matches
 
-_HOLD_SECONDS = 30.0  # of a budget, beyond the time that a call may take
 _MOST_TOLD = 10_000  # changed tools that are remembered as reported
 _MOST_SCHEMAS = 2_000
 
@@ -119,9 +117,8 @@ class ToolCalls:
         if not grant.budgets:
             return await self._sent(record, pin, upstream)
         spender = Spender(grant.agent, grant.ring, grant.release, record.task)
-        until = self._clock() + pin.timeout + _HOLD_SECONDS
         try:
-            refusal = await self._spending.reserve(record.id, spender, grant.budgets, Amount(calls=1), until)
+            refusal = await self._spending.reserve(record.id, spender, grant.budgets, Amount(calls=1))
         except Retryable as error:
             raise _Ends(Ended.REFUSED, f"budgets cannot be asked just now: {error.message}") from None
         if refusal is not None:
@@ -129,11 +126,7 @@ class ToolCalls:
         try:
             return await self._sent(record, pin, upstream)
         finally:
-            await asyncio.shield(self._settled(record))
-
-    async def _settled(self, record: Record) -> None:
-        with suppress(Retryable):  # the hold counts in full until it is reaped
-            await self._spending.settle(record.id, Amount(calls=1 if record.sent else 0))
+            self._spending.settle(record.id, Amount(calls=1 if record.sent else 0))
 
     async def _sent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
         record.sent = True

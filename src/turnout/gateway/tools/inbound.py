@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnout.domain.grants import Grant
-from turnout.gateway.tools.ports import GrantSource
+from turnout.gateway.seams import GrantSource
 
 LARGEST_BODY = 1 << 20  # bytes of a request
 INBOUND = "turnout.inbound"  # the key in an ASGI scope
