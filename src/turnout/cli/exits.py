@@ -22,6 +22,7 @@ EXIT_CODES: dict[str, int] = {
     "unavailable": 7,
     "lease_lost": 7,
     "ledger_unavailable": 7,
+    "route_failed": 7,
     "router_unavailable": 7,
     "runtime_unavailable": 7,
     "too_many_requests": 7,
