@@ -164,7 +164,8 @@ class Handler(BaseHTTPRequestHandler):
         except ModelFailed as error:
             self._send_problem(HTTPStatus.BAD_GATEWAY, f"the model gave no answer: {error}")
         else:
-            cost = {"x-turnout-outcome": f"cost={self.server.price * len(answer.text):.6f}"}
+            price = self.server.price * len(answer.text)
+            cost = {"x-turnout-outcome": f"cost={price:.6f}"} if price else {}  # else the gateway knows what it cost
             if stream:
                 self._send_events(answer, cost)
             else:
