@@ -60,7 +60,7 @@ async def read_body(receive: Receive, head: dict[bytes, bytes], largest: int) ->
                     raise refusal
                 parts.append(part)
                 if not message.get("more_body"):
-                    return b"".join(parts)
+                    return part if len(parts) == 1 else b"".join(parts)
     except TimeoutError:
         raise CallRefused("the body did not come in time", status=408, code="request_timeout") from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from itertools import count
 
 from turnout.domain.budget import Spender
 from turnout.domain.calls import Ended
@@ -49,7 +50,7 @@ def create_model_app(
     clock: Clock,
     secret_of: Secrets,
     *,
-    new_id: Callable[[], str] = lambda: secrets.token_hex(16),
+    new_id: Callable[[], str] | None = None,
     largest_body: int = LARGEST_BODY,
 ) -> Application:
     """The application. `grants` finds what a key allows, `config` gives the configuration as it is now.
@@ -57,7 +58,7 @@ def create_model_app(
     `secret_of` gives what a reference such as `env:OPENAI_API_KEY` stands for; it is asked for every try, and raises
     `SetupFailed` for one that cannot be read.
     """
-    return ModelGateway(grants, config, accounts, journal, clock, secret_of, new_id, largest_body)
+    return ModelGateway(grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body)
 
 
 class ModelGateway:
@@ -182,6 +183,12 @@ class ModelGateway:
         if self._priced is None or self._priced[0] is not config:
             self._priced = (config, PriceTable(config.prices))
         return self._priced[1]
+
+
+def _count_ids() -> Callable[[], str]:
+    """Ids of calls: of this process, and a number. (Randomness for each call would cost more than all else here.)"""
+    process, numbers = secrets.token_hex(12), count(1)
+    return lambda: f"{process}{next(numbers):08x}"
 
 
 def problem_of(refusal: CallRefused) -> Problem:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from turnout.domain.budget import NANOS
 from turnout.domain.grants import ModelPin
 from turnout.gateway.protocols.usage import Usage
 from turnout.gateway.values import Price
+
+_CostOf = Callable[[Usage], Decimal]  # in dollars
 
 FRESH = 60.0  # seconds for which a price of the table is kept: some depend on the time of the day
 MILLION = 1_000_000
@@ -47,7 +49,7 @@ class PriceTable:
 
     def __init__(self, own: Mapping[str, Price]) -> None:
         self._own = dict(own)
-        self._found: dict[ModelPin, tuple[float, Rates | None, Any]] = {}
+        self._found: dict[ModelPin, tuple[float, Rates | None, _CostOf | None]] = {}
         lines = {name: asdict(price) for name, price in sorted(self._own.items())}
         text = f"{_table_digest()}\n{json.dumps(lines, sort_keys=True)}" if lines else _table_digest()
         self.digest = "sha256:" + hashlib.sha256(text.encode()).hexdigest() if lines else _table_digest()
@@ -65,18 +67,18 @@ class PriceTable:
                 own.input * (usage.tokens_in - usage.cached) + cached * usage.cached + own.output * usage.tokens_out
             )
             return _whole(Decimal(repr(dollars)) * NANOS / MILLION)
-        _, price = self._find(pin)
-        return None if price is None else _whole(_calculate(price, usage) * NANOS)
+        cost_of = self._find(pin)[1]
+        return None if cost_of is None else _whole(cost_of(usage) * NANOS)
 
-    def _find(self, pin: ModelPin) -> tuple[Rates | None, Any]:
+    def _find(self, pin: ModelPin) -> tuple[Rates | None, _CostOf | None]:
         now = time.monotonic()
         kept = self._found.get(pin)
         if kept is None or kept[0] < now - FRESH:
-            rates, price = self._look_up(pin)
-            kept = self._found[pin] = (now, rates, price)
+            rates, cost_of = self._look_up(pin)
+            kept = self._found[pin] = (now, rates, cost_of)
         return kept[1], kept[2]
 
-    def _look_up(self, pin: ModelPin) -> tuple[Rates | None, Any]:
+    def _look_up(self, pin: ModelPin) -> tuple[Rates | None, _CostOf | None]:
         window, price = _find_in_table(pin)
         own = self._own.get(f"{pin.provider}/{pin.name}")
         if own is not None:
@@ -84,7 +86,7 @@ class PriceTable:
             return Rates(_per_token(Decimal(repr(dearest))), _per_token(Decimal(repr(own.output))), window), None
         if price is None:
             return None, None
-        return Rates(_dearest(price, "input", "cache"), _dearest(price, "output"), window), price
+        return Rates(_dearest(price, "input", "cache"), _dearest(price, "output"), window), _cost_of(price)
 
 
 def _find_in_table(pin: ModelPin) -> tuple[int | None, Any]:
@@ -96,6 +98,26 @@ def _find_in_table(pin: ModelPin) -> tuple[int | None, Any]:
     except LookupError:
         return None, None
     return model.context_window, model.get_prices(datetime.now(UTC))
+
+
+def _cost_of(price: Any) -> _CostOf:
+    """Dollars of a usage. Where every token of a kind costs the same, the table is asked once for each kind."""
+    if any(hasattr(value, "tiers") for value in vars(price).values()):
+        return partial(_calculate, price)
+    many = MILLION
+    plain, out = _calculate(price, Usage(tokens_in=many)), _calculate(price, Usage(tokens_out=many))
+    cached = _calculate(price, Usage(tokens_in=many, cached=many))
+    written = _calculate(price, Usage(tokens_in=many, written=many))
+    written_long = _calculate(price, Usage(tokens_in=many, written=many, written_long=many))
+
+    def cost(usage: Usage) -> Decimal:
+        dollars = (
+            plain * (usage.tokens_in - usage.cached - usage.written) + cached * usage.cached + out * usage.tokens_out
+        )
+        dollars += written * (usage.written - usage.written_long) + written_long * usage.written_long
+        return dollars / many
+
+    return cost
 
 
 def _calculate(price: Any, usage: Usage) -> Decimal:

@@ -27,7 +27,6 @@ _FAULTS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
     (aiohttp.ServerDisconnectedError, "the connection was closed without an answer", True),
     (aiohttp.ClientPayloadError, "the answer broke off", True),
     (aiohttp.ClientResponseError, "the answer is no proper HTTP", True),
-    (TimeoutError, "silence before the answer", True),
     (aiohttp.InvalidURL, "the URL of the route is none", False),
 )
 
@@ -44,14 +43,12 @@ class Upstream:
         if self._session is not None:
             await self._session.close()
 
-    async def post(
-        self, route: Route, path: str, body: bytes, headers: Mapping[str, str], patience: float
-    ) -> aiohttp.ClientResponse:
-        """Send a call, and give the head of the answer; whoever gets it closes it.
+    async def post(self, route: Route, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send a call, and give the head of the answer; whoever gets it closes it, and sets it a limit of time.
 
-        Raises `RouteFailed` where there is none in `patience` seconds, or one with which another route may help.
+        Raises `RouteFailed` where there is none, or one with which another route may help.
         """
-        response = await self._send(route, path, body, headers, patience)
+        response = await self._send(route, path, body, headers)
         try:
             _check_status(response)
         except RouteFailed:
@@ -59,17 +56,14 @@ class Upstream:
             raise
         return response
 
-    async def _send(
-        self, route: Route, path: str, body: bytes, headers: Mapping[str, str], patience: float
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, route: Route, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         try:
-            async with asyncio.timeout(patience):
-                try:
-                    return await self._request(route, path, body, headers)
-                except aiohttp.ServerDisconnectedError:
-                    # Mostly a kept connection that the provider closed meanwhile; the key of the call makes it safe.
-                    return await self._request(route, path, body, headers)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            try:
+                return await self._request(route, path, body, headers)
+            except aiohttp.ServerDisconnectedError:
+                # Mostly a kept connection that the provider closed meanwhile; the key of the call makes it safe.
+                return await self._request(route, path, body, headers)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _as_fault(error) from None
 
     async def _request(
