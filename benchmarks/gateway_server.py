@@ -36,12 +36,10 @@ class OneGrant:
 async def serve(port: int, upstream: str, journal: Path) -> None:
     """Until SIGTERM."""
     routes = config([upstream], deadline=600.0)
-    async with Accounts(MemoryLedger()) as accounts:
-        app = create_model_app(
-            OneGrant(), lambda: routes, accounts, Journal(journal, "model-0"), WallClock(), secret_of
-        )
-        with listen("127.0.0.1", port) as listener:
-            await build_server(app, drain=1).serve([listener])
+    accounts, calls = Accounts(MemoryLedger()), Journal(journal, "model-0")
+    app = create_model_app(OneGrant(), lambda: routes, accounts, calls, WallClock(), secret_of, close=accounts.close)
+    with listen("127.0.0.1", port) as listener:
+        await build_server(app, drain=1).serve([listener])
 
 
 def main() -> None:

@@ -46,7 +46,8 @@ class Stream:
     headers: RawHeaders
     reader: StreamReader
     ready: list[tuple[Kind, Event]] = field(default_factory=list)
-    over: bool = False  # whether the connection came to its end
+    ended: bool = False  # whether the answer did
+    over: bool = False  # whether the connection did
     splitter: EventSplitter = field(default_factory=EventSplitter)
 
     async def read(self, patience: float) -> None:
@@ -58,7 +59,11 @@ class Stream:
         except ValueError as error:
             raise RouteFailed(str(error), answered=200, sent=True) from None
         for event in events:
-            self.ready.append((self.reader.read(event), event))
+            kind = (
+                Kind.SILENT if self.ended else self.reader.read(event)
+            )  # what follows the end is no part of the answer
+            self.ended = self.ended or kind is Kind.END
+            self.ready.append((kind, event))
 
     def close(self) -> None:
         """Stop reading; the provider notices."""

@@ -8,7 +8,7 @@ from turnout.domain.budget import NANOS, Amount, Budget, Refusal, Spender, Unit
 from turnout.domain.calls import Ended, ModelCall
 from turnout.domain.errors import CallRefused, Retryable
 from turnout.gateway.failover import Candidate, Journey
-from turnout.gateway.prices import PriceTable
+from turnout.gateway.prices import PriceTable, Terms
 from turnout.gateway.protocols.usage import Usage
 from turnout.gateway.requests import Asked
 from turnout.gateway.seams import CallJournal, Spending
@@ -32,6 +32,7 @@ class Bill:
     answered: Candidate | None = None
     answered_by: str = ""
     usage: Usage | None = None  # as the provider told it
+    terms: Terms = ()  # as the provider told them
     seen_out: int = 0  # tokens out, estimated
     started: bool = False  # whether a route began to answer
     first_chunk: float | None = None
@@ -81,11 +82,12 @@ class Bill:
         self.closed = True
         candidate, demand = self.answered or self.journey.last, self.asked.demand
         usage = self._usage(candidate) if self.started else Usage()
-        cost = self.prices.cost(candidate.pin, usage) or 0
+        terms = self.terms or self.asked.terms
+        cost = self.prices.cost(candidate.pin, usage, terms) or 0
         if vain := self.journey.in_vain * demand.estimate_in:
             # Tries on which the provider worked, and nobody knows what it charges: what went in, each time.
             self.estimated = True
-            cost += self.prices.cost(candidate.pin, Usage(tokens_in=vain)) or 0
+            cost += self.prices.cost(candidate.pin, Usage(tokens_in=vain), terms) or 0
             usage = replace(usage, tokens_in=usage.tokens_in + vain)
         tokens = usage.tokens_in + usage.tokens_out
         if self.most is not None and (tokens > self.most.tokens or cost > self.most.nanos):

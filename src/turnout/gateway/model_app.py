@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 
 from turnout.domain.budget import Spender
 from turnout.domain.calls import Ended
 from turnout.domain.errors import CallRefused, RouteFailed
-from turnout.domain.grants import Grant
+from turnout.domain.grants import Grant, ModelPin
 from turnout.gateway.admission import find_grant, find_task
 from turnout.gateway.answering import Caller, Secrets
 from turnout.gateway.asgi import Application, Presence, Receive, Scope, Send, read_body, read_head, send_problem
@@ -52,13 +52,17 @@ def create_model_app(
     *,
     new_id: Callable[[], str] | None = None,
     largest_body: int = LARGEST_BODY,
+    close: Callable[[], Awaitable[None]] | None = None,
 ) -> Application:
     """The application. `grants` finds what a key allows, `config` gives the configuration as it is now.
 
     `secret_of` gives what a reference such as `env:OPENAI_API_KEY` stands for; it is asked for every try, and raises
-    `SetupFailed` for one that cannot be read.
+    `SetupFailed` for one that cannot be read. `close` is awaited when the last call is over: a server that a signal
+    tells to end takes the process with it, and what stands after it in the program is not reached.
     """
-    return ModelGateway(grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body)
+    return ModelGateway(
+        grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body, close
+    )
 
 
 class ModelGateway:
@@ -74,6 +78,7 @@ class ModelGateway:
         secret_of: Secrets,
         new_id: Callable[[], str],
         largest_body: int,
+        close: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._grants = grants
         self._config = config
@@ -83,6 +88,7 @@ class ModelGateway:
         self._secret_of = secret_of
         self._new_id = new_id
         self._largest_body = largest_body
+        self._close = close
         self._upstream = Upstream()
         self._board = RouteBoard()
         self._priced: tuple[GatewayConfig, PriceTable] | None = None
@@ -101,9 +107,12 @@ class ModelGateway:
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             if (await receive())["type"] == "lifespan.startup":
+                self._prices().rates(ModelPin("openai", "gpt-4o"))  # reads the table, which takes a while once
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self._upstream.close()
+                if self._close is not None:
+                    await self._close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -155,7 +164,7 @@ class ModelGateway:
         asked = bill.asked
         pins = find_pins(grant, asked.model)
         bill.budgets = applying_budgets(grant, bill.spender)
-        candidates = find_candidates(pins, asked.endpoint.protocol, self._config(), bill.prices)
+        candidates = find_candidates(pins, asked, self._config(), bill.prices)
         return keep_priced(candidates, bill.budgets)
 
     async def _make(

@@ -91,7 +91,7 @@ class Relay:
             bill.error = f"status {answer.status} of the provider"
         else:
             bill.started, bill.ended = True, Ended.DONE
-            bill.usage, bill.answered_by = answer.said.usage, answer.said.model
+            bill.usage, bill.answered_by, bill.terms = answer.said.usage, answer.said.model, answer.said.terms
             bill.seen_out = len(answer.body) // 4 if bill.asked.demand.output else 0
         self._settle()
         self.begun = True
@@ -146,7 +146,8 @@ class Relay:
 
     def _note(self, stream: Stream) -> None:
         bill, reader = self._bill, stream.reader
-        bill.usage, bill.answered_by, bill.seen_out = reader.usage, reader.model, reader.estimate_out()
+        bill.usage, bill.answered_by, bill.terms = reader.usage, reader.model, reader.terms
+        bill.seen_out = reader.estimate_out()
 
     def _tell(self, kind: Kind) -> None:
         if kind is Kind.PREAMBLE:

@@ -37,6 +37,7 @@ class Upstream:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
     async def close(self) -> None:
         """End what is still open."""
@@ -74,12 +75,16 @@ class Upstream:
         url = self._urls.get(route.url + path)
         if url is None:
             url = self._urls[route.url + path] = URL(route.url + path)
+        timeout = self._timeouts.get(route.connect_timeout)
+        if timeout is None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout)
+            self._timeouts[route.connect_timeout] = timeout
         return await self._session.post(
             url,
             data=io.BytesIO(body) if len(body) > _LARGE_BODY else body,
             headers=headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout),
+            timeout=timeout,
         )
 
 
