@@ -65,10 +65,6 @@ class Stream:
             self.ended = self.ended or kind is Kind.END
             self.ready.append((kind, event))
 
-    def close(self) -> None:
-        """Stop reading; the provider notices."""
-        self.response.close()
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 from turnout.domain.budget import NANOS, Amount, Budget, Refusal, Spender, Unit
@@ -42,8 +43,7 @@ class Bill:
     spent: Amount = field(default_factory=lambda: Amount(calls=0))
     charged: Usage = field(default_factory=Usage)
     estimated: bool = False
-    closed: bool = False  # whether it is known what was spent
-    settled: bool = False
+    closed: bool = False
 
     async def hold(self, accounts: Spending, most: Amount) -> None:
         """Reserve the worst case. Raises `CallRefused` where a budget is in the way, or the ledger does not answer."""
@@ -62,24 +62,21 @@ class Bill:
             raise _refused(refusal)
         self.most = most
 
-    def settle(self, accounts: Spending) -> None:
-        """Charge what the call took. May be called again."""
-        self._charge()
-        if self.most is None or self.settled:
-            return
-        self.settled = True
-        accounts.settle(self.id, self.spent)
-
-    def write(self, journal: CallJournal, now: float) -> None:
-        """Put the call into the journal. `now`: of the event loop."""
-        self._charge()
-        journal.write(self._record(now - self.began))
-
-    def _charge(self) -> None:
-        """Usage, believed or estimated, and its cost: never more than was held. Once."""
-        if self.closed or self.journey is None or not self.journey.attempts:
+    def close(self, accounts: Spending, journal: CallJournal) -> None:
+        """Settle what the call took, and write it down. Once."""
+        if self.closed:
             return
         self.closed = True
+        duration = asyncio.get_running_loop().time() - self.began
+        self._charge()
+        if self.most is not None:
+            accounts.settle(self.id, self.spent)
+        journal.write(self._record(duration))
+
+    def _charge(self) -> None:
+        """Usage, believed or estimated, and its cost: never more than was held."""
+        if self.journey is None or not self.journey.attempts:
+            return
         candidate, demand = self.answered or self.journey.last, self.asked.demand
         usage = self._usage(candidate) if self.started else Usage()
         terms = self.terms or self.asked.terms

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from itertools import count
 
 from turnout.domain.budget import Spender
@@ -131,13 +132,14 @@ class ModelGateway:
             await send_problem(send, endpoint.protocol, problem_of(refusal))
             return
         bill = Bill(self._new_id(), at, began, spender, asked, self._prices())
-        relay = Relay(bill, self._accounts, Presence(receive), send, restart=grant.restart_streams)
+        close = partial(bill.close, self._accounts, self._journal)
+        relay = Relay(bill, Presence(receive), send, close, restart=grant.restart_streams)
         try:
             await self._call(bill, relay, grant, head)
         finally:
             relay.presence.stop()
-            bill.write(self._journal, asyncio.get_running_loop().time())
-            bill.settle(self._accounts)
+            if not relay.over:
+                close()
 
     async def _call(self, bill: Bill, relay: Relay, grant: Grant, head: Mapping[bytes, bytes]) -> None:
         """Make the call; every end of it is told to the agent, if it is still there, and noted in the bill."""
@@ -150,10 +152,14 @@ class ModelGateway:
             bill.ended = Ended.REFUSED
             await relay.end_badly(problem_of(refusal))
         except TimeoutError:
+            if relay.over:
+                return
             bill.ended = Ended.TIMEOUT
             relay.leave("the deadline of the call has passed")
             await relay.end_badly(Problem(504, "deadline_exceeded", "the deadline of the call has passed", retry=True))
         except asyncio.CancelledError:
+            if relay.over:
+                raise
             bill.ended = Ended.CANCELLED
             relay.leave("the agent went away")
             if not relay.presence.gone:
