@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from tests.provider_answers import text
 from turnout.domain.budget import Amount, Budget, Refusal, Spender, account_of
 from turnout.domain.calls import Call, ModelCall
 from turnout.domain.errors import LedgerUnavailable, SetupFailed
@@ -28,6 +29,7 @@ PROVIDER_KEY = "sk-secret-of-the-provider"
 OPENAI_MODEL = "gpt-4o-2024-08-06"
 ANTHROPIC_MODEL = "claude-haiku-4-5-20251001"
 LOCAL_MODEL = "gemma"
+ENDS = {"chat/completions": b"[DONE]", "responses": b"response.completed", "messages": b"message_stop"}
 RELEASE = Digest("sha256:" + "ab" * 32)
 
 
@@ -239,3 +241,24 @@ def ask(
         return Answer(response.status, told, got, whole, time.monotonic() - began)
     finally:
         connection.close()
+
+
+def is_whole(endpoint: str, answer: Answer, *, stream: bool) -> bool:
+    """Whether an answer is the one that was made, and says that this is all."""
+    if answer.status != 200 or not answer.whole:
+        return False
+    if not stream:
+        return endpoint == "embeddings" or text() in json.dumps(answer.json)
+    return ENDS[endpoint] in answer.body and all(word.encode() in answer.body for word in text().split())
+
+
+def is_error(endpoint: str, answer: Answer) -> bool:
+    """In the protocol of the endpoint, and impossible to take for an answer."""
+    if answer.status != 200:
+        error = answer.json["error"]
+        fits = answer.json["type"] == "error" if endpoint == "messages" else "code" in error
+        return bool(error["message"]) and fits
+    last = answer.body.strip().split(b"\n\n")[-1]
+    named = endpoint == "chat/completions" or last.startswith(b"event: error\n")
+    told = json.loads(last.partition(b"data: ")[2])
+    return named and bool(told["error"]["message"]) and not answer.whole and ENDS[endpoint] not in answer.body

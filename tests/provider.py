@@ -178,6 +178,8 @@ class _Answer:
 
     async def send(self) -> bool:
         """Returns whether the connection goes on."""
+        if "model" not in self.request.body:
+            return await self._error(404, "there is nothing here")
         request, number = self.request, int(self.request.headers.get("x-words", WORDS))
         if (early := await self._fail_early()) is not None:
             return early

@@ -46,7 +46,8 @@ class Stream:
     headers: RawHeaders
     reader: StreamReader
     ready: list[tuple[Kind, Event]] = field(default_factory=list)
-    over: bool = False  # whether the connection came to its end
+    ended: bool = False  # whether the answer did
+    over: bool = False  # whether the connection did
     splitter: EventSplitter = field(default_factory=EventSplitter)
 
     async def read(self, patience: float) -> None:
@@ -58,11 +59,11 @@ class Stream:
         except ValueError as error:
             raise RouteFailed(str(error), answered=200, sent=True) from None
         for event in events:
-            self.ready.append((self.reader.read(event), event))
-
-    def close(self) -> None:
-        """Stop reading; the provider notices."""
-        self.response.close()
+            kind = (
+                Kind.SILENT if self.ended else self.reader.read(event)
+            )  # what follows the end is no part of the answer
+            self.ended = self.ended or kind is Kind.END
+            self.ready.append((kind, event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +82,23 @@ class Caller:
         """Try one route. Raises `RouteFailed`."""
         patience = self.journey.patience(candidate, whole=not self.asked.stream)
         loop = asyncio.get_running_loop()
-        until = loop.time() + patience
-        response = await self._post(candidate, patience)
+        until, response = loop.time() + patience, None
         try:
-            left = max(until - loop.time(), 0.0)
-            if response.status >= 400:
-                return await self._pass_on(candidate, response, left)
-            if self.asked.stream:
-                return await self._open(candidate, response, until)
-            return await self._read(candidate, response, left)
-        except BaseException:
-            response.close()
+            async with asyncio.timeout_at(until):
+                response = await self._post(candidate)
+                if response.status >= 400:
+                    return await self._pass_on(candidate, response)
+                if not self.asked.stream:
+                    return await self._read(candidate, response)
+            return await self._open(candidate, response, until)
+        except BaseException as error:
+            if response is not None:
+                response.close()
+            if isinstance(error, TimeoutError):
+                raise _silence(response) from None
             raise
 
-    async def _post(self, candidate: Candidate, patience: float) -> aiohttp.ClientResponse:
+    async def _post(self, candidate: Candidate) -> aiohttp.ClientResponse:
         route = candidate.route
         try:
             key = self.secrets(route.key) if route.key is not None else None
@@ -102,15 +106,11 @@ class Caller:
             raise RouteFailed(f"the key of the route cannot be read: {error.message}") from None
         body = self.asked.body_for(candidate.model, route, limited=self.limited)
         headers = headers_for(self.head, route, key, self.idempotency_key)
-        return await self.upstream.post(route, f"/{self.asked.endpoint}", body, headers, patience)
+        return await self.upstream.post(route, f"/{self.asked.endpoint}", body, headers)
 
-    async def _read(self, candidate: Candidate, response: aiohttp.ClientResponse, left: float) -> Whole:
+    async def _read(self, candidate: Candidate, response: aiohttp.ClientResponse) -> Whole:
         _check_type(response, "application/json")
-        try:
-            async with asyncio.timeout(left):
-                body = await read_whole(response)
-        except TimeoutError:
-            raise RouteFailed("the answer did not end in time", answered=200, sent=True, timeout=True) from None
+        body = await read_whole(response)
         said = read_answer(self.asked.endpoint, body)
         return Whole(candidate, response.status, passed_headers(response), body, said)
 
@@ -125,16 +125,11 @@ class Caller:
             await stream.read(max(until - now(), 0.0))
         return stream
 
-    async def _pass_on(self, candidate: Candidate, response: aiohttp.ClientResponse, left: float) -> Whole:
+    async def _pass_on(self, candidate: Candidate, response: aiohttp.ClientResponse) -> Whole:
         """A refusal of the provider that no other route would lift: a request that is wrong, a model that is unknown."""
-        try:
-            async with asyncio.timeout(left):
-                body = await read_whole(response, LARGEST_ERROR)
-        except TimeoutError:
-            raise RouteFailed("the answer did not end in time", answered=response.status, timeout=True) from None
-        route = candidate.route
-        if route.key is not None:
-            body = body.replace(self.secrets(route.key).encode(), b"***")
+        body = await read_whole(response, LARGEST_ERROR)
+        if candidate.route.key is not None:
+            body = body.replace(self.secrets(candidate.route.key).encode(), b"***")
         return Whole(candidate, response.status, passed_headers(response), body, None)
 
 
@@ -145,6 +140,12 @@ def passed_headers(response: aiohttp.ClientResponse) -> RawHeaders:
         for name, value in response.headers.items()
         if name.lower() not in _DROPPED
     ]
+
+
+def _silence(response: aiohttp.ClientResponse | None) -> RouteFailed:
+    if response is None:
+        return RouteFailed("silence before the answer", sent=True, timeout=True)
+    return RouteFailed("the answer did not end in time", answered=response.status, sent=True, timeout=True)
 
 
 def _check_type(response: aiohttp.ClientResponse, wanted: str) -> None:

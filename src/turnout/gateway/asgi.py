@@ -47,20 +47,21 @@ async def read_body(receive: Receive, head: dict[bytes, bytes], largest: int) ->
     if told.isdigit() and int(told) > largest:
         raise refusal
     parts: list[bytes] = []
-    size = 0
+    size, until = 0, asyncio.get_running_loop().time() + UPLOAD_PATIENCE
     try:
-        async with asyncio.timeout(UPLOAD_PATIENCE):
-            while True:
+        message = await receive()
+        while True:
+            if message["type"] == "http.disconnect":
+                return None
+            part = message.get("body", b"")
+            size += len(part)
+            if size > largest:
+                raise refusal
+            parts.append(part)
+            if not message.get("more_body"):
+                return part if len(parts) == 1 else b"".join(parts)
+            async with asyncio.timeout_at(until):
                 message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                part = message.get("body", b"")
-                size += len(part)
-                if size > largest:
-                    raise refusal
-                parts.append(part)
-                if not message.get("more_body"):
-                    return b"".join(parts)
     except TimeoutError:
         raise CallRefused("the body did not come in time", status=408, code="request_timeout") from None
 

@@ -10,7 +10,7 @@ from turnout.domain.grants import Grant, ModelPin
 from turnout.gateway.failover import Candidate
 from turnout.gateway.prices import PriceTable
 from turnout.gateway.requests import Asked
-from turnout.gateway.values import GatewayConfig, Protocol
+from turnout.gateway.values import GatewayConfig
 
 _COUNTED = frozenset((Unit.USD, Unit.TOKENS))
 
@@ -33,13 +33,13 @@ def find_pins(grant: Grant, model: str) -> tuple[ModelPin, ...]:
 
 
 def find_candidates(
-    pins: tuple[ModelPin, ...], protocol: Protocol, config: GatewayConfig, prices: PriceTable
+    pins: tuple[ModelPin, ...], asked: Asked, config: GatewayConfig, prices: PriceTable
 ) -> tuple[Candidate, ...]:
     """Every route of the caller's protocol to the pins, in order. Raises `CallRefused` where there is none."""
-    found = tuple(_candidates(pins, protocol, config, prices))
+    found = tuple(_candidates(pins, asked, config, prices))
     if found:
         return found
-    provider = pins[0].provider
+    provider, protocol = pins[0].provider, asked.endpoint.protocol
     if provider in config.providers:
         message = f"no route to {provider} speaks the protocol of {protocol}: add one to gateway.toml"
     else:
@@ -86,9 +86,9 @@ def worst_case(asked: Asked, candidates: tuple[Candidate, ...]) -> Amount:
 
 
 def _candidates(
-    pins: tuple[ModelPin, ...], protocol: Protocol, config: GatewayConfig, prices: PriceTable
+    pins: tuple[ModelPin, ...], asked: Asked, config: GatewayConfig, prices: PriceTable
 ) -> Iterator[Candidate]:
     for pin in pins:
         for route in config.providers.get(pin.provider, ()):
-            if route.protocol is protocol:
-                yield Candidate(pin, route, route.models.get(pin.name, pin.name), prices.rates(pin))
+            if route.protocol is asked.endpoint.protocol:
+                yield Candidate(pin, route, route.models.get(pin.name, pin.name), prices.rates(pin, asked.terms))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 from turnout.domain.budget import NANOS, Amount, Budget, Refusal, Spender, Unit
 from turnout.domain.calls import Ended, ModelCall
 from turnout.domain.errors import CallRefused, Retryable
 from turnout.gateway.failover import Candidate, Journey
-from turnout.gateway.prices import PriceTable
+from turnout.gateway.prices import PriceTable, Terms
 from turnout.gateway.protocols.usage import Usage
 from turnout.gateway.requests import Asked
 from turnout.gateway.seams import CallJournal, Spending
@@ -32,6 +33,7 @@ class Bill:
     answered: Candidate | None = None
     answered_by: str = ""
     usage: Usage | None = None  # as the provider told it
+    terms: Terms = ()  # as the provider told them
     seen_out: int = 0  # tokens out, estimated
     started: bool = False  # whether a route began to answer
     first_chunk: float | None = None
@@ -41,8 +43,7 @@ class Bill:
     spent: Amount = field(default_factory=lambda: Amount(calls=0))
     charged: Usage = field(default_factory=Usage)
     estimated: bool = False
-    closed: bool = False  # whether it is known what was spent
-    settled: bool = False
+    closed: bool = False
 
     async def hold(self, accounts: Spending, most: Amount) -> None:
         """Reserve the worst case. Raises `CallRefused` where a budget is in the way, or the ledger does not answer."""
@@ -61,31 +62,29 @@ class Bill:
             raise _refused(refusal)
         self.most = most
 
-    def settle(self, accounts: Spending) -> None:
-        """Charge what the call took. May be called again."""
-        self._charge()
-        if self.most is None or self.settled:
-            return
-        self.settled = True
-        accounts.settle(self.id, self.spent)
-
-    def write(self, journal: CallJournal, now: float) -> None:
-        """Put the call into the journal. `now`: of the event loop."""
-        self._charge()
-        journal.write(self._record(now - self.began))
-
-    def _charge(self) -> None:
-        """Usage, believed or estimated, and its cost: never more than was held. Once."""
-        if self.closed or self.journey is None or not self.journey.attempts:
+    def close(self, accounts: Spending, journal: CallJournal) -> None:
+        """Settle what the call took, and write it down. Once."""
+        if self.closed:
             return
         self.closed = True
+        duration = asyncio.get_running_loop().time() - self.began
+        self._charge()
+        if self.most is not None:
+            accounts.settle(self.id, self.spent)
+        journal.write(self._record(duration))
+
+    def _charge(self) -> None:
+        """Usage, believed or estimated, and its cost: never more than was held."""
+        if self.journey is None or not self.journey.attempts:
+            return
         candidate, demand = self.answered or self.journey.last, self.asked.demand
         usage = self._usage(candidate) if self.started else Usage()
-        cost = self.prices.cost(candidate.pin, usage) or 0
+        terms = self.terms or self.asked.terms
+        cost = self.prices.cost(candidate.pin, usage, terms) or 0
         if vain := self.journey.in_vain * demand.estimate_in:
             # Tries on which the provider worked, and nobody knows what it charges: what went in, each time.
             self.estimated = True
-            cost += self.prices.cost(candidate.pin, Usage(tokens_in=vain)) or 0
+            cost += self.prices.cost(candidate.pin, Usage(tokens_in=vain), terms) or 0
             usage = replace(usage, tokens_in=usage.tokens_in + vain)
         tokens = usage.tokens_in + usage.tokens_out
         if self.most is not None and (tokens > self.most.tokens or cost > self.most.nanos):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from itertools import count
 
 from turnout.domain.budget import Spender
 from turnout.domain.calls import Ended
 from turnout.domain.errors import CallRefused, RouteFailed
-from turnout.domain.grants import Grant
+from turnout.domain.grants import Grant, ModelPin
 from turnout.gateway.admission import find_grant, find_task
 from turnout.gateway.answering import Caller, Secrets
 from turnout.gateway.asgi import Application, Presence, Receive, Scope, Send, read_body, read_head, send_problem
@@ -49,15 +51,19 @@ def create_model_app(
     clock: Clock,
     secret_of: Secrets,
     *,
-    new_id: Callable[[], str] = lambda: secrets.token_hex(16),
+    new_id: Callable[[], str] | None = None,
     largest_body: int = LARGEST_BODY,
+    close: Callable[[], Awaitable[None]] | None = None,
 ) -> Application:
     """The application. `grants` finds what a key allows, `config` gives the configuration as it is now.
 
     `secret_of` gives what a reference such as `env:OPENAI_API_KEY` stands for; it is asked for every try, and raises
-    `SetupFailed` for one that cannot be read.
+    `SetupFailed` for one that cannot be read. `close` is awaited when the last call is over: a server that a signal
+    tells to end takes the process with it, and what stands after it in the program is not reached.
     """
-    return ModelGateway(grants, config, accounts, journal, clock, secret_of, new_id, largest_body)
+    return ModelGateway(
+        grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body, close
+    )
 
 
 class ModelGateway:
@@ -73,6 +79,7 @@ class ModelGateway:
         secret_of: Secrets,
         new_id: Callable[[], str],
         largest_body: int,
+        close: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._grants = grants
         self._config = config
@@ -82,6 +89,7 @@ class ModelGateway:
         self._secret_of = secret_of
         self._new_id = new_id
         self._largest_body = largest_body
+        self._close = close
         self._upstream = Upstream()
         self._board = RouteBoard()
         self._priced: tuple[GatewayConfig, PriceTable] | None = None
@@ -100,9 +108,12 @@ class ModelGateway:
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             if (await receive())["type"] == "lifespan.startup":
+                self._prices().rates(ModelPin("openai", "gpt-4o"))  # reads the table, which takes a while once
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self._upstream.close()
+                if self._close is not None:
+                    await self._close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -121,13 +132,14 @@ class ModelGateway:
             await send_problem(send, endpoint.protocol, problem_of(refusal))
             return
         bill = Bill(self._new_id(), at, began, spender, asked, self._prices())
-        relay = Relay(bill, self._accounts, Presence(receive), send, restart=grant.restart_streams)
+        close = partial(bill.close, self._accounts, self._journal)
+        relay = Relay(bill, Presence(receive), send, close, restart=grant.restart_streams)
         try:
             await self._call(bill, relay, grant, head)
         finally:
             relay.presence.stop()
-            bill.write(self._journal, asyncio.get_running_loop().time())
-            bill.settle(self._accounts)
+            if not relay.over:
+                close()
 
     async def _call(self, bill: Bill, relay: Relay, grant: Grant, head: Mapping[bytes, bytes]) -> None:
         """Make the call; every end of it is told to the agent, if it is still there, and noted in the bill."""
@@ -140,10 +152,14 @@ class ModelGateway:
             bill.ended = Ended.REFUSED
             await relay.end_badly(problem_of(refusal))
         except TimeoutError:
+            if relay.over:
+                return
             bill.ended = Ended.TIMEOUT
             relay.leave("the deadline of the call has passed")
             await relay.end_badly(Problem(504, "deadline_exceeded", "the deadline of the call has passed", retry=True))
         except asyncio.CancelledError:
+            if relay.over:
+                raise
             bill.ended = Ended.CANCELLED
             relay.leave("the agent went away")
             if not relay.presence.gone:
@@ -154,7 +170,7 @@ class ModelGateway:
         asked = bill.asked
         pins = find_pins(grant, asked.model)
         bill.budgets = applying_budgets(grant, bill.spender)
-        candidates = find_candidates(pins, asked.endpoint.protocol, self._config(), bill.prices)
+        candidates = find_candidates(pins, asked, self._config(), bill.prices)
         return keep_priced(candidates, bill.budgets)
 
     async def _make(
@@ -182,6 +198,12 @@ class ModelGateway:
         if self._priced is None or self._priced[0] is not config:
             self._priced = (config, PriceTable(config.prices))
         return self._priced[1]
+
+
+def _count_ids() -> Callable[[], str]:
+    """Ids of calls: of this process, and a number. (Randomness for each call would cost more than all else here.)"""
+    process, numbers = secrets.token_hex(12), count(1)
+    return lambda: f"{process}{next(numbers):08x}"
 
 
 def problem_of(refusal: CallRefused) -> Problem:

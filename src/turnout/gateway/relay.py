@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import IntEnum
 
 from turnout.domain.calls import Ended
@@ -13,8 +14,6 @@ from turnout.gateway.metering import Bill
 from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.protocols.errors import Problem, error_event
 from turnout.gateway.protocols.streams import Kind
-from turnout.gateway.seams import Spending
-from turnout.gateway.upstream import drain
 
 
 class Told(IntEnum):
@@ -30,14 +29,19 @@ _RESTARTABLE = frozenset((Endpoint.CHAT, Endpoint.MESSAGES))
 
 
 class Relay:
-    """The way of one answer to its agent. `restart`: whether a stream may be begun again after its preamble."""
+    """The way of one answer to its agent. `restart`: whether a stream may be begun again after its preamble.
 
-    def __init__(self, bill: Bill, accounts: Spending, presence: Presence, send: Send, *, restart: bool) -> None:
+    `close` closes the bill; it is called when the last bytes are on their way: the agent waits neither for the journal nor
+    for the ledger, and its next call comes after both.
+    """
+
+    def __init__(self, bill: Bill, presence: Presence, send: Send, close: Callable[[], None], *, restart: bool) -> None:
         self.presence = presence
         self.begun = False  # whether the agent has a status
+        self.over = False  # whether it has everything
         self._bill = bill
-        self._accounts = accounts
         self._send = send
+        self._close = close
         self._restart = restart and bill.asked.endpoint in _RESTARTABLE
         self._told = Told.NOTHING
 
@@ -51,11 +55,11 @@ class Relay:
             except RouteFailed as fault:
                 final = self._told is Told.CONTENT or (self._told is Told.PREAMBLE and not self._restart)
                 caller.journey.fail(answer.candidate, fault, passed_on=final)
-                self._note(answer)
                 if final:
                     raise
             finally:
-                answer.close()
+                self._note(answer)
+                caller.upstream.let_go(answer.response, whole=self.over)
             # Nothing of the answer was told that the next one does not tell again.
             self._bill.started = False
             answer = await caller.journey.run(caller.answer)
@@ -66,15 +70,16 @@ class Relay:
     async def end_badly(self, problem: Problem) -> None:
         """Tell the agent that there is no answer, or that the one it has is not whole."""
         bill = self._bill
-        self._settle()
         bill.error = bill.error or problem.message
+        self.presence.stop()
         if not self.begun:
             self.begun, bill.status = True, problem.status
             await send_problem(self._send, bill.asked.endpoint.protocol, problem, _turnout_headers(bill))
-            return
-        # The connection ends without the mark of its end, so that no client can take the answer for a whole one.
-        event = error_event(bill.asked.endpoint, problem)
-        await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        else:
+            # The connection ends without the mark of its end, so that no client can take the answer for a whole one.
+            event = error_event(bill.asked.endpoint, problem)
+            await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        self._end()
 
     def leave(self, why: str) -> None:
         """The call ends in mid-air."""
@@ -87,19 +92,20 @@ class Relay:
         bill, candidate = self._bill, answer.candidate
         caller.journey.succeed(candidate, answer.status)
         bill.answered, bill.status = candidate, answer.status
+        self.begun = True
+        self.presence.stop()
         if answer.said is None:
             bill.error = f"status {answer.status} of the provider"
         else:
             bill.started, bill.ended = True, Ended.DONE
-            bill.usage, bill.answered_by = answer.said.usage, answer.said.model
+            bill.usage, bill.answered_by, bill.terms = answer.said.usage, answer.said.model, answer.said.terms
             bill.seen_out = len(answer.body) // 4 if bill.asked.demand.output else 0
-        self._settle()
-        self.begun = True
         if answer.said is None and not _is_json(answer.headers):
             problem = Problem(answer.status, "provider_refused", f"the provider refused the call: {bill.error}")
             await send_problem(self._send, bill.asked.endpoint.protocol, problem, _turnout_headers(bill))
-            return
-        await send_answer(self._send, answer.status, [*answer.headers, *_turnout_headers(bill)], answer.body)
+        else:
+            await send_answer(self._send, answer.status, [*answer.headers, *_turnout_headers(bill)], answer.body)
+        self._end()
 
     async def _pass_stream(self, stream: Stream, caller: Caller) -> None:
         bill = self._bill
@@ -119,7 +125,6 @@ class Relay:
                 self._tell(kind)
                 out.append(event.raw)
             if out:
-                bill.seen_out = stream.reader.estimate_out()
                 await self._send({"type": "http.response.body", "body": b"".join(out), "more_body": True})
             if stream.over:
                 raise RouteFailed("the stream broke off before its end", answered=200, sent=True)
@@ -135,18 +140,17 @@ class Relay:
         await self._send({"type": "http.response.start", "status": bill.status, "headers": headers})
 
     async def _finish(self, stream: Stream, caller: Caller, rest: bytes) -> None:
-        """The last bytes go when the bill is settled: the agent's next call must not meet the hold of this one."""
-        bill = self._bill
         caller.journey.succeed(stream.candidate, stream.response.status)
-        bill.ended = Ended.DONE
+        self.presence.stop()
+        self._bill.ended = Ended.DONE
         self._note(stream)
-        self._settle()
         await self._send({"type": "http.response.body", "body": rest})
-        await drain(stream.response)
+        self._end()
 
     def _note(self, stream: Stream) -> None:
         bill, reader = self._bill, stream.reader
-        bill.usage, bill.answered_by, bill.seen_out = reader.usage, reader.model, reader.estimate_out()
+        bill.usage, bill.answered_by, bill.terms = reader.usage, reader.model, reader.terms
+        bill.seen_out = reader.estimate_out()
 
     def _tell(self, kind: Kind) -> None:
         if kind is Kind.PREAMBLE:
@@ -154,9 +158,10 @@ class Relay:
         elif kind is not Kind.SILENT:
             self._told = Told.CONTENT
 
-    def _settle(self) -> None:
-        self.presence.stop()
-        self._bill.settle(self._accounts)
+    def _end(self) -> None:
+        self.over = True
+        # In the next turn of the event loop: what was sent leaves the process at the end of this one.
+        asyncio.get_running_loop().call_soon(self._close)
 
 
 def _turnout_headers(bill: Bill) -> RawHeaders:

@@ -8,6 +8,7 @@ from typing import Any
 
 from turnout.domain.errors import CallRefused
 from turnout.gateway.json_object import JsonObject, parse_object
+from turnout.gateway.prices import Terms, read_terms
 from turnout.gateway.protocols.demand import Demand, limit_to_set, read_demand
 from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.values import Protocol, Route
@@ -32,6 +33,7 @@ class Asked:
     stream: bool
     wants_usage: bool
     demand: Demand
+    terms: Terms = ()  # that its price depends on
 
     def body_for(self, model: str, route: Route, *, limited: bool) -> bytes:
         """The body that a route gets. `limited`: whether tokens out have to be, because a budget counts them."""
@@ -62,7 +64,8 @@ def read_request(endpoint: Endpoint, body: bytes) -> Asked:
     if stream and endpoint is Endpoint.EMBEDDINGS:
         raise _invalid("embeddings cannot be streamed")
     wants_usage = bool(options and options.get("include_usage"))
-    return Asked(endpoint, read, model, bool(stream), wants_usage, read_demand(endpoint, read, len(body)))
+    demand = read_demand(endpoint, read, len(body))
+    return Asked(endpoint, read, model, bool(stream), wants_usage, demand, read_terms(read))
 
 
 def headers_for(head: Mapping[bytes, bytes], route: Route, key: str | None, idempotency_key: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from turnout.gateway.values import Route
 
 LARGEST_ANSWER = 128 * 1024 * 1024  # bytes, of one that is read whole
 LARGEST_ERROR = 256 * 1024
+DRAIN_PATIENCE = 0.5  # seconds, for what follows the last event of a stream
 LONGEST_PAUSE = 3_600.0  # seconds; a provider that asks for a longer one means this one
 _LARGE_BODY = 512 * 1024  # bytes, from which a body is sent in parts
 _TRY_ANOTHER = frozenset((401, 403, 408, 409, 425, 429))  # statuses that another route may not have
@@ -27,7 +28,6 @@ _FAULTS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
     (aiohttp.ServerDisconnectedError, "the connection was closed without an answer", True),
     (aiohttp.ClientPayloadError, "the answer broke off", True),
     (aiohttp.ClientResponseError, "the answer is no proper HTTP", True),
-    (TimeoutError, "silence before the answer", True),
     (aiohttp.InvalidURL, "the URL of the route is none", False),
 )
 
@@ -38,20 +38,21 @@ class Upstream:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._draining: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """End what is still open."""
+        await asyncio.gather(*self._draining)
         if self._session is not None:
             await self._session.close()
 
-    async def post(
-        self, route: Route, path: str, body: bytes, headers: Mapping[str, str], patience: float
-    ) -> aiohttp.ClientResponse:
-        """Send a call, and give the head of the answer; whoever gets it closes it.
+    async def post(self, route: Route, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send a call, and give the head of the answer; whoever gets it closes it, and sets it a limit of time.
 
-        Raises `RouteFailed` where there is none in `patience` seconds, or one with which another route may help.
+        Raises `RouteFailed` where there is none, or one with which another route may help.
         """
-        response = await self._send(route, path, body, headers, patience)
+        response = await self._send(route, path, body, headers)
         try:
             _check_status(response)
         except RouteFailed:
@@ -59,17 +60,23 @@ class Upstream:
             raise
         return response
 
-    async def _send(
-        self, route: Route, path: str, body: bytes, headers: Mapping[str, str], patience: float
-    ) -> aiohttp.ClientResponse:
+    def let_go(self, response: aiohttp.ClientResponse, *, whole: bool) -> None:
+        """Done with an answer. After a whole one the few bytes left are read, so that its connection is used again."""
+        if not whole or response.content.at_eof():
+            response.close()
+            return
+        task = asyncio.ensure_future(_drain(response))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    async def _send(self, route: Route, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         try:
-            async with asyncio.timeout(patience):
-                try:
-                    return await self._request(route, path, body, headers)
-                except aiohttp.ServerDisconnectedError:
-                    # Mostly a kept connection that the provider closed meanwhile; the key of the call makes it safe.
-                    return await self._request(route, path, body, headers)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            try:
+                return await self._request(route, path, body, headers)
+            except aiohttp.ServerDisconnectedError:
+                # Mostly a kept connection that the provider closed meanwhile; the key of the call makes it safe.
+                return await self._request(route, path, body, headers)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _as_fault(error) from None
 
     async def _request(
@@ -80,12 +87,16 @@ class Upstream:
         url = self._urls.get(route.url + path)
         if url is None:
             url = self._urls[route.url + path] = URL(route.url + path)
+        timeout = self._timeouts.get(route.connect_timeout)
+        if timeout is None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout)
+            self._timeouts[route.connect_timeout] = timeout
         return await self._session.post(
             url,
             data=io.BytesIO(body) if len(body) > _LARGE_BODY else body,
             headers=headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=route.connect_timeout),
+            timeout=timeout,
         )
 
 
@@ -116,15 +127,6 @@ async def read_part(response: aiohttp.ClientResponse, patience: float) -> bytes:
         raise _as_fault(error, answered=response.status) from None
 
 
-async def drain(response: aiohttp.ClientResponse, patience: float = 0.25) -> None:
-    """Read the few bytes after the last event, so that the connection can be used again."""
-    try:
-        async with asyncio.timeout(patience):
-            await read_whole(response, 64 * 1024)
-    except (RouteFailed, TimeoutError):
-        return
-
-
 def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds to wait, of `retry-after-ms` or `Retry-After`, a number or a date; None where neither makes sense."""
     try:
@@ -136,6 +138,16 @@ def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -
         return _believable((parsedate_to_datetime(text) - (now or datetime.now(UTC))).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(DRAIN_PATIENCE):
+            await read_whole(response, LARGEST_ERROR)
+    except (RouteFailed, TimeoutError):
+        pass
+    finally:
+        response.close()
 
 
 def _check_status(response: aiohttp.ClientResponse) -> None:

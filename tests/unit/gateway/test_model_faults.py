@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -10,9 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.model_gateway import KEY, OPENAI_MODEL, PROVIDER_KEY, Answer, LiveGateway, ask, config, grant, model_gateway
+from tests.model_gateway import (
+    KEY,
+    OPENAI_MODEL,
+    PROVIDER_KEY,
+    LiveGateway,
+    ask,
+    config,
+    grant,
+    is_error,
+    is_whole,
+    model_gateway,
+)
 from tests.provider import FAULTS, Provider, deaf_port, provider, refused_port
-from tests.provider_answers import text
 from turnout.domain.calls import Ended
 from turnout.domain.grants import ModelPin
 from turnout.gateway.values import GatewayConfig
@@ -28,7 +37,6 @@ TIMES: Any = {
 }
 _marks = count()
 ENDPOINTS = ("chat/completions", "responses", "messages", "embeddings")
-ENDS = {"chat/completions": b"[DONE]", "responses": b"response.completed", "messages": b"message_stop"}
 MENDED = {"usage_missing", "usage_negative", "usage_absurd"}  # the answer itself is good
 
 
@@ -61,26 +69,6 @@ def unreachable() -> Iterator[None]:
         yield
 
 
-def _is_whole(endpoint: str, answer: Answer, *, stream: bool) -> bool:
-    if answer.status != 200 or not answer.whole:
-        return False
-    if not stream:
-        return endpoint == "embeddings" or text() in json.dumps(answer.json)
-    return ENDS[endpoint] in answer.body and all(word.encode() in answer.body for word in text().split())
-
-
-def _is_error(endpoint: str, answer: Answer) -> bool:
-    """In the protocol of the endpoint, and impossible to take for an answer."""
-    if answer.status != 200:
-        error = answer.json["error"]
-        fits = answer.json["type"] == "error" if endpoint == "messages" else "code" in error
-        return bool(error["message"]) and fits
-    last = answer.body.strip().split(b"\n\n")[-1]
-    named = endpoint == "chat/completions" or last.startswith(b"event: error\n")
-    told = json.loads(last.partition(b"data: ")[2])
-    return named and bool(told["error"]["message"]) and not answer.whole and ENDS[endpoint] not in answer.body
-
-
 @pytest.mark.parametrize("routes", [1, 2])
 @pytest.mark.parametrize("fault", [*FAULTS, "refused", "deaf"])
 def test_every_fault_ends_as_a_whole_answer_or_as_an_error_in_time(pair: Pair, fault: str, routes: int) -> None:
@@ -88,7 +76,7 @@ def test_every_fault_ends_as_a_whole_answer_or_as_an_error_in_time(pair: Pair, f
     for endpoint, stream in [("chat/completions", True), ("messages", True), ("chat/completions", False)]:
         number = len(pair.live.journal.calls) + 1
         answer = ask(pair.live, endpoint, stream=stream, headers=headers)
-        assert _is_whole(endpoint, answer, stream=stream) or _is_error(endpoint, answer)
+        assert is_whole(endpoint, answer, stream=stream) or is_error(endpoint, answer)
         assert answer.seconds < DEADLINE + SLACK
         assert PROVIDER_KEY.encode() not in answer.body
         call = pair.live.journal.last(number)
@@ -107,7 +95,7 @@ def test_every_fault_ends_as_a_whole_answer_or_as_an_error_in_time(pair: Pair, f
 def test_before_the_first_byte_another_route_answers(pair: Pair, fault: str, endpoint: str) -> None:
     headers, number = pair.arrange(fault, 2), len(pair.live.journal.calls) + 1
     answer = ask(pair.live, endpoint, headers=headers)
-    assert _is_whole(endpoint, answer, stream=False)
+    assert is_whole(endpoint, answer, stream=False)
     call = pair.live.journal.last(number)
     assert call.route.endswith("-r1")
     assert [attempt.route[-2:] for attempt in call.attempts] == ["r0", "r1"]
@@ -176,16 +164,16 @@ def test_a_stream_begins_again_elsewhere_only_where_that_is_allowed_and_not_seen
         headers = {"x-break": "1", "x-pace": "0.05"}
         both = config([bad.url, good.url])
         with model_gateway(both, grant()) as live:
-            assert _is_error(endpoint, ask(live, endpoint, stream=True, headers=headers))
+            assert is_error(endpoint, ask(live, endpoint, stream=True, headers=headers))
             assert live.journal.last().ended is Ended.CUT
         with model_gateway(both, grant(restart_streams=True)) as live:
             answer = ask(live, endpoint, stream=True, headers=headers)
-            assert _is_whole(endpoint, answer, stream=True)
+            assert is_whole(endpoint, answer, stream=True)
             assert answer.body.count(b'"role": "assistant"') == 1
             call = live.journal.last()
             assert (call.ended, call.route[-2:], call.estimated) == (Ended.DONE, "r1", True)
             headers["x-break"] = "4"
-            assert _is_error(endpoint, ask(live, endpoint, stream=True, headers=headers))
+            assert is_error(endpoint, ask(live, endpoint, stream=True, headers=headers))
 
 
 def test_a_refusal_of_the_provider_is_passed_on_without_its_key() -> None:

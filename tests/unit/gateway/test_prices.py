@@ -6,7 +6,7 @@ import pytest
 
 from turnout.domain.budget import NANOS
 from turnout.domain.grants import ModelPin
-from turnout.gateway.prices import PriceTable
+from turnout.gateway.prices import PriceTable, read_terms
 from turnout.gateway.protocols.usage import Usage
 from turnout.gateway.values import Price
 
@@ -75,3 +75,16 @@ def test_the_digest_changes_with_the_prices() -> None:
     assert len(digests) == 3
     assert all(digest.startswith("sha256:") for digest in digests)
     assert PriceTable({}).digest == PriceTable({}).digest
+
+
+def test_a_call_that_is_served_first_costs_more() -> None:
+    table, pin, usage = PriceTable({}), ModelPin("openai", "gpt-5"), Usage(tokens_in=1_000, tokens_out=1_000)
+    terms = read_terms({"service_tier": "priority", "speed": "no such", "model": "gpt-5"})
+    assert terms == (("service_tier", "priority"),)
+    plain, first = table.cost(pin, usage), table.cost(pin, usage, terms)
+    assert plain is not None
+    assert first is not None
+    assert first > plain
+    rates = table.rates(pin, terms)
+    assert rates is not None
+    assert rates.most(1_000, 1_000) >= first

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnout.domain.errors import RouteFailed
+from turnout.gateway.prices import Terms, read_terms
 from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.protocols.usage import Usage, read_usage
 
@@ -24,6 +25,7 @@ class Said:
 
     model: str
     usage: Usage | None
+    terms: Terms = ()
 
 
 def read_answer(endpoint: Endpoint, body: bytes) -> Said:
@@ -38,7 +40,7 @@ def read_answer(endpoint: Endpoint, body: bytes) -> Said:
         raise RouteFailed("the answer is an error with status 200", answered=200, sent=True)
     if not isinstance(answer.get(_CONTENT[endpoint]), list):
         raise RouteFailed(f"the answer has no {_CONTENT[endpoint]}", answered=200, sent=True)
-    return Said(_name(answer.get("model")), read_usage(endpoint, answer.get("usage")))
+    return Said(_name(answer.get("model")), read_usage(endpoint, answer.get("usage")), read_terms(answer))
 
 
 def _name(value: Any) -> str:

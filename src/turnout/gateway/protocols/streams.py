@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from turnout.domain.errors import RouteFailed
+from turnout.gateway.prices import Terms, read_terms
 from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.protocols.usage import Usage, read_usage
 from turnout.gateway.sse import Event
@@ -30,6 +31,7 @@ class StreamReader(ABC):
 
     def __init__(self) -> None:
         self.model = ""
+        self.terms: Terms = ()
         self.usage: Usage | None = None  # as far as it was told
         self.parts = 0  # events that carried text
         self.letters = 0  # bytes of it
@@ -68,6 +70,7 @@ class StreamReader(ABC):
         return letters > 0
 
     def _take_model(self, answer: dict[str, Any]) -> None:
+        self.terms = read_terms(answer) or self.terms
         if not self.model and isinstance(model := answer.get("model"), str):
             self.model = model[:200]
 
