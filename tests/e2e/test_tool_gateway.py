@@ -144,3 +144,10 @@ def test_a_tool_that_changes_while_its_release_runs_is_refused_from_then_on(worl
     assert "is not the one that was pinned" in refused["content"][0]["text"]
     described = {tool["name"]: tool["description"] for tool in world.visit("/tools")["tools"]}
     assert described["echo"] == "Gives a text back."
+    wait_until(lambda: _told(world) == [("rough", "echo")], 20, lambda: str(_told(world)))
+
+
+def _told(world: World) -> list[tuple[str, str]]:
+    """The changes of tools that the instance raised an alert for."""
+    events = world.instance.json("history", AGENT, "--all")
+    return [(e["data"]["server"], e["data"]["tool"]) for e in events["events"] if e["type"] == "tool.refused"]

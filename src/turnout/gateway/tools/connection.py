@@ -21,13 +21,12 @@ from mcp.shared.exceptions import MCPError
 from pydantic import RootModel, ValidationError
 
 from turnout.domain.errors import TurnoutError
-from turnout.domain.tool_pins import pinned_description
+from turnout.domain.tool_pins import AMBIGUOUS, UNREADABLE, pinned_description
 from turnout.gateway.values import ToolServer
 from turnout.manifest.tool_manifest import tool_digest
 
 Resolve = Callable[[str], str]  # a reference to a secret → the secret; raises `SetupFailed`
 
-AMBIGUOUS = "none, as there are two of that name"
 _LARGEST_LOG = 8 << 20  # bytes; what is larger when a server is started is put aside
 _PAGES = 100  # of a list of tools
 _LOST = "Session terminated"  # what the client says of a server that forgot the session; nothing was run then
@@ -226,7 +225,7 @@ def _digest(tool: Mapping[str, Any]) -> str:
     try:
         return tool_digest(tool)
     except ValueError:
-        return "none, as the description has no canonical form"
+        return UNREADABLE
 
 
 def _fail(ready: asyncio.Future[None], error: Unreachable) -> None:
