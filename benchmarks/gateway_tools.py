@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import uvicorn
 from fastmcp import Client
 from fastmcp.client.transports import ClientTransport, StdioTransport, StreamableHttpTransport
@@ -59,6 +60,7 @@ class Latency:
     server: str
     direct: list[float]
     through: list[float]
+    cpu: float  # seconds of the gateway's process, for a call
 
     @property
     def added(self) -> float:
@@ -114,34 +116,48 @@ def show(latencies: Sequence[Latency], refusals: Refusals) -> None:
             numbers = (statistics.median(times), percentile(times, 0.9), percentile(times, 0.99))
             rows.append((f"{one.server}, {name}", *(f"{number * 1_000:.2f}" for number in numbers)))
     show_table(("one call at a time, ms", "median", "p90", "p99"), rows)
+    took = [(one.server, f"{one.cpu * 1_000:.2f}") for one in latencies]
+    show_table(("processor time of the gateway for a call", "ms"), took)
     counts = (refusals.calls, refusals.must, refusals.refused, refusals.leaked, refusals.wrongly)
     show_table(("calls", "had to be refused", "were", "leaked", "wrongly refused"), [tuple(map(str, counts))])
 
 
 def measure_latency(calls: int) -> list[Latency]:
     """A server over HTTP and one on stdio, each called directly and through a gateway in a process of its own."""
-    with process({"kind": "docs"}) as docs_url:
+    with process({"kind": "docs"}) as (docs_url, _):
         docs = ToolServer("docs", url=f"{docs_url}/mcp")
         rough = stdio_server()
         pins = (*pins_of(docs, only=("search",)), *pins_of(rough, only=("echo",)))
         job = {"kind": "gateway", "pins": [dataclasses.asdict(pin) for pin in pins], "docs": docs.url}
-        with process(job) as url:
+        with process(job) as (url, serving):
             gateway = StreamableHttpTransport(f"{url}/mcp", headers={"Authorization": f"Bearer {KEY}"})
             over_http = StreamableHttpTransport(f"{docs_url}/mcp")
             on_stdio = StdioTransport(sys.executable, [str(STDIO_SERVER)])
+            wanted: tuple[tuple[str, ClientTransport, str, dict[str, str]], ...] = (
+                ("HTTP server", over_http, "search", {"query": "refunds"}),
+                ("stdio server", on_stdio, "echo", {"text": "refunds"}),
+            )
             return [
-                asyncio.run(compare("HTTP server", over_http, gateway, "search", {"query": "refunds"}, calls)),
-                asyncio.run(compare("stdio server", on_stdio, gateway, "echo", {"text": "refunds"}, calls)),
+                asyncio.run(compare(name, direct, gateway, tool, arguments, calls, serving))
+                for name, direct, tool, arguments in wanted
             ]
 
 
 async def compare(
-    name: str, direct: ClientTransport, gateway: ClientTransport, tool: str, arguments: dict[str, str], calls: int
+    name: str,
+    direct: ClientTransport,
+    gateway: ClientTransport,
+    tool: str,
+    arguments: dict[str, str],
+    calls: int,
+    serving: psutil.Process,
 ) -> Latency:
     """One call directly, one through the gateway, and so on."""
     times: tuple[list[float], list[float]] = ([], [])
     async with Client(direct) as near, Client(gateway) as far:
+        before = 0.0
         for number in range(WARM_UP + calls):
+            before = _cpu(serving) if number == WARM_UP else before
             for client, kept in zip((near, far), times, strict=True):
                 began = time.perf_counter()
                 result = await client.call_tool_mcp(tool, arguments)
@@ -150,7 +166,12 @@ async def compare(
                     raise SystemExit(f"a call failed: {result.content}")
                 if number >= WARM_UP:
                     kept.append(took)
-    return Latency(name, *times)
+    return Latency(name, *times, (_cpu(serving) - before) / calls)
+
+
+def _cpu(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
 
 
 def measure_refusals(seeds: int, steps: int) -> Refusals:
@@ -185,14 +206,14 @@ def _play(world: World, steps: int) -> Refusals:
 
 
 @contextmanager
-def process(job: Mapping[str, object]) -> Iterator[str]:
-    """A process of this module that serves on a port: its base URL."""
+def process(job: Mapping[str, object]) -> Iterator[tuple[str, psutil.Process]]:
+    """A process of this module that serves on a port: its base URL, and itself."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.gateway_tools", "--serve", json.dumps({**job, "port": port})]
     server = subprocess.Popen(command, cwd=REPOSITORY)
     try:
         wait_until(lambda: server.poll() is not None or _answers(port), 60)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", psutil.Process(server.pid)
     finally:
         server.terminate()
         server.wait(20)

@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import shlex
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 
 import click
 
-from turnout.domain.errors import InvalidRequest, ManifestError, NotFound, ServerUnreachable, SetupFailed
+from turnout.domain.errors import InvalidRequest, ManifestError, NotFound, ServerUnreachable
 from turnout.domain.tool_pins import find_pin
 from turnout.manifest import MANIFEST_NAME
 from turnout.manifest.tool_manifest import parse_document, read_tool_pins
@@ -128,7 +129,8 @@ def check(folder: Path, name: str | None, arguments: str) -> None:
     """Check the tool manifest of FOLDER without asking a server: digests, schemas, rules; with --tool also a call."""
     pins = read_tool_pins(_content(folder))
     callable_pins = [pin for pin in pins if pin.schema]
-    click.echo(f"{len(callable_pins)} tools are pinned, and each is what its digest says")
+    count = f"{len(callable_pins)} tool{'' if len(callable_pins) == 1 else 's'}"
+    click.echo(f"{count} pinned, each with the digest of its description")
     if name is None:
         return
     from turnout.domain.tool_rules import arguments_fault
@@ -235,17 +237,24 @@ async def _look(servers: Sequence[Any]) -> Found:
 
     resolve = partial(resolve_secret, environ=os.environ)
     found: dict[str, Mapping[str, Mapping[str, Any]]] = {}
-    for server in servers:
-        upstream = Upstream(server, resolve, Patience(connect=30.0, look=30.0))
-        try:
-            found[server.name] = await upstream.tools()
-        except Unreachable as error:
-            raise ServerUnreachable(f'the tool server "{server.name}" cannot be asked: {error}') from None
-        except SetupFailed:
-            raise
-        finally:
-            await upstream.close()
+    with tempfile.TemporaryDirectory(prefix="turnout-tools-") as folder:
+        for number, server in enumerate(servers):
+            log_file = Path(folder) / str(number)
+            upstream = Upstream(server, resolve, Patience(connect=30.0, look=30.0), log_file)
+            try:
+                found[server.name] = await upstream.tools()
+            except Unreachable as error:
+                message = f'the tool server "{server.name}" cannot be asked: {error}'
+                raise ServerUnreachable(message, hint=_last_words(log_file)) from None
+            finally:
+                await upstream.close()
     return found
+
+
+def _last_words(log_file: Path) -> str | None:
+    """What a command printed on standard error before it failed."""
+    lines = log_file.read_text(errors="replace").strip().splitlines() if log_file.exists() else []
+    return f"it printed: {lines[-1][:500]}" if lines else None
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------

@@ -6,11 +6,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from turnout.domain.calls import Ended, ToolCall
 from turnout.domain.grants import ToolPin
 
 DESCRIBED = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
-_CHANGED = "the tool is not the one that was pinned"
+MISSING, AMBIGUOUS, UNREADABLE = "missing", "ambiguous", "unreadable"  # in the place of a digest
+_NOW: Mapping[str, str] = {
+    MISSING: "the server has it no longer",
+    AMBIGUOUS: "the server has several of that name",
+    UNREADABLE: "what the server says of it has no canonical form",
+}
 
 
 def pinned_description(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,6 +35,11 @@ def unlisted_text(pins: Iterable[ToolPin], name: str, version: str) -> str:
     return f'the tool "{name[:200]}" is not in the tool manifest of release {version}{hint}'
 
 
+def found_as(found: str | None) -> str:
+    """What a record says of a tool as its server has it: its digest, or a word where it has none."""
+    return MISSING if found is None else found
+
+
 def pin_fault(pin: ToolPin, found: str | None) -> str | None:
     """Why a tool may not be called; None where it is the pinned one. `found`: its digest on the server, None without one."""
     if not pin.server:
@@ -39,15 +48,6 @@ def pin_fault(pin: ToolPin, found: str | None) -> str | None:
         return f'the tool "{pin.name}" is not pinned in the tool manifest; `turnout tools pin` does that'
     if found == pin.schema:
         return None
-    on_server = f"found sha256:{found}" if found else f'the server "{pin.server}" has it no longer'
-    return f'{_CHANGED}: "{pin.name}" of server "{pin.server}", pinned sha256:{pin.schema}, {on_server}'
-
-
-def tells_of_a_change(call: ToolCall) -> bool:
-    """Whether a call is the first that was refused because its tool is not the pinned one: worth an alert."""
-    return call.ended is Ended.REFUSED and call.error.startswith(_CHANGED)
-
-
-def told_before(fault: str) -> str:
-    """The same fault, for the records of later calls."""
-    return f"as was told before, {fault}"
+    now = _NOW.get(found_as(found), f"found sha256:{found}")
+    tool = f'the tool "{pin.name}" of server "{pin.server}"'
+    return f"{tool} is not the one that was pinned: pinned sha256:{pin.schema}, {now}"

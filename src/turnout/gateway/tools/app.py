@@ -80,20 +80,22 @@ class _PinnedTools(Middleware):
         call = asyncio.create_task(self._calls.call(inbound.grant, task, message.name, message.arguments or {}))
         mark = (*inbound.client, str(request.request_id if request else ""))
         inbound.running[mark] = call
+        inbound.calls.add(call)
+        if inbound.gone.is_set():
+            call.cancel()
         try:
-            return _result(await _unless_gone(call, inbound.gone))
+            return _result(await _answer(call))
         finally:
+            inbound.calls.discard(call)
             if inbound.running.get(mark) is call:
                 del inbound.running[mark]
 
 
-async def _unless_gone(call: asyncio.Task[Answer], gone: asyncio.Event) -> Answer:
-    """The answer of a call, which ends when the agent does. One that was cancelled has an answer that nobody reads."""
-    left = asyncio.create_task(gone.wait())
+async def _answer(call: asyncio.Task[Answer]) -> Answer:
+    """The answer of a call. One that was cancelled has an answer that nobody reads."""
     try:
-        await asyncio.wait({call, left}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({call})
     finally:
-        left.cancel()
         if not call.done():
             call.cancel()
             await asyncio.wait({call})

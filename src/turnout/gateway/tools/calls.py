@@ -14,7 +14,7 @@ from turnout.domain.budget import Amount, Refusal, Spender
 from turnout.domain.calls import Ended
 from turnout.domain.errors import Retryable
 from turnout.domain.grants import Grant, ToolPin
-from turnout.domain.tool_pins import find_pin, pin_fault, told_before, unlisted_text
+from turnout.domain.tool_pins import find_pin, found_as, pin_fault, unlisted_text
 from turnout.domain.tool_rules import arguments_fault
 from turnout.gateway.seams import CallJournal, Spending
 from turnout.gateway.tools.connection import Slow, Unreachable
@@ -22,7 +22,6 @@ from turnout.gateway.tools.recording import Record
 from turnout.gateway.tools.upstream import Upstream, Upstreams
 from turnout.manifest.json_schema import JsonSchema, matches
 
-_MOST_TOLD = 10_000  # changed tools that are remembered as reported
 _MOST_SCHEMAS = 2_000
 
 
@@ -35,13 +34,12 @@ class Answer:
 
 
 class _Ends(Exception):
-    """A call that ends here. `told` is what the agent hears, `noted` what is written down where that differs."""
+    """A call that ends here. `why` is what the agent hears, and what is written down."""
 
-    def __init__(self, ended: Ended, told: str, noted: str | None = None) -> None:
-        super().__init__(told)
+    def __init__(self, ended: Ended, why: str) -> None:
+        super().__init__(why)
         self.ended = ended
-        self.told = told
-        self.noted = told if noted is None else noted
+        self.why = why
 
 
 class ToolCalls:
@@ -58,7 +56,6 @@ class ToolCalls:
         self._spending = spending
         self._journal = journal
         self._clock = clock
-        self._told: OrderedDict[tuple[str, str, str | None], None] = OrderedDict()
         self._schemas: OrderedDict[str, JsonSchema] = OrderedDict()
 
     async def call(self, grant: Grant, task: str | None, name: str, arguments: Mapping[str, Any]) -> Answer:
@@ -68,8 +65,8 @@ class ToolCalls:
             record.result = await self._made(record, name)
             record.ended = Ended.DONE
         except _Ends as end:
-            record.ended, record.error = end.ended, end.noted
-            return Answer(error=end.told)
+            record.ended, record.error = end.ended, end.why
+            return Answer(error=end.why)
         except asyncio.CancelledError:
             record.ended, record.error = Ended.CANCELLED, "the agent went away"
             raise
@@ -88,7 +85,7 @@ class ToolCalls:
         upstream = self._upstreams.find(pin.server)
         if upstream is None and pin.server:
             raise _Ends(Ended.FAILED, f'the instance has no tool server "{pin.server}"')
-        await self._check_pin(pin, upstream, grant)
+        await self._check_pin(record, pin, upstream)
         assert upstream is not None  # noqa: S101  # a pin without a server was refused
         return await self._spent(record, pin, upstream)
 
@@ -102,14 +99,15 @@ class ToolCalls:
         if fault:
             raise _Ends(Ended.REFUSED, f'the rules of "{pin.name}" refuse these arguments: {fault}')
 
-    async def _check_pin(self, pin: ToolPin, upstream: Upstream | None, grant: Grant) -> None:
+    async def _check_pin(self, record: Record, pin: ToolPin, upstream: Upstream | None) -> None:
         try:
             found = await upstream.digest(pin.name) if upstream and pin.schema else None
         except Unreachable as error:
             raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {error}') from None
         fault = pin_fault(pin, found)
         if fault:
-            raise _Ends(Ended.REFUSED, fault, fault if self._is_news(grant, pin, found) else told_before(fault))
+            record.found = found_as(found) if pin.schema else ""
+            raise _Ends(Ended.REFUSED, fault)
 
     async def _spent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
         """The call within its budgets: one call is held while it is made, and counted if it was."""
@@ -151,16 +149,6 @@ class ToolCalls:
             if len(self._schemas) > _MOST_SCHEMAS:
                 self._schemas.popitem(last=False)
         return known
-
-    def _is_news(self, grant: Grant, pin: ToolPin, found: str | None) -> bool:
-        """Whether this was not told before: one record for a release in a ring says that a tool changed."""
-        change = (grant.key, pin.name, found)
-        if change in self._told:
-            return False
-        self._told[change] = None
-        if len(self._told) > _MOST_TOLD:
-            self._told.popitem(last=False)
-        return True
 
 
 def _budget_text(refusal: Refusal) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,12 @@ from mcp.shared.exceptions import MCPError
 from pydantic import RootModel, ValidationError
 
 from turnout.domain.errors import TurnoutError
-from turnout.domain.tool_pins import pinned_description
+from turnout.domain.tool_pins import AMBIGUOUS, UNREADABLE, pinned_description
 from turnout.gateway.values import ToolServer
 from turnout.manifest.tool_manifest import tool_digest
 
 Resolve = Callable[[str], str]  # a reference to a secret → the secret; raises `SetupFailed`
 
-AMBIGUOUS = "none, as there are two of that name"
 _LARGEST_LOG = 8 << 20  # bytes; what is larger when a server is started is put aside
 _PAGES = 100  # of a list of tools
 _LOST = "Session terminated"  # what the client says of a server that forgot the session; nothing was run then
@@ -226,7 +225,7 @@ def _digest(tool: Mapping[str, Any]) -> str:
     try:
         return tool_digest(tool)
     except ValueError:
-        return "none, as the description has no canonical form"
+        return UNREADABLE
 
 
 def _fail(ready: asyncio.Future[None], error: Unreachable) -> None:
@@ -236,15 +235,24 @@ def _fail(ready: asyncio.Future[None], error: Unreachable) -> None:
 
 def _reason(error: Exception) -> str:
     """Why there is no session. Of what others raise only what is known to hold no secret."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, FileNotFoundError | PermissionError):
-            return f"its command cannot be started: {cause.strerror}"
-        if isinstance(cause, httpx2.ConnectError | ConnectionError):
-            return "nobody answers at its address"
-        if isinstance(cause, httpx2.HTTPStatusError):
-            return f"it answered with status {cause.response.status_code}"
-        if isinstance(cause, MCPError):
-            return f"it refused ({cause.code}): {cause.message[:500]}"
-        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
+    for cause in _causes(error):
+        match cause:
+            case FileNotFoundError() | PermissionError():
+                return f"its command cannot be started: {cause.strerror}"
+            case httpx2.ConnectError() | ConnectionError():
+                return "nobody answers at its address"
+            case httpx2.HTTPStatusError():
+                return f"it answered with status {cause.response.status_code}"
+            case MCPError():
+                return f"it refused ({cause.code}): {cause.message[:500]}"
     return f"no session could be opened ({type(error).__name__})"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it, each once: such chains can be rings."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__

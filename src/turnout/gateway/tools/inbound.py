@@ -13,7 +13,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
@@ -42,7 +42,8 @@ class Inbound:
     headers: Headers
     client: tuple[str, str]  # the digest of the key, and the mark of the client
     running: dict[tuple[str, str, str], asyncio.Task[Any]]
-    gone: asyncio.Event  # set when the agent closed the connection
+    gone: asyncio.Event = field(default_factory=asyncio.Event)  # set when the agent closed the connection
+    calls: set[asyncio.Task[Any]] = field(default_factory=set)  # of this request; they end when the agent goes away
 
     def task_of(self, meta: Mapping[str, Any] | None) -> str | None:
         """The task that a call belongs to: its header, else the baggage of the request or of the call."""
@@ -86,13 +87,13 @@ class Door:
         self, scope: Scope, receive: Receive, send: Send, headers: Headers, grant: Grant, body: bytes
     ) -> None:
         mark = headers.get(_SESSION, "")
-        inbound = Inbound(grant, headers, (grant.key, mark), self._running, asyncio.Event())
+        inbound = Inbound(grant, headers, (grant.key, mark), self._running)
         if b"notifications/cancelled" in body:
             self._cancel(inbound, body)
         if b'"initialize"' in body:
             send = _marking(send)
         answered = asyncio.Event()
-        watcher = asyncio.create_task(_watch(receive, inbound.gone))
+        watcher = asyncio.create_task(_watch(receive, inbound))
         try:
             await self._app({**scope, INBOUND: inbound}, _replay(body, inbound.gone, answered), send)
         finally:
@@ -145,10 +146,12 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
             return b"".join(parts)
 
 
-async def _watch(receive: Receive, gone: asyncio.Event) -> None:
+async def _watch(receive: Receive, inbound: Inbound) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
-    gone.set()
+    inbound.gone.set()
+    for call in inbound.calls:
+        call.cancel()
 
 
 def _replay(body: bytes, gone: asyncio.Event, answered: asyncio.Event) -> Receive:

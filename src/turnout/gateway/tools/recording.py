@@ -32,6 +32,7 @@ class Record:
     arguments: Mapping[str, Any]
     pin: ToolPin | None = None
     ended: Ended = Ended.FAILED
+    found: str = ""  # where it is not the pin
     error: str = ""
     result: Mapping[str, Any] | None = None
     sent: bool = field(default=False)  # whether the server may have got it
@@ -58,6 +59,7 @@ class Record:
             result=result,
             result_digest=result_digest,
             schema=self.pin.schema if self.pin else "",
+            found=self.found,
             error=self.error[:_LONGEST_ERROR],
         )
 

@@ -143,22 +143,22 @@ class Upstreams:
 
     def find(self, name: str) -> Upstream | None:
         """The server of that name; None where the configuration has none."""
-        server = self._servers().get(name)
-        known = self._upstreams.get(name)
-        if known is not None and known.server == server:
-            return known
-        if known is not None:
-            del self._upstreams[name]
-            task = asyncio.create_task(known.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-        if server is None:
-            return None
-        log_file = self._logs / f"{quote(name, safe='')}.log" if self._logs else None
-        self._upstreams[name] = Upstream(server, self._resolve, self._patience, log_file)
-        return self._upstreams[name]
+        servers = self._servers()
+        for other, known in tuple(self._upstreams.items()):
+            if servers.get(other) != known.server:
+                self._drop(other)
+        server = servers.get(name)
+        if server is not None and name not in self._upstreams:
+            log_file = self._logs / f"{quote(name, safe='')}.log" if self._logs else None
+            self._upstreams[name] = Upstream(server, self._resolve, self._patience, log_file)
+        return self._upstreams.get(name)
 
     async def close(self) -> None:
         """Close all of them."""
         upstreams, self._upstreams = list(self._upstreams.values()), {}
         await asyncio.gather(*(upstream.close() for upstream in upstreams), *self._closing, return_exceptions=True)
+
+    def _drop(self, name: str) -> None:
+        task = asyncio.create_task(self._upstreams.pop(name).close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
