@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnout.domain.budget import Amount, Refusal, Spender
-from turnout.domain.calls import Ended
+from turnout.domain.calls import GONE, Ended
 from turnout.domain.errors import Retryable
 from turnout.domain.grants import Grant, ToolPin
 from turnout.domain.tool_pins import find_pin, pin_fault, told_before, unlisted_text
@@ -88,7 +88,7 @@ class ToolCalls:
         upstream = self._upstreams.find(pin.server)
         if upstream is None and pin.server:
             raise _Ends(Ended.FAILED, f'the instance has no tool server "{pin.server}"')
-        await self._check_pin(pin, upstream, grant)
+        await self._check_pin(record, pin, upstream)
         assert upstream is not None  # noqa: S101  # a pin without a server was refused
         return await self._spent(record, pin, upstream)
 
@@ -102,14 +102,15 @@ class ToolCalls:
         if fault:
             raise _Ends(Ended.REFUSED, f'the rules of "{pin.name}" refuse these arguments: {fault}')
 
-    async def _check_pin(self, pin: ToolPin, upstream: Upstream | None, grant: Grant) -> None:
+    async def _check_pin(self, record: Record, pin: ToolPin, upstream: Upstream | None) -> None:
         try:
             found = await upstream.digest(pin.name) if upstream and pin.schema else None
         except Unreachable as error:
             raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {error}') from None
         fault = pin_fault(pin, found)
         if fault:
-            raise _Ends(Ended.REFUSED, fault, fault if self._is_news(grant, pin, found) else told_before(fault))
+            record.found = (found or GONE) if pin.schema else ""
+            raise _Ends(Ended.REFUSED, fault, fault if self._is_news(record.grant, pin, found) else told_before(fault))
 
     async def _spent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
         """The call within its budgets: one call is held while it is made, and counted if it was."""

@@ -34,6 +34,7 @@ class Record:
     ended: Ended = Ended.FAILED
     error: str = ""
     result: Mapping[str, Any] | None = None
+    found: str = ""  # what the server describes now, where that is not the pin
     sent: bool = field(default=False)  # whether the server may have got it
 
     def close(self, now: float) -> ToolCall:
@@ -58,6 +59,7 @@ class Record:
             result=result,
             result_digest=result_digest,
             schema=self.pin.schema if self.pin else "",
+            found=self.found,
             error=self.error[:_LONGEST_ERROR],
         )
 

@@ -64,6 +64,7 @@ def test_a_tool_with_another_digest_is_refused_and_told_once(docs: ToolServer, d
     assert "b" * 64 in text(first)
     assert docs_pins["search"].schema in text(first)
     assert [tells_of_a_change(record) for record in gateway.calls] == [True, False]
+    assert [record.found for record in gateway.calls] == [docs_pins["search"].schema] * 2
 
 
 def test_a_tool_without_a_pin_is_listed_but_not_called(docs: ToolServer, docs_pins: Pins) -> None:
