@@ -318,3 +318,21 @@ def test_nothing_is_told_to_a_judge_before_the_records_were_read(stage: Stage) -
     stage.clock.at += 60.0
     stage.look()
     assert [cost for _, _, cost in costs(stage, canary)] == [0.5]
+
+
+def test_a_server_that_comes_back_tells_the_costs_of_the_time_without_one(stage: Stage) -> None:
+    stage.deploy(ONE)
+    canary = stage.deploy(TWO)
+    stage.serve(TWO, ["before"])
+    make_call(stage, TWO, "before", 0.25)
+    stage.pass_time(10.0)
+    stage.clock.at += 600.0  # nobody is there
+    stage.serve(TWO, ["meanwhile"])
+    make_call(stage, TWO, "meanwhile", 0.5)
+    stage.clock.at += 600.0
+    reading = -math.inf
+    back = stage.another_server(stage.holder, read_up_to=lambda: reading)
+    back.look()
+    reading = math.inf
+    back.look()
+    assert [(task, cost) for task, _, cost in costs(stage, canary)] == [("before", 0.25), ("meanwhile", 0.5)]
