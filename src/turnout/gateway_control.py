@@ -13,18 +13,19 @@ from functools import partial
 from pydantic import ValidationError
 
 from turnout.controller.grants import GrantBook
+from turnout.db.ledger import SqlLedger, open_ledger
 from turnout.domain.errors import DamagedContent, ManifestError
 from turnout.domain.grants import ModelPin, Pins, ToolPin
 from turnout.domain.models import Release, ReplicaSpec
 from turnout.gateway.config import check_secrets, load_gateway_config, references, resolve_secret
 from turnout.gateway.grants import read_grants, write_grants
 from turnout.gateway.keys import keep_secret, key_digest, mint_key
-from turnout.gateway.launch import FOLDER, GRANTS_FILE, GatewayLaunch, Kind
+from turnout.gateway.launch import FOLDER, GRANTS_FILE, LEDGER_FILE, GatewayLaunch, Kind
 from turnout.gateway.supervise import GatewayProcesses
 from turnout.gateway.values import GatewayConfig
 from turnout.manifest.schema import Model
 from turnout.manifest.tool_manifest import read_tool_pins
-from turnout.ports import ArtifactStore, Store
+from turnout.ports import Account, ArtifactStore, Store
 from turnout.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class GatewayControl:
     processes: GatewayProcesses
     book: GrantBook | None = None
     secrets: Secrets | None = None
+    accounts: Callable[[], tuple[Account, ...]] = tuple  # what calls have spent
 
 
 def check_gateway(settings: Settings, environ: Mapping[str, str]) -> GatewayProcesses:
@@ -81,7 +83,14 @@ def build_gateway(
         key = mint_key(secret, replica.agent, replica.ring, replica.digest)
         return agent_environment(settings, replica, release, key)
 
-    return GatewayControl(processes, book, secrets)
+    ledgers: list[SqlLedger] = []  # opened when somebody asks, and no process has to be there for it
+
+    def accounts() -> tuple[Account, ...]:
+        if not ledgers:
+            ledgers.append(open_ledger(f"sqlite:///{folder / LEDGER_FILE}"))
+        return ledgers[0].accounts()
+
+    return GatewayControl(processes, book, secrets, accounts)
 
 
 def agent_environment(settings: Settings, replica: ReplicaSpec, release: Release, key: str) -> dict[str, str]:

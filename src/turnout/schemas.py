@@ -555,7 +555,7 @@ class ModelCallView(TypedDict):
 class ToolCallView(TypedDict):
     """A call of a tool through the gateway. Arguments and result are JSON texts, null where the ring keeps none.
 
-    `found`: the digest of what the server described, where it was not the pinned one and the call was refused.
+    `found`: the digest of what the server described, or `gone`, where that was not the pinned one and the call was refused.
     """
 
     id: str

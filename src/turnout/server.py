@@ -173,6 +173,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         diff=partial(diff_releases, artifacts),
         traffic_url=settings.traffic_url,
         read_texts=partial(read_texts, artifacts),
+        accounts=gateway.accounts,
     )
     offices.append(office)
     alerts_file = settings.alerts or settings.state / ALERTS_FILE

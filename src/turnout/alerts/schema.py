@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from turnout.alerts.topics import EVERYTHING, INCIDENTS, is_known, known_topics
+from turnout.alerts.topics import EVERYTHING, FOR_PEOPLE, is_known, known_topics
 from turnout.domain.addresses import is_loopback
 from turnout.manifest.values import Faults, Seconds
 
@@ -119,7 +119,7 @@ class Notify(Named):
 
     url_env: Variable | None = None
     url_file: str | None = None
-    events: Topics = Field(default=INCIDENTS, strict=False, min_length=1)
+    events: Topics = Field(default=FOR_PEOPLE, strict=False, min_length=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

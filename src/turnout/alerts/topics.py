@@ -10,6 +10,7 @@ from turnout.domain.phases import Phase
 
 EVERYTHING = ("*",)
 INCIDENTS = ("deployment.transitioned:rolling_back", "breaker.tripped")
+FOR_PEOPLE = (*INCIDENTS, "tool.refused")
 
 
 def is_wanted(event: Event, patterns: Iterable[str]) -> bool:

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 SAVE_SHARE = 20.0  # pauses between two of them, in times of what one takes
 SAVE_SECONDS = 5.0  # how often a judge that hears new things is written down; a new verdict is at once
 SETTLED_AT = 0.9  # of the first age: the judge hears of costs, and a moment passes, before it counts them as unknown
+OVERLAP = 5.0  # seconds that are looked at again
 _BATCH = 5_000
 _TOGETHER = 100_000  # observations that are put in order
 MOST_JUDGES = 200  # kept in memory; others are read again
@@ -67,7 +68,10 @@ class Judging:
             return
         now, age = self._clock.now(), SETTLED_AT * first_age
         with self._store.snapshot() as snapshot:
-            due = snapshot.due_costs(rollout, self._settled.get(rollout, -math.inf), now - age, age)
+            after = self._settled.get(rollout)
+            if after is None:
+                after = _settled_before(snapshot, rollout, age)
+            due = snapshot.due_costs(rollout, after, now - age, age)
         if due:
             with self._store.transaction() as transaction:
                 transaction.check_lease(lease, now)
@@ -111,6 +115,12 @@ class Judging:
             self._sittings.pop(next(iter(self._sittings)))
         self._sittings[rollout] = sitting
         return sitting
+
+
+def _settled_before(snapshot: Snapshot, rollout: str, age: float) -> float:
+    """Tasks from before have their cost from an earlier server: it settles before it lets the clock of a judge go on."""
+    sitting = _resume(snapshot, rollout)
+    return sitting.judge.clock - age - OVERLAP if sitting is not None else -math.inf
 
 
 def _tell_news(snapshot: Snapshot, rollout: str, sitting: _Sitting) -> None:

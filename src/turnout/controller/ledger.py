@@ -73,7 +73,11 @@ class Ledger:
                 case MarkPrepared() | MarkSmokePassed() | MarkTripped() | Wait():
                     _note(transaction, action, now)
                 case StopCalls():
-                    _tell_trip(transaction, agent, ring, None, action.cause, now)
+                    tried = (
+                        item for item in transaction.deployments(agent, ring) if item.digest == action.cause.digest
+                    )
+                    last = next(tried, None)  # the page of the alert is about it
+                    _tell_trip(transaction, agent, ring, last.id if last else None, action.cause, now)
                 case ForgetRetired():
                     pointer = forget_retired(transaction.pointer(agent, ring), action.digest, now)
                     transaction.save_pointer(pointer, actor=ACTOR, reason="the warm time is over")

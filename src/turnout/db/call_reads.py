@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, cast, func, select, text
+from sqlalchemy import ColumnElement, Float, Select, and_, case, cast, func, select, text
 
 from turnout.db import call_rows
 from turnout.db.reads import Reads, in_parts
@@ -71,13 +71,24 @@ class CallReads(Reads):
         )
 
     def _heaviest_cost(self, agent: str, ring: str, digest: Digest, since: float, began: float) -> Select[Any]:
-        """Of the tasks that made a call since a time and whose cost nobody reported: all that they cost since it began."""
+        """Of the tasks that made a call since a time and whose cost nobody reported: all that they cost since it began.
+
+        Found by task: all calls since it began may be those of a month.
+        """
         mine = _of(agent, ring, digest)
         recent = select(model_calls.c.task).where(*mine, model_calls.c.at >= since, model_calls.c.task.is_not(None))
+        counts = and_(*mine, model_calls.c.at >= began)
+        much = cast(func.sum(case((counts, model_calls.c.nanos), else_=0)), Float) / NANOS
+        sums = (
+            select(model_calls.c.task, much.label("much"))
+            .where(model_calls.c.task.in_(recent))
+            .group_by(model_calls.c.task)
+            .subquery()
+        )
         reported = (
             select(outcomes.c.seq)
             .where(
-                outcomes.c.task == model_calls.c.task,
+                outcomes.c.task == sums.c.task,
                 outcomes.c.agent == agent,
                 outcomes.c.ring == ring,
                 outcomes.c.state == "counted",
@@ -85,12 +96,7 @@ class CallReads(Reads):
             )
             .exists()
         )
-        much = cast(func.sum(model_calls.c.nanos), Float) / NANOS
-        return (
-            select(model_calls.c.task, much.label("much"))
-            .where(*mine, model_calls.c.at >= began, model_calls.c.task.in_(recent), ~reported)
-            .group_by(model_calls.c.task)
-        )
+        return select(sums.c.task, sums.c.much).where(~reported)
 
     def _most_faults(self, agent: str, ring: str, digest: Digest, since: float) -> Select[Any]:
         """The tasks with calls of models that failed, and how many."""

@@ -48,7 +48,8 @@ class CallWrites(TaskWrites):
             tool_calls.c.found == call.found,
         )
         known = set(new)
-        return any(name not in known for name in self._connection.scalars(select(tool_calls.c.id).where(*same)))
+        found = select(tool_calls.c.id).where(*same).limit(len(known) + 1)
+        return any(name not in known for name in self._connection.scalars(found))
 
     def prune(self, before: float, limit: int = 5_000) -> int:
         """Forget what is older than a time; at most `limit` of each kind at once."""

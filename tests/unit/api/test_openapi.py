@@ -13,6 +13,8 @@ from tests.unit.api.service import Api
 from turnout.api import (
     agents,
     alerts,
+    breakers,
+    budgets,
     deployments,
     incidents,
     instance,
@@ -28,7 +30,7 @@ from turnout.api import (
 
 ROOMS = (
     *(instance, metrics, agents, releases, deployments, incidents, rollouts),
-    *(outcomes, otlp, tasks, alerts, tokens, keys),
+    *(outcomes, otlp, tasks, alerts, breakers, budgets, tokens, keys),
 )
 
 

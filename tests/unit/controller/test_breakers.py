@@ -13,14 +13,20 @@ import pytest
 from tests.unit.controller.stage import ADMIN, BOB, Stage, staged
 from tests.unit.domain.values import AGENT, make_release
 from tests.unit.gateway.calls import model_call
+from turnout.controller.grants import GrantBook
+from turnout.controller.publish import Publisher
+from turnout.controller.reconcile import Parts, Reconciler
 from turnout.domain.breakers import BreakerState, stopped_reasons
+from turnout.domain.budget import Budget, BudgetScope, Unit
 from turnout.domain.calls import Ended
 from turnout.domain.errors import Conflict, Forbidden, NotFound
+from turnout.domain.grants import Grants, Pins
 from turnout.domain.models import Breaker, BreakerScope, CanaryStep, Release, RingSettings
 from turnout.domain.outcomes import Outcome, Source
 from turnout.schemas import BreakerView
 from turnout.services import rollouts
 from turnout.services.breakers import Reset, list_breakers, reset_breakers
+from turnout.services.budgets import BudgetWish, set_budget
 
 BREAKERS = (
     Breaker(BreakerScope.RUN, "cost", 2.0),
@@ -172,6 +178,28 @@ def test_with_nothing_to_go_back_to_calls_stop_all_the_same(alone: Stage) -> Non
     assert stopped(alone) == ["v1"], "only a person lets calls through again"
 
 
+def test_the_gateway_is_told_what_is_stopped_and_what_budgets_bind(alone: Stage) -> None:
+    written: list[Grants] = []
+    book = GrantBook(Grants(), lambda _: Pins(), lambda *who: "/".join(who), written.append)
+    parts = Parts(alone.store, alone.runtime, alone.router, alone.prober, alone.clock, "one", grants=book)
+    publisher = Publisher(alone.store, alone.runtime, alone.router)
+    reconciler = Reconciler(parts, alone.jobs, publisher, lambda _agent, _ring: None)
+    set_budget(alone.office, ADMIN, BudgetWish("calls", 60.0, 30))
+    for _ in range(12):
+        call(alone, ONE, 1.0)
+    reconciler.reconcile(AGENT, "dev")
+    (grant,) = written[-1].grants.values()
+    assert grant.stopped is not None
+    assert grant.stopped.startswith(
+        "breaker: cost 12.00 in 60 s, above 10; to let calls through again: turnout breakers"
+    )
+    assert grant.budgets == (Budget(BudgetScope.WORKSPACE, 30, Unit.CALLS, 60.0),)
+    reset(alone)
+    reconciler.reconcile(AGENT, "dev")
+    (grant,) = written[-1].grants.values()
+    assert grant.stopped is None
+
+
 # --- resetting -------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +265,9 @@ def test_a_release_that_was_taken_back_can_be_on_trial_beside_the_ring(behind: S
     behind.look()
     assert stopped(behind) == ["v2"]
     assert behind.pointer() == pointer
-    assert types(behind).count("breaker.tripped") == 2
+    with behind.store.snapshot() as snapshot:
+        told = [item.event for item in snapshot.events(limit=1_000) if item.event.type.value == "breaker.tripped"]
+        assert [snapshot.deployment(str(event.deployment)).digest for event in told] == [TWO.digest] * 2  # type: ignore[union-attr]
 
 
 def test_a_release_that_is_deployed_again_begins_anew(alone: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from tests.unit.controller.stage import ADMIN, Stage, staged
 from tests.unit.domain.values import AGENT, make_release
+from tests.unit.gateway.calls import model_call
 from turnout.controller.ledger import Ledger
 from turnout.domain.actions import EnterStep
 from turnout.domain.errors import Conflict
 from turnout.domain.events import EventType
-from turnout.domain.models import CanaryStep, JudgeSettings, Ramp, RingSettings
+from turnout.domain.models import CanaryStep, JudgeSettings, Ramp, Release, RingSettings
 from turnout.domain.outcomes import Outcome, Source
 from turnout.services import rollouts
 
@@ -238,3 +240,99 @@ def test_a_backlog_is_judged_as_if_it_had_been_read_at_once(stage: Stage, canary
     metrics: Any = verdict["metrics"]
     assert metrics["failure"]["candidate"]["missing"] == 0
     assert verdict["kind"] != "fail"
+
+
+# --- costs that the gateway knows -------------------------------------------------------------------------------------
+
+
+def costs(stage: Stage, canary: str) -> list[tuple[str, float, float | None]]:
+    with stage.store.snapshot() as snapshot:
+        return [(item.task, item.at, item.cost) for item in snapshot.observations(canary) if item.cost is not None]
+
+
+def make_call(stage: Stage, release: Release, task: str, dollars: float) -> None:
+    made = model_call(
+        f"{task}-{stage.clock.at}",
+        at=stage.clock.at,
+        agent=AGENT,
+        ring="dev",
+        release=release.digest,
+        task=task,
+        nanos=round(dollars * 1e9),
+        prices="sha256:table",
+    )
+    with stage.store.transaction() as transaction:
+        transaction.add_calls([made], "calls/model-0.jsonl", "1:1")
+
+
+def test_a_judge_hears_what_calls_cost_shortly_before_the_first_age_unless_somebody_said_so(
+    stage: Stage, canary: str
+) -> None:
+    began = stage.clock.at
+    stage.serve(TWO, ["metered", "reported", "silent"])
+    make_call(stage, TWO, "metered", 0.25)
+    make_call(stage, TWO, "reported", 0.25)
+    stage.pass_time(5.0)
+    make_call(stage, TWO, "metered", 0.5)
+    with stage.store.transaction() as transaction:
+        transaction.add_outcomes([Outcome("reported", Source.REPORT, stage.clock.at, cost=3.0, reporter="ann")])
+    stage.pass_time(3.9)
+    assert [task for task, _, _ in costs(stage, canary)] == ["reported"]
+    stage.pass_time(0.2)
+    make_call(stage, TWO, "metered", 9.0)
+    stage.pass_time(20.0)
+    assert costs(stage, canary)[1:] == [("metered", began + 9.0, 0.75)]
+    with stage.store.snapshot() as snapshot:
+        judged = snapshot.judgement(canary)
+    assert judged is not None
+
+
+def test_a_release_whose_calls_cost_more_is_taken_back(tmp_path: Path) -> None:
+    settings = JudgeSettings(Ramp.EVIDENCE, (10.0, 20.0, 40.0), ceiling=2.0)
+    one, two = (make_release(f"v{n}", rings=(RingSettings("dev", canary=STEPS, judge=settings),)) for n in (1, 2))
+    with staged(tmp_path, (one, two)) as stage:
+        stage.deploy(one)
+        deployment = stage.deploy(two)
+        for number in range(120):
+            release = two if to_candidate(number) else one
+            stage.serve(release, [f"t{number}"])
+            make_call(stage, release, f"t{number}", 1.5 if release is two else 0.01)
+        stage.look()
+        assert stage.state(deployment).startswith("validating")
+        stage.pass_time(9.0)
+        stage.pass_time(10.0)
+        assert stage.state(deployment) == "rolled_back"
+        assert "cost" in stage.transitions(deployment)[-2][1]
+
+
+def test_nothing_is_told_to_a_judge_before_the_records_were_read(stage: Stage) -> None:
+    stage.deploy(ONE)
+    canary = stage.deploy(TWO)
+    blind = stage.another_server("two", read_up_to=lambda: -math.inf)
+    stage.clock.at += 60.0
+    stage.serve(TWO, ["t1"])
+    make_call(stage, TWO, "t1", 0.5)
+    blind.pass_time(30.0)
+    assert costs(stage, canary) == []
+    assert blind.state(canary).startswith("validating")
+    stage.clock.at += 60.0
+    stage.look()
+    assert [cost for _, _, cost in costs(stage, canary)] == [0.5]
+
+
+def test_a_server_that_comes_back_tells_the_costs_of_the_time_without_one(stage: Stage) -> None:
+    stage.deploy(ONE)
+    canary = stage.deploy(TWO)
+    stage.serve(TWO, ["before"])
+    make_call(stage, TWO, "before", 0.25)
+    stage.pass_time(10.0)
+    stage.clock.at += 600.0  # nobody is there
+    stage.serve(TWO, ["meanwhile"])
+    make_call(stage, TWO, "meanwhile", 0.5)
+    stage.clock.at += 600.0
+    reading = -math.inf
+    back = stage.another_server(stage.holder, read_up_to=lambda: reading)
+    back.look()
+    reading = math.inf
+    back.look()
+    assert [(task, cost) for task, _, cost in costs(stage, canary)] == [("before", 0.25), ("meanwhile", 0.5)]
