@@ -25,6 +25,7 @@ from turnout.gateway.values import GatewayConfig
 from turnout.manifest.schema import Model
 from turnout.manifest.tool_manifest import read_tool_pins
 from turnout.ports import ArtifactStore, Store
+from turnout.schemas import GatewayProcessView
 from turnout.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,20 @@ def build_gateway(
         return agent_environment(settings, replica, release, key)
 
     return GatewayControl(processes, book, secrets)
+
+
+def view_processes(processes: GatewayProcesses) -> list[GatewayProcessView]:
+    """The processes as the API shows them."""
+    return [
+        {
+            "kind": state.kind,
+            "index": state.index,
+            "address": state.address,
+            "running": state.pid is not None,
+            "restarts": state.restarts,
+        }
+        for state in processes.states()
+    ]
 
 
 def agent_environment(settings: Settings, replica: ReplicaSpec, release: Release, key: str) -> dict[str, str]:

@@ -115,6 +115,11 @@ def test_the_gateway_outlives_the_server_and_is_healed_and_renewed_by_the_next_o
     os.kill(before[0], signal.SIGKILL)
     wait_until(lambda: world.pid() != before[0], 20, lambda: world.instance.server_log()[-2_000:])
     assert world.models(key)[0] == 200
+    told = world.instance.client().instance()["gateway"]
+    assert [(item["kind"], item["running"], item["restarts"]) for item in told] == [
+        ("model", True, 1),
+        ("tool", True, 0),
+    ]
 
     healed = world.pid()
     world.instance.run("down", "--server-only")
