@@ -8,23 +8,24 @@ import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 from pydantic import ValidationError
 
 from turnout.controller.grants import GrantBook
+from turnout.db.ledger import open_ledger
 from turnout.domain.errors import DamagedContent, ManifestError
 from turnout.domain.grants import ModelPin, Pins, ToolPin
 from turnout.domain.models import Release, ReplicaSpec
 from turnout.gateway.config import check_secrets, load_gateway_config, references, resolve_secret
 from turnout.gateway.grants import read_grants, write_grants
 from turnout.gateway.keys import keep_secret, key_digest, mint_key
-from turnout.gateway.launch import FOLDER, GRANTS_FILE, GatewayLaunch, Kind
+from turnout.gateway.launch import FOLDER, GRANTS_FILE, GatewayLaunch, Kind, ledger_url
 from turnout.gateway.supervise import GatewayProcesses
 from turnout.gateway.values import GatewayConfig
 from turnout.manifest.schema import Model
 from turnout.manifest.tool_manifest import read_tool_pins
-from turnout.ports import ArtifactStore, Store
+from turnout.ports import Account, ArtifactStore, Store
 from turnout.schemas import GatewayProcessView
 from turnout.settings import Settings
 
@@ -35,11 +36,15 @@ Secrets = Callable[[ReplicaSpec], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class GatewayControl:
-    """What the rest of the server uses. `book` and `secrets` are None where the instance has no gateway."""
+    """What the rest of the server uses. `book` and `secrets` are None where the instance has no gateway.
+
+    `accounts`: what calls have spent. It may raise `LedgerUnavailable`.
+    """
 
     processes: GatewayProcesses
     book: GrantBook | None = None
     secrets: Secrets | None = None
+    accounts: Callable[[], tuple[Account, ...]] = tuple
 
 
 def check_gateway(settings: Settings, environ: Mapping[str, str]) -> GatewayProcesses:
@@ -82,7 +87,9 @@ def build_gateway(
         key = mint_key(secret, replica.agent, replica.ring, replica.digest)
         return agent_environment(settings, replica, release, key)
 
-    return GatewayControl(processes, book, secrets)
+    # Opened when it is first asked for: the server starts without it, too.
+    ledger = cache(partial(open_ledger, ledger_url(settings.state)))
+    return GatewayControl(processes, book, secrets, lambda: ledger().accounts())
 
 
 def view_processes(processes: GatewayProcesses) -> list[GatewayProcessView]:

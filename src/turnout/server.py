@@ -172,6 +172,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         read_release=partial(_read_release, artifacts),
         diff=partial(diff_releases, artifacts),
         traffic_url=settings.traffic_url,
+        accounts=gateway.accounts,
         gateway=partial(view_processes, processes),
         read_texts=partial(read_texts, artifacts),
     )

@@ -238,7 +238,7 @@ def test_status_shows_what_is_where(turnout: CommandLine) -> None:
 
 
 def test_status_of_everything_shows_the_processes_of_the_gateway(turnout: CommandLine) -> None:
-    instance = Instance(view("queued"))
+    instance = Instance(view("queued"), view("active"))
     instance.rings = [ring("dev")]
     turnout.speaks_to(instance)
     out = turnout("status").out
