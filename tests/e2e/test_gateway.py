@@ -49,7 +49,7 @@ class World:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def deploy(self, folder: Path, agent: str, **changes: str) -> dict[str, str]:
+    def deploy(self, folder: Path, agent: str, **changes: Any) -> dict[str, str]:
         """Release an agent to dev, and return its environment."""
         deploy(self.instance, agent, push_agent(self.instance, write_model_agent(folder, agent, **changes)))
         wait_until(lambda: self.visit(agent, "/environment")[0] == 200, 10)
@@ -90,6 +90,29 @@ def test_an_agent_calls_its_model_before_it_is_ready_and_never_sees_the_provider
     told = world.instance.server_log() + private[0].read_text() + world.instance.run("status", "--json").stdout
     assert key not in told
     assert PROVIDER_KEY not in told
+
+
+def test_an_agent_with_tools_is_given_the_way_to_them_with_the_same_key(world: World, tmp_path: Path) -> None:
+    environment = world.deploy(tmp_path, "handy", tools=True)
+    url, key = environment["TURNOUT_MCP_URL"], environment["TURNOUT_GATEWAY_KEY"]
+    assert list_tools(url, key) == (200, [])
+    assert list_tools(url, "tk_wrong")[0] == 401
+
+
+def list_tools(url: str, key: str) -> tuple[int, Any]:
+    """Ask an MCP server for its tools."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).encode()
+    headers = {
+        "authorization": f"Bearer {key}",
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2025-06-18",
+    }
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as response:
+            return response.status, json.load(response)["result"]["tools"]
+    except urllib.error.HTTPError as error:
+        return error.code, None
 
 
 def test_the_key_of_a_release_that_was_stopped_is_refused_within_seconds(world: World, tmp_path: Path) -> None:
