@@ -72,11 +72,13 @@ def build_gateway(
         return GatewayControl(processes)
     folder, version = settings.state / FOLDER, importlib.metadata.version("turnout")
     secret = keep_secret(folder)
+    known, writer = read_grants(folder / GRANTS_FILE)
     book = GrantBook(
-        read_grants(folder / GRANTS_FILE, version),
+        known,
         partial(_read_pins, artifacts),
         lambda agent, ring, digest: key_digest(mint_key(secret, agent, ring, digest)),
         partial(write_grants, folder / GRANTS_FILE, version),
+        outdated=writer != version,
     )
 
     def secrets(replica: ReplicaSpec) -> Mapping[str, str]:
