@@ -22,7 +22,7 @@ from tests.e2e.gateway_world import (
     write_config,
     write_model_agent,
 )
-from tests.e2e.workshop import deploy, push_agent
+from tests.e2e.workshop import await_lineage, deploy, push_agent
 from tests.live import LiveInstance, free_port, live_instance, wait_until
 
 
@@ -41,10 +41,12 @@ class World:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def visit(self, agent: str, path: str) -> tuple[int, Any]:
+    def visit(self, agent: str, path: str, task: str | None = None) -> tuple[int, Any]:
         """Ask an agent in dev."""
+        headers = {"x-turnout-task": task} if task is not None else {}
+        request = urllib.request.Request(f"{self.instance.traffic}/{agent}/dev{path}", headers=headers)
         try:
-            with urllib.request.urlopen(f"{self.instance.traffic}/{agent}/dev{path}", timeout=20) as response:
+            with urllib.request.urlopen(request, timeout=20) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
@@ -90,6 +92,22 @@ def test_an_agent_calls_its_model_before_it_is_ready_and_never_sees_the_provider
     told = world.instance.server_log() + private[0].read_text() + world.instance.run("status", "--json").stdout
     assert key not in told
     assert PROVIDER_KEY not in told
+
+
+def test_a_call_belongs_to_the_task_that_the_agent_was_asked_for_and_to_its_budget(
+    world: World, tmp_path: Path
+) -> None:
+    rings = '[rings.dev]\n[[rings.dev.budgets]]\nscope = "task"\nunit = "calls"\nlimit = 2\n'
+    world.deploy(tmp_path, "frugal", rings=rings)
+    task = "one task, 100% of it"
+    answers = [world.visit("frugal", "/ask", task) for _ in range(3)]
+    assert [status for status, _ in answers] == [200, 200, 429]
+    assert "budget" in answers[2][1]["error"]["message"]
+    assert world.visit("frugal", "/ask", "another") == (200, "an answer")
+    lineage = await_lineage(world.instance, task, lambda view: len(view["model_calls"]) == 3)
+    assert [call["ended"] for call in lineage["model_calls"]] == ["done", "done", "refused"]
+    made = lineage["model_calls"][:2]
+    assert [(call["agent"], call["provider"], call["model"]) for call in made] == [("frugal", "openai", MODEL)] * 2
 
 
 def test_an_agent_with_tools_is_given_the_way_to_them_with_the_same_key(world: World, tmp_path: Path) -> None:
