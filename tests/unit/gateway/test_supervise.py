@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import socket
+import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +45,33 @@ def answers(port: int) -> tuple[int, int]:
     return int(said["index"]), int(said["pid"])
 
 
+@contextmanager
+def steady_callers(port: int) -> Iterator[list[Exception]]:
+    """One caller that keeps its connection and one that does not; what went wrong for them."""
+    failures: list[Exception] = []
+    over = threading.Event()
+
+    def call(keep: bool) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        while not over.wait(0.002):
+            try:
+                connection.request("GET", "/healthz")
+                connection.getresponse().read()
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(error)
+            if not keep:
+                connection.close()
+        connection.close()
+
+    threads = [threading.Thread(target=call, args=(keep,)) for keep in (True, False)]
+    for thread in threads:
+        thread.start()
+    yield failures
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
 def test_several_share_a_port_outlive_their_server_are_healed_replaced_and_ended(state: Path) -> None:
     first = launches(state)
     port = first[0].port
@@ -68,10 +98,12 @@ def test_several_share_a_port_outlive_their_server_are_healed_replaced_and_ended
     next_server.close()
 
     upgraded = GatewayProcesses(state, [replace(launch, identity="two") for launch in first[:1]])
-    upgraded.start()
-    (renewed,) = upgraded.states()
-    assert renewed.pid not in running
-    wait_until(lambda: {process.pid for process in find_running(state)} == {renewed.pid}, 20)
+    with steady_callers(port) as failures:
+        upgraded.start()
+        (renewed,) = upgraded.states()
+        assert renewed.pid not in running
+        wait_until(lambda: {process.pid for process in find_running(state)} == {renewed.pid}, 20)
+    assert failures == []
     assert answers(port) == (0, renewed.pid)
     upgraded.close()
 
