@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import cast
 
 import click
+from pydantic import BaseModel
 
 from turnout.api.app import create_app
 from turnout.cli.exits import EXIT_CODES
 from turnout.cli.main import VERBS, cli
 from turnout.domain import errors, events
 from turnout.domain.phases import TRANSITIONS
-from turnout.manifest import field_reference
+from turnout.gateway.schema import GatewayFile
+from turnout.manifest import Manifest, field_reference
 from turnout.services.office import Office
 
 FOLDER = Path(__file__).parent / "reference"
@@ -66,6 +68,7 @@ def pages() -> dict[str, str]:
     return {
         "commands.md": "\n".join(_commands()),
         "manifest.md": "\n".join(_manifest()),
+        "gateway.md": "\n".join(_gateway()),
         "events.md": "\n".join(_events()),
         "errors.md": "\n".join(_errors()),
         "api.md": "\n".join(_api()),
@@ -111,8 +114,20 @@ def _manifest() -> Iterator[str]:
     yield f"# turnout.toml\n\n{_MADE}\n"
     yield "The schema is closed: an unknown key is an error that names its path and the nearest known key. `turnout init`"
     yield "writes a commented file.\n"
+    yield from _fields(Manifest)
+
+
+def _gateway() -> Iterator[str]:
+    yield f"# gateway.toml\n\n{_MADE}\n"
+    yield "The schema is closed: an unknown key is an error that names its path and the nearest known key. Secrets are named"
+    yield "by where they are, `env:NAME` or `file:PATH` (relative to the folder of the file). What it is for:"
+    yield "[the guide](../guides/gateway.md).\n"
+    yield from _fields(GatewayFile)
+
+
+def _fields(root: type[BaseModel]) -> Iterator[str]:
     yield "| path | type | default | meaning |\n|---|---|---|---|"
-    for field in field_reference():
+    for field in field_reference(root):
         cells = (f"`{field.path}`", field.type, field.default, field.meaning)
         yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
     yield ""

@@ -8,24 +8,25 @@ import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 from pydantic import ValidationError
 
 from turnout.controller.grants import GrantBook
-from turnout.db.ledger import SqlLedger, open_ledger
+from turnout.db.ledger import open_ledger
 from turnout.domain.errors import DamagedContent, ManifestError
 from turnout.domain.grants import ModelPin, Pins, ToolPin
 from turnout.domain.models import Release, ReplicaSpec
 from turnout.gateway.config import check_secrets, load_gateway_config, references, resolve_secret
 from turnout.gateway.grants import read_grants, write_grants
 from turnout.gateway.keys import keep_secret, key_digest, mint_key
-from turnout.gateway.launch import FOLDER, GRANTS_FILE, LEDGER_FILE, GatewayLaunch, Kind
+from turnout.gateway.launch import FOLDER, GRANTS_FILE, GatewayLaunch, Kind, ledger_url
 from turnout.gateway.supervise import GatewayProcesses
 from turnout.gateway.values import GatewayConfig
 from turnout.manifest.schema import Model
 from turnout.manifest.tool_manifest import read_tool_pins
 from turnout.ports import Account, ArtifactStore, Store
+from turnout.schemas import GatewayProcessView
 from turnout.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,12 +36,15 @@ Secrets = Callable[[ReplicaSpec], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class GatewayControl:
-    """What the rest of the server uses. `book` and `secrets` are None where the instance has no gateway."""
+    """What the rest of the server uses. `book` and `secrets` are None where the instance has no gateway.
+
+    `accounts`: what calls have spent. It may raise `LedgerUnavailable`.
+    """
 
     processes: GatewayProcesses
     book: GrantBook | None = None
     secrets: Secrets | None = None
-    accounts: Callable[[], tuple[Account, ...]] = tuple  # what calls have spent
+    accounts: Callable[[], tuple[Account, ...]] = tuple
 
 
 def check_gateway(settings: Settings, environ: Mapping[str, str]) -> GatewayProcesses:
@@ -68,11 +72,13 @@ def build_gateway(
         return GatewayControl(processes)
     folder, version = settings.state / FOLDER, importlib.metadata.version("turnout")
     secret = keep_secret(folder)
+    known, writer = read_grants(folder / GRANTS_FILE)
     book = GrantBook(
-        read_grants(folder / GRANTS_FILE, version),
+        known,
         partial(_read_pins, artifacts),
         lambda agent, ring, digest: key_digest(mint_key(secret, agent, ring, digest)),
         partial(write_grants, folder / GRANTS_FILE, version),
+        outdated=writer != version,
     )
 
     def secrets(replica: ReplicaSpec) -> Mapping[str, str]:
@@ -83,14 +89,23 @@ def build_gateway(
         key = mint_key(secret, replica.agent, replica.ring, replica.digest)
         return agent_environment(settings, replica, release, key)
 
-    ledgers: list[SqlLedger] = []  # opened when somebody asks, and no process has to be there for it
+    # Opened when it is first asked for: the server starts without it, too.
+    ledger = cache(partial(open_ledger, ledger_url(settings.state)))
+    return GatewayControl(processes, book, secrets, lambda: ledger().accounts())
 
-    def accounts() -> tuple[Account, ...]:
-        if not ledgers:
-            ledgers.append(open_ledger(f"sqlite:///{folder / LEDGER_FILE}"))
-        return ledgers[0].accounts()
 
-    return GatewayControl(processes, book, secrets, accounts)
+def view_processes(processes: GatewayProcesses) -> list[GatewayProcessView]:
+    """The processes as the API shows them."""
+    return [
+        {
+            "kind": state.kind,
+            "index": state.index,
+            "address": state.address,
+            "running": state.pid is not None,
+            "restarts": state.restarts,
+        }
+        for state in processes.states()
+    ]
 
 
 def agent_environment(settings: Settings, replica: ReplicaSpec, release: Release, key: str) -> dict[str, str]:

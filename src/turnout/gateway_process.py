@@ -17,10 +17,11 @@ from turnout.db.ledger import open_ledger
 from turnout.gateway.accounts import Accounts
 from turnout.gateway.asgi import Application, Message, Receive, Scope, Send
 from turnout.gateway.config import ConfigFile, resolve_secret
+from turnout.gateway.drain import Drain
 from turnout.gateway.grants import GrantsFile
 from turnout.gateway.journal import Journal
 from turnout.gateway.launch import DRAIN_SECONDS, GatewayLaunch
-from turnout.gateway.serve import listen, serve
+from turnout.gateway.serve import build_server, listen
 from turnout.processes import KnownProcess, start_mark
 
 HEALTH_PATH = "/healthz"
@@ -36,7 +37,10 @@ def main() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     os.umask(0o077)
     listener = listen(launch.host, launch.port, shared=True)
-    serve(build_app(launch), listener, drain=int(DRAIN_SECONDS))
+    drain = Drain()
+    server = build_server(drain.wrap(build_app(launch)), drain=int(DRAIN_SECONDS))
+    drain.attach(server)
+    server.run([listener])
 
 
 def build_app(launch: GatewayLaunch) -> Application:

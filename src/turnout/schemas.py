@@ -693,6 +693,16 @@ class TokenList(TypedDict):
     tokens: list[TokenView]
 
 
+class GatewayProcessView(TypedDict):
+    """A process of the gateway. `restarts`: how often it was started again since the server began."""
+
+    kind: str  # model or tool
+    index: int
+    address: str
+    running: bool
+    restarts: int
+
+
 class InstanceView(TypedDict):
     """The instance that answers."""
 
@@ -700,6 +710,7 @@ class InstanceView(TypedDict):
     traffic: str
     actor: str
     role: str
+    gateway: list[GatewayProcessView]  # empty: there is no gateway
 
 
 class LogLine(TypedDict):

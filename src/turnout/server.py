@@ -47,7 +47,7 @@ from turnout.gateway.journal_files import JournalFiles
 from turnout.gateway.launch import FOLDER as GATEWAY_FOLDER
 from turnout.gateway.launch import JOURNAL_FOLDER
 from turnout.gateway.supervise import GatewayProcesses, stop_running
-from turnout.gateway_control import Secrets, build_gateway, check_gateway
+from turnout.gateway_control import Secrets, build_gateway, check_gateway, view_processes
 from turnout.ports import ArtifactStore, KeyRecord
 from turnout.redaction import Redactor
 from turnout.runtimes.environment import Environments, wheels_folder
@@ -172,6 +172,8 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         read_release=partial(_read_release, artifacts),
         diff=partial(diff_releases, artifacts),
         traffic_url=settings.traffic_url,
+        accounts=gateway.accounts,
+        gateway=partial(view_processes, processes),
         read_texts=partial(read_texts, artifacts),
         accounts=gateway.accounts,
     )

@@ -116,12 +116,17 @@ def write_config(path: Path, url: str, key: str = "env:PROVIDER_KEY") -> None:
     path.write_text(f'[[providers.openai.routes]]\nname = "only"\nurl = "{url}"\nkey = "{key}"\n')
 
 
-def write_model_agent(folder: Path, agent: str, *, note: str = "one", rings: str = "[rings.dev]\n") -> Path:
-    """The agent, pinned to a model, with a smoke task that calls it."""
+def write_model_agent(
+    folder: Path, agent: str, *, note: str = "one", rings: str = "[rings.dev]\n", tools: bool = False
+) -> Path:
+    """The agent, pinned to a model, with a smoke task that calls it; and a manifest of no tools."""
     write_agent(folder, note, agent=agent, rings=rings)
     (folder / "agent.py").write_text(f"MODEL = {MODEL!r}\n{_AGENT}")
     manifest = folder / "turnout.toml"
     model = f'[model]\nprovider = "openai"\nname = "{MODEL}"\n\n'
+    if tools:
+        (folder / "tools.json").write_text('{"servers": {}}')
+        model += '[tools]\nmanifest = "tools.json"\n\n'
     text = (
         manifest.read_text().replace("[prompts]", f"{model}[prompts]", 1).replace("\n[rings.", f"{_SMOKE}\n[rings.", 1)
     )

@@ -22,7 +22,7 @@ from tests.e2e.gateway_world import (
     write_config,
     write_model_agent,
 )
-from tests.e2e.workshop import deploy, push_agent
+from tests.e2e.workshop import await_lineage, deploy, push_agent
 from tests.live import LiveInstance, free_port, live_instance, wait_until
 
 
@@ -41,15 +41,17 @@ class World:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def visit(self, agent: str, path: str) -> tuple[int, Any]:
+    def visit(self, agent: str, path: str, task: str | None = None) -> tuple[int, Any]:
         """Ask an agent in dev."""
+        headers = {"x-turnout-task": task} if task is not None else {}
+        request = urllib.request.Request(f"{self.instance.traffic}/{agent}/dev{path}", headers=headers)
         try:
-            with urllib.request.urlopen(f"{self.instance.traffic}/{agent}/dev{path}", timeout=20) as response:
+            with urllib.request.urlopen(request, timeout=20) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def deploy(self, folder: Path, agent: str, **changes: str) -> dict[str, str]:
+    def deploy(self, folder: Path, agent: str, **changes: Any) -> dict[str, str]:
         """Release an agent to dev, and return its environment."""
         deploy(self.instance, agent, push_agent(self.instance, write_model_agent(folder, agent, **changes)))
         wait_until(lambda: self.visit(agent, "/environment")[0] == 200, 10)
@@ -92,6 +94,45 @@ def test_an_agent_calls_its_model_before_it_is_ready_and_never_sees_the_provider
     assert PROVIDER_KEY not in told
 
 
+def test_a_call_belongs_to_the_task_that_the_agent_was_asked_for_and_to_its_budget(
+    world: World, tmp_path: Path
+) -> None:
+    rings = '[rings.dev]\n[[rings.dev.budgets]]\nscope = "task"\nunit = "calls"\nlimit = 2\n'
+    world.deploy(tmp_path, "frugal", rings=rings)
+    task = "one task, 100% of it"
+    answers = [world.visit("frugal", "/ask", task) for _ in range(3)]
+    assert [status for status, _ in answers] == [200, 200, 429]
+    assert "budget" in answers[2][1]["error"]["message"]
+    assert world.visit("frugal", "/ask", "another") == (200, "an answer")
+    lineage = await_lineage(world.instance, task, lambda view: len(view["model_calls"]) == 3)
+    assert [call["ended"] for call in lineage["model_calls"]] == ["done", "done", "refused"]
+    made = lineage["model_calls"][:2]
+    assert [(call["agent"], call["provider"], call["model"]) for call in made] == [("frugal", "openai", MODEL)] * 2
+
+
+def test_an_agent_with_tools_is_given_the_way_to_them_with_the_same_key(world: World, tmp_path: Path) -> None:
+    environment = world.deploy(tmp_path, "handy", tools=True)
+    url, key = environment["TURNOUT_MCP_URL"], environment["TURNOUT_GATEWAY_KEY"]
+    assert list_tools(url, key) == (200, [])
+    assert list_tools(url, "tk_wrong")[0] == 401
+
+
+def list_tools(url: str, key: str) -> tuple[int, Any]:
+    """Ask an MCP server for its tools."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).encode()
+    headers = {
+        "authorization": f"Bearer {key}",
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2025-06-18",
+    }
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as response:
+            return response.status, json.load(response)["result"]["tools"]
+    except urllib.error.HTTPError as error:
+        return error.code, None
+
+
 def test_the_key_of_a_release_that_was_stopped_is_refused_within_seconds(world: World, tmp_path: Path) -> None:
     rings = '[rings.dev]\nwarm = "0s"\ndrain = "100ms"\nstop_grace = "200ms"\n'
     keys = [
@@ -115,6 +156,11 @@ def test_the_gateway_outlives_the_server_and_is_healed_and_renewed_by_the_next_o
     os.kill(before[0], signal.SIGKILL)
     wait_until(lambda: world.pid() != before[0], 20, lambda: world.instance.server_log()[-2_000:])
     assert world.models(key)[0] == 200
+    told = world.instance.client().instance()["gateway"]
+    assert [(item["kind"], item["running"], item["restarts"]) for item in told] == [
+        ("model", True, 1),
+        ("tool", True, 0),
+    ]
 
     healed = world.pid()
     world.instance.run("down", "--server-only")

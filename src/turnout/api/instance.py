@@ -50,4 +50,5 @@ def show_instance(call: Authenticated) -> InstanceView:
         "traffic": call.office.traffic_url,
         "actor": call.actor.name,
         "role": call.actor.role.value,
+        "gateway": call.office.gateway(),
     }

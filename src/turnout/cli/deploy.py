@@ -30,7 +30,7 @@ from turnout.domain.models import short_digest
 
 if TYPE_CHECKING:
     from turnout.manifest import Manifest
-    from turnout.manifest.schema import Fallback, Model
+    from turnout.manifest.schema import Fallback, Model, OtherModel
 
 
 @click.command()
@@ -133,8 +133,9 @@ def _check_pins(manifest: Manifest, ring: str, override: str | None) -> None:
         return
     from turnout.manifest.models import floating_fault
 
-    pins: dict[str, Model | Fallback] = {"model.name": manifest.model}
+    pins: dict[str, Model | Fallback | OtherModel] = {"model.name": manifest.model}
     pins |= {f"model.fallbacks[{index}].name": pin for index, pin in enumerate(manifest.model.fallbacks)}
+    pins |= {f"model.others[{index}].name": pin for index, pin in enumerate(manifest.model.others)}
     faults = {place: floating_fault(pin.provider, pin.name) for place, pin in pins.items()}
     problems = tuple(f"{place}: {fault}" for place, fault in faults.items() if fault)
     if problems:

@@ -23,15 +23,21 @@ def status(client: Client, agent: str | None, as_json: bool) -> None:
         else:
             _show(view)
         return
-    listed = client.agents()
+    listed, gateway = client.agents(), client.instance()["gateway"]
     if as_json:
-        print_json(listed)
+        print_json({**listed, "gateway": gateway})
     elif not listed["agents"]:
         click.echo("no agent has been released yet: `turnout deploy` in an agent's folder")
     for number, view in enumerate([] if as_json else listed["agents"]):
         if number:
             click.echo()
         _show(view)
+    for process in [] if as_json else gateway:
+        text = f"gateway: {process['kind']} process {process['index']} on {process['address']}"
+        if not process["running"]:
+            click.echo(click.style(f"{text} does not run", fg="red"))
+        else:
+            click.echo(f"{text} runs" + (f", started again {process['restarts']} ×" if process["restarts"] else ""))
 
 
 def _show(view: AgentView) -> None:

@@ -20,7 +20,8 @@ Ring = tuple[str, str]
 class GrantBook:
     """The grants of every ring, as they were published last.
 
-    `known` is what a server before this one published: it counts until a ring has been looked at. `read_pins` may raise any
+    `known` is what a server before this one published: it counts until a ring has been looked at. Where that was another
+    version (`outdated`), what releases pin is read anew, and the old counts where that fails. `read_pins` may raise any
     `TurnoutError`, `key_of` gives the SHA-256 of a key. Several threads may call.
     """
 
@@ -30,6 +31,8 @@ class GrantBook:
         read_pins: Callable[[Release], Pins],
         key_of: Callable[[str, str, Digest], str],
         write: Callable[[Grants], None],
+        *,
+        outdated: bool = False,
     ) -> None:
         self._read_pins = read_pins
         self._key_of = key_of
@@ -38,16 +41,17 @@ class GrantBook:
         self._published: Grants | None = None
         self._rings: dict[Ring, dict[Digest, Grant]] = {}
         self._pins: dict[Digest, Pins] = {}  # releases are immutable, so never out of date
+        self._before = {grant.release: pins_of(grant) for grant in known.grants.values()}
+        if not outdated:
+            self._pins.update(self._before)
         for grant in known.grants.values():
             self._rings.setdefault((grant.agent, grant.ring), {})[grant.release] = grant
-            self._pins[grant.release] = pins_of(grant)
 
     def keep_only(self, rings: Iterable[Ring]) -> None:
-        """Forget rings that are not there any more, and publish what is left."""
+        """Forget rings that are not there any more. It is published with the next ring that is set."""
         with self._lock:
             kept = set(rings)
             self._rings = {ring: grants for ring, grants in self._rings.items() if ring in kept}
-            self._publish()
 
     def set_ring(
         self,
@@ -89,11 +93,13 @@ class GrantBook:
 
     def _find_pins(self, release: Release) -> Pins | None:
         pins = self._pins.get(release.digest)
-        if pins is None:
-            try:
-                pins = self._pins[release.digest] = self._read_pins(release)
-            except TurnoutError as error:
-                log.warning("the pins of %s %s cannot be read: %s", release.agent, release.version, error.message)
+        if pins is not None:
+            return pins
+        try:
+            pins = self._pins[release.digest] = self._read_pins(release)
+        except TurnoutError as error:
+            log.warning("the pins of %s %s cannot be read: %s", release.agent, release.version, error.message)
+            return self._before.get(release.digest)
         return pins
 
     def _publish(self) -> None:

@@ -52,13 +52,12 @@ def write_grants(path: Path, writer: str, grants: Grants) -> None:
         raise SetupFailed(f"the grants of the gateway cannot be written to {path}: {error.strerror}") from error
 
 
-def read_grants(path: Path, writer: str) -> Grants:
-    """What a server of this very version published before; nothing when there is none, or it is damaged."""
+def read_grants(path: Path) -> tuple[Grants, str]:
+    """What a server published before, and its version; nothing when there is none, or it is damaged."""
     try:
-        grants, found = parse_grants(path.read_bytes())
+        return parse_grants(path.read_bytes())
     except FileNotFoundError:
-        return Grants()
+        return Grants(), ""
     except (OSError, ValueError) as error:
         log.warning("%s cannot be read; it is written anew: %s", path, error)
-        return Grants()
-    return grants if found == writer else Grants()
+        return Grants(), ""

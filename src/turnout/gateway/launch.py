@@ -80,7 +80,7 @@ class GatewayLaunch:
     @property
     def ledger_url(self) -> str:
         """What they spent."""
-        return f"sqlite:///{self.state / FOLDER / LEDGER_FILE}"
+        return ledger_url(self.state)
 
     def spawn(self) -> KnownProcess:
         """See `supervision.Program`. It gets the environment of the server, where its secrets may be."""
@@ -126,6 +126,11 @@ class GatewayLaunch:
         except OSError:
             return "its log cannot be read"
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def ledger_url(state: Path) -> str:
+    """The database in which the processes of a state folder keep what calls spend."""
+    return f"sqlite:///{state / FOLDER / LEDGER_FILE}"
 
 
 def find_running(state: Path) -> dict[KnownProcess, list[str]]:

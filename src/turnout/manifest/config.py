@@ -30,7 +30,7 @@ from turnout.domain.models import (
     RingSettings,
     SmokeTask,
 )
-from turnout.manifest import schema
+from turnout.manifest import ring_schema, schema
 from turnout.manifest.config_document import ConfigDocument
 from turnout.manifest.values import (
     basis_points,
@@ -122,7 +122,7 @@ def parse_config(content: bytes) -> ReleaseSpec:
         ) from None
 
 
-def _ring_settings(name: str, ring: schema.Ring) -> RingSettings:
+def _ring_settings(name: str, ring: ring_schema.Ring) -> RingSettings:
     return RingSettings(
         name=name,
         replicas=ring.replicas,
@@ -145,12 +145,12 @@ def _ring_settings(name: str, ring: schema.Ring) -> RingSettings:
     )
 
 
-def _budget(table: schema.BudgetTable) -> Budget:
+def _budget(table: ring_schema.BudgetTable) -> Budget:
     limit = round(table.limit * NANOS) if table.unit == "usd" else int(table.limit)
     return Budget(BudgetScope(table.scope), limit, Unit(table.unit), table.window)
 
 
-def _judge_settings(judge: schema.Judge) -> JudgeSettings:
+def _judge_settings(judge: ring_schema.Judge) -> JudgeSettings:
     return JudgeSettings(
         ramp=Ramp(judge.ramp),
         ages=judge.ages,
@@ -166,7 +166,7 @@ def _judge_settings(judge: schema.Judge) -> JudgeSettings:
 
 
 def _environment(env: Mapping[str, str], flags: Mapping[str, bool | int | str]) -> dict[str, str]:
-    return {**env, **{schema.flag_variable(name): _flag_text(value) for name, value in flags.items()}}
+    return {**env, **{ring_schema.flag_variable(name): _flag_text(value) for name, value in flags.items()}}
 
 
 def _flag_text(value: bool | int | str) -> str:

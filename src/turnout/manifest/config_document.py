@@ -28,7 +28,7 @@ from turnout.domain.models import (
 )
 from turnout.domain.outcomes import Tally, is_path
 from turnout.domain.verdicts import build_judge_config
-from turnout.manifest import schema
+from turnout.manifest import ring_schema
 from turnout.manifest.values import (
     MAX_INTEGER,
     AgentName,
@@ -154,7 +154,7 @@ class _Budget(_Document):
     scope: Literal["task", "deployment", "ring"]
     limit: _Positive
     unit: Literal["usd", "tokens", "calls"]
-    window: float | None = Field(ge=schema.SHORTEST_WINDOW, le=schema.LONGEST_WINDOW)
+    window: float | None = Field(ge=ring_schema.SHORTEST_WINDOW, le=ring_schema.LONGEST_WINDOW)
 
     def budget(self) -> Budget:
         return Budget(BudgetScope(self.scope), self.limit, Unit(self.unit), self.window)

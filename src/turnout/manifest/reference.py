@@ -26,8 +26,8 @@ class FieldDoc:
     meaning: str
 
 
-def field_reference() -> list[FieldDoc]:
-    """Every field of the file in the order of the schema, tables included."""
+def field_reference(root: type[BaseModel] = Manifest) -> list[FieldDoc]:
+    """Every field of a file in the order of its schema, tables included."""
     return [
         FieldDoc(
             path=_join(place, key),
@@ -35,7 +35,7 @@ def field_reference() -> list[FieldDoc]:
             default=_shown_default(field),
             meaning=field.description or "",
         )
-        for place, model in schema_tables().items()
+        for place, model in schema_tables(root).items()
         for key, field in fields_by_key(model).items()
     ]
 

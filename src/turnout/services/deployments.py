@@ -251,7 +251,8 @@ def _floating(office: Office, release: Release) -> tuple[str, ...]:
     if ref is None:
         return ()
     model = json.loads(office.artifacts.read_all(ref.digest))
-    faults = (floating_fault(item["provider"], item["name"]) for item in (model, *model["fallbacks"]))
+    callable_models = (model, *model["fallbacks"], *model.get("others", ()))
+    faults = (floating_fault(item["provider"], item["name"]) for item in callable_models)
     return tuple(fault for fault in faults if fault)
 
 

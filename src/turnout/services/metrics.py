@@ -18,7 +18,7 @@ from turnout.domain.models import FULL_WEIGHT, Digest, Pointer, ReplicaState
 from turnout.domain.policy import Verb
 from turnout.domain.routes import ring_weights, warm_digests
 from turnout.ports import Snapshot
-from turnout.schemas import AlertView
+from turnout.schemas import AlertView, GatewayProcessView
 from turnout.services.evidence import read_evidence
 from turnout.services.office import Actor, Office
 
@@ -36,7 +36,7 @@ def render(office: Office, actor: Actor, alerts: Sequence[AlertView]) -> bytes:
     now = office.clock.now()
     with office.store.snapshot() as snapshot:
         scrape = _Scrape(snapshot, now)
-        families = [*scrape.families(), *_alert_families(alerts)]
+        families = [*scrape.families(), *_alert_families(alerts), *_gateway_families(office.gateway())]
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(families))
     return generate_latest(registry)
@@ -162,3 +162,18 @@ def _alert_families(alerts: Sequence[AlertView]) -> Iterator[Metric]:
         sent.add_metric((alert["name"],), alert["sent"])
         skipped.add_metric((alert["name"],), alert["skipped"])
     yield from (lag, age, sent, skipped)
+
+
+def _gateway_families(processes: Sequence[GatewayProcessView]) -> Iterator[Metric]:
+    if not processes:
+        return
+    names = ("kind", "index")
+    up = GaugeMetricFamily("turnout_gateway_up", "Whether a process of the gateway runs.", labels=names)
+    restarts = CounterMetricFamily(
+        "turnout_gateway_restarts", "How often it was started again since the server began.", labels=names
+    )
+    for process in processes:
+        labels = (process["kind"], str(process["index"]))
+        up.add_metric(labels, float(process["running"]))
+        restarts.add_metric(labels, process["restarts"])
+    yield from (up, restarts)

@@ -9,7 +9,7 @@ from turnout.domain.errors import NotFound
 from turnout.domain.models import ComponentRef, Digest, Pointer, Release, ReleaseSpec
 from turnout.domain.policy import Role, Verb, check_allowed
 from turnout.ports import Account, ArtifactStore, Clock, Intake, Notary, Runtime, Snapshot, Store
-from turnout.schemas import ComponentDiff, PromptView
+from turnout.schemas import ComponentDiff, GatewayProcessView, PromptView
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Office:
     read_texts: Callable[[ComponentRef], list[PromptView]]  # the files of a component that is an archive
     traffic_url: str  # such as http://127.0.0.1:8080
     accounts: Callable[[], tuple[Account, ...]] = tuple  # what calls have spent; none without a gateway
+    gateway: Callable[[], list[GatewayProcessView]] = list  # its processes; none without a gateway
 
 
 def find_release(snapshot: Snapshot, agent: str, ref: str) -> Release:

@@ -82,6 +82,9 @@ class Instance:
     def agents(self) -> dict[str, Any]:
         return {"agents": [self.agent("support")]}
 
+    def instance(self) -> dict[str, Any]:
+        return {"gateway": [gateway_process("model", running=True), gateway_process("tool", running=False)]}
+
     def preview(self, agent: str, ring: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((f"preview {what}", body))
         keys: dict[str, Any] = {"agent": agent, "ring": ring, "digest": TWO, "version": "v2", "kind": "promote"}
@@ -231,13 +234,31 @@ def test_status_shows_what_is_where(turnout: CommandLine) -> None:
     assert "production: promote of v2 is validating (step 1 of 2); 3 tasks so far  [dep_1]" in out
     assert "dev: the last try failed: support v2 in dev: failed" in out
     assert "is still warm, in quarantine: it lied" in out
-    assert turnout("status", "--json").json() == {"agents": [{"agent": "support", "rings": instance.rings}]}
+    shown = turnout("status", "--json").json()
+    assert shown["agents"] == [{"agent": "support", "rings": instance.rings}]
+    assert [process["running"] for process in shown["gateway"]] == [True, False]
+
+
+def test_status_of_everything_shows_the_processes_of_the_gateway(turnout: CommandLine) -> None:
+    instance = Instance(view("queued"), view("active"))
+    instance.rings = [ring("dev")]
+    turnout.speaks_to(instance)
+    out = turnout("status").out
+    assert "gateway: model process 0 on 127.0.0.1:7071 runs, started again 2 ×" in out
+    assert "gateway: tool process 0 on 127.0.0.1:7071 does not run" in out
+
+
+def gateway_process(kind: str, *, running: bool) -> dict[str, Any]:
+    return {"kind": kind, "index": 0, "address": "127.0.0.1:7071", "running": running, "restarts": 2}
 
 
 def test_status_of_nothing_says_what_to_do(turnout: CommandLine) -> None:
     class Empty:
         def agents(self) -> dict[str, Any]:
             return {"agents": []}
+
+        def instance(self) -> dict[str, Any]:
+            return {"gateway": []}
 
     turnout.speaks_to(Empty())
     assert "turnout deploy" in turnout("status").out

@@ -28,8 +28,8 @@ class World:
         self.broken: set[str] = set()
         self.full = False
 
-    def book(self, known: Grants | None = None) -> GrantBook:
-        return GrantBook(known or Grants(), self.pins, lambda *who: "/".join(who), self.write)
+    def book(self, known: Grants | None = None, *, outdated: bool = False) -> GrantBook:
+        return GrantBook(known or Grants(), self.pins, lambda *who: "/".join(who), self.write, outdated=outdated)
 
     def pins(self, release: Release) -> Pins:
         self.read.append(release.version)
@@ -74,12 +74,24 @@ def test_what_a_server_before_published_counts_until_its_ring_is_looked_at() -> 
     later = World()
     book = later.book(world.written[-1])
     book.keep_only({("support", "dev"), ("support", "production")})
-    assert later.granted == [("dev", "one")]
+    assert later.written == []  # the file of before goes on
     book.set_ring("support", "production", [TWO])
     assert later.granted == [("dev", "one"), ("production", "two")]
     assert later.read == ["two"]  # what one pins was known
     book.keep_only({("support", "production")})
+    book.set_ring("support", "production", [TWO])
     assert later.granted == [("production", "two")]
+
+
+def test_what_another_version_published_is_read_anew_and_counts_where_that_fails() -> None:
+    world = World()
+    world.book().set_ring("support", "dev", [ONE, TWO])
+    later = World()
+    later.broken = {"two"}
+    book = later.book(world.written[-1], outdated=True)
+    book.set_ring("support", "dev", [ONE, TWO])
+    assert later.read == ["one", "two"]
+    assert later.granted == [("dev", "one"), ("dev", "two")]
 
 
 def test_a_release_whose_pins_cannot_be_read_must_not_start_and_keeps_nothing_from_others() -> None:

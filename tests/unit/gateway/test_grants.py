@@ -100,11 +100,10 @@ def test_a_damaged_or_lost_file_changes_nothing_and_is_told_of_once(
     assert file.find(KEY) == grant()
 
 
-def test_a_server_goes_on_with_what_its_own_version_published(tmp_path: Path) -> None:
+def test_a_server_goes_on_with_what_was_published_and_knows_by_whom(tmp_path: Path) -> None:
     path = tmp_path / "grants.json"
-    assert read_grants(path, "1.0") == Grants()
+    assert read_grants(path) == (Grants(), "")
     write_grants(path, "1.0", grants(grant()))
-    assert read_grants(path, "1.0") == grants(grant())
-    assert read_grants(path, "1.1") == Grants()
+    assert read_grants(path) == (grants(grant()), "1.0")
     path.write_bytes(b"{")
-    assert read_grants(path, "1.0") == Grants()
+    assert read_grants(path) == (Grants(), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from turnout.domain.errors import Forbidden
 from turnout.domain.models import CanaryStep, RingSettings
 from turnout.domain.policy import Role
 from turnout.ports import StoredJudgement
-from turnout.schemas import AlertView
+from turnout.schemas import AlertView, GatewayProcessView
 from turnout.services import metrics
 from turnout.services.office import Actor
 
@@ -122,3 +123,14 @@ def test_an_empty_instance_can_be_scraped(tmp_path: Path) -> None:
 def test_a_reporter_sees_nothing(stage: Stage) -> None:
     with pytest.raises(Forbidden):
         metrics.render(stage.office, Actor("agent", Role.REPORTER), [])
+
+
+def test_processes_of_the_gateway_are_counted_where_there_is_one(stage: Stage) -> None:
+    assert b"turnout_gateway" not in metrics.render(stage.office, ADMIN, [])
+    down: GatewayProcessView = {
+        "kind": "model", "index": 1, "address": "127.0.0.1:7071", "running": False, "restarts": 3
+    }  # fmt: skip
+    office = replace(stage.office, gateway=lambda: [down])
+    text = metrics.render(office, ADMIN, []).decode()
+    assert 'turnout_gateway_up{index="1",kind="model"} 0.0' in text
+    assert 'turnout_gateway_restarts_total{index="1",kind="model"} 3.0' in text

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from turnout.artifacts.diff.values import Parts, diff_named, diff_values
-from turnout.manifest.schema import FLAG_PREFIX
+from turnout.manifest.ring_schema import FLAG_PREFIX
 from turnout.schemas import ChangeView
 
 _MODEL_KINDS = {"provider": "provider", "name": "name", "parameters": "parameter", "fallbacks": "fallback"}
