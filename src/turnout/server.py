@@ -175,7 +175,6 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         accounts=gateway.accounts,
         gateway=partial(view_processes, processes),
         read_texts=partial(read_texts, artifacts),
-        accounts=gateway.accounts,
     )
     offices.append(office)
     alerts_file = settings.alerts or settings.state / ALERTS_FILE

@@ -19,7 +19,6 @@ class Ended(StrEnum):
     TIMEOUT = "timeout"
 
 
-GONE = "gone"  # a server does not know the tool any more
 FAULTS = frozenset({Ended.FAILED, Ended.CUT, Ended.TIMEOUT})  # of models and routes, as breakers count them
 
 
@@ -85,9 +84,7 @@ class ToolCall:
     result: str | None = None
     result_digest: str = ""
     schema: str = ""  # the pin
-    found: str = (
-        ""  # SHA-256 of what the server describes now, or `GONE`, where that is not the pin: then it was refused
-    )
+    found: str = ""  # SHA-256 of what the server describes now, or a word where it has none, where that is not the pin: then it was refused
     error: str = ""
 
 
