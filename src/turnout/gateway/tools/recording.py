@@ -35,7 +35,6 @@ class Record:
     found: str = ""  # where it is not the pin
     error: str = ""
     result: Mapping[str, Any] | None = None
-    found: str = ""  # what the server describes now, where that is not the pin
     sent: bool = field(default=False)  # whether the server may have got it
 
     def close(self, now: float) -> ToolCall:
