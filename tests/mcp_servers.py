@@ -48,9 +48,9 @@ def key_digest(key: str) -> str:
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
+def serving(app: ASGIApp, port: int | None = None) -> Iterator[str]:
     """An ASGI application on a port of this machine: its base URL."""
-    port = free_port()
+    port = port or free_port()
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="on", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -64,9 +64,9 @@ def serving(app: ASGIApp) -> Iterator[str]:
 
 
 @contextmanager
-def http_server(server: FastMCP[Any], *, stateless: bool = False) -> Iterator[str]:
+def http_server(server: FastMCP[Any], port: int | None = None) -> Iterator[str]:
     """A FastMCP server on a port: the URL of its endpoint."""
-    with serving(server.http_app(path="/mcp", stateless_http=stateless)) as url:
+    with serving(server.http_app(path="/mcp"), port) as url:
         yield f"{url}/mcp"
 
 

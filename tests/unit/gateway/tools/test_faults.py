@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 import pytest
 from fastmcp import Client
 
-from tests.live import wait_until
-from tests.mcp_servers import Gateway, build_grant, stdio_server, tool_gateway
+from tests.live import free_port, wait_until
+from tests.mcp_servers import (
+    STDIO_SERVER,
+    Gateway,
+    build_docs_server,
+    build_grant,
+    http_server,
+    stdio_server,
+    tool_gateway,
+)
 from tests.unit.gateway.tools.agent import call, calls, text
 from turnout.domain.calls import Ended
 from turnout.domain.grants import ToolPin
@@ -86,6 +95,46 @@ def test_a_server_that_nobody_runs_is_told_of(docs_pins: Pins) -> None:
 
     assert text(result) == 'the tool server "docs" cannot be used: nobody answers at its address'
     assert gateway.calls[0].ended is Ended.FAILED
+
+
+def test_a_server_that_was_restarted_is_found_again(docs_pins: Pins) -> None:
+    port = free_port()
+    docs = ToolServer("docs", url=f"http://127.0.0.1:{port}/mcp")
+    wanted = ("search", {"query": "x"})
+    with tool_gateway(build_grant(docs_pins["search"]), docs) as gateway:
+        with http_server(build_docs_server(), port):
+            before = call(gateway, *wanted)
+        away = call(gateway, *wanted)
+        with http_server(build_docs_server(), port):
+            wait_until(lambda: not call(gateway, *wanted).is_error, 10)
+
+    assert not before.is_error
+    assert away.is_error
+    assert 'tool server "docs"' in text(away)
+
+
+@pytest.mark.parametrize("side_effects", [True, False])
+def test_only_a_call_without_side_effects_is_made_again(rough_pins: Pins, tmp_path: Path, side_effects: bool) -> None:
+    log = tmp_path / "messages"
+    pin = dataclasses.replace(rough_pins["die"], side_effects=side_effects)
+    with tool_gateway(build_grant(pin), stdio_server(MCP_LOG=str(log))) as gateway:
+        result = call(gateway, "die")
+
+    assert result.is_error
+    assert log.read_text().count('"tools/call"') == (1 if side_effects else 2)
+
+
+def test_a_server_that_the_configuration_names_no_longer_is_ended(rough_pins: Pins, docs: ToolServer) -> None:
+    with tool_gateway(build_grant(rough_pins["echo"]), stdio_server()) as gateway:
+        call(gateway, *ECHO)
+        started = [child for child in psutil.Process().children() if str(STDIO_SERVER) in child.cmdline()]
+        del gateway.servers["rough"]
+        gone = call(gateway, *ECHO)
+        psutil.wait_procs(started, 10)
+
+    assert len(started) == 1
+    assert not started[0].is_running()
+    assert text(gone) == 'the instance has no tool server "rough"'
 
 
 def test_a_program_that_speaks_no_mcp_is_told_of(rough_pins: Pins) -> None:
