@@ -84,7 +84,8 @@ class ToolCall:
     result: str | None = None
     result_digest: str = ""
     schema: str = ""  # the pin
-    found: str = ""  # SHA-256 of what the server describes now, or a word where it has none, where that is not the pin: then it was refused
+    # The digest of what the server describes now, or a word where it has none: where it is not the pin, and was refused.
+    found: str = ""
     error: str = ""
 
 
