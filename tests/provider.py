@@ -48,6 +48,7 @@ FAULTS = (
     "wrong_key",  # 401, and the answer repeats the key
     "bad_request",  # 400
     "closed",  # the connection ends without an answer
+    "chatter",  # something follows the end of a stream
 )
 
 
@@ -70,6 +71,7 @@ class Provider:
     schedule: list[str] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)  # endpoints of answers whose caller hung up in the middle
+    connections: int = 0  # that were made to it
     keep: bool = True  # whether requests are kept
     sound: bool = False  # whether it answers well whatever `x-fault` says
 
@@ -95,6 +97,7 @@ class Provider:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         task.add_done_callback(self._tasks.discard)
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while await self._exchange(reader, writer):
@@ -252,6 +255,8 @@ class _Answer:
             await self._write(_chunk(piece))
             if pace:
                 await asyncio.sleep(pace)
+        if self.fault == "chatter":
+            await self._write(_chunk(b"data: nonsense\n\n"))
         await self._write(b"0\r\n\r\n")
         return True
 

@@ -7,6 +7,7 @@ fit. Whatever happens to it then, its bill is settled and it is written to the j
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -39,6 +40,8 @@ from turnout.gateway.seams import CallJournal, GrantSource, Spending
 from turnout.gateway.upstream import Upstream
 from turnout.gateway.values import GatewayConfig
 from turnout.ports import Clock
+
+_log = logging.getLogger(__name__)
 
 LARGEST_BODY = 32 * 1024 * 1024  # bytes, of a request
 
@@ -165,6 +168,13 @@ class ModelGateway:
             if not relay.presence.gone:
                 raise
             relay.presence.forgive()
+        except Exception:  # noqa: BLE001  whatever it is, the agent is told in its protocol
+            _log.exception("call %s failed by a fault of the gateway", bill.id)
+            relay.leave("a fault of the gateway")
+            if not relay.over:
+                await relay.end_badly(
+                    Problem(500, "internal_error", "the gateway failed; its log says why", retry=True)
+                )
 
     def _choose(self, bill: Bill, grant: Grant) -> tuple[Candidate, ...]:
         asked = bill.asked

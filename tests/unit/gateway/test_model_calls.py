@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -119,14 +120,13 @@ def test_a_call_belongs_to_the_task_that_its_headers_name(
 def test_the_worst_case_is_held_and_what_was_taken_settled(live: LiveGateway) -> None:
     live.grant = grant(budgets=(BUDGET,))
     answer = ask(live)
-    (most,) = live.accounts.most
-    (spent,) = live.accounts.spent
+    call, (most,), (spent,) = live.journal.last(), live.accounts.most, live.accounts.spent
     assert most.tokens >= len(json.dumps(question())) + 50
-    assert spent.nanos == live.journal.last().nanos == 8 * 2_500 + 3 * 1_250 + 8 * 10_000
+    assert spent.nanos == call.nanos == 8 * 2_500 + 3 * 1_250 + 8 * 10_000
     assert spent.tokens == 19
     assert most.nanos > spent.nanos
     assert live.accounts.held == {}
-    assert answer.headers["x-turnout-call"] == live.journal.last().id
+    assert answer.headers["x-turnout-call"] == call.id
 
 
 def test_a_budget_in_the_way_is_told_and_nothing_is_called(live: LiveGateway, upstream: Provider) -> None:
@@ -213,6 +213,25 @@ def test_a_stream_comes_as_it_is_made(live: LiveGateway) -> None:
         began = time.monotonic()
         assert b"chat.completion.chunk" in agent.recv(65_536) + agent.recv(65_536)
         assert time.monotonic() - began < 0.6
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_connections_to_a_provider_are_used_again(live: LiveGateway, upstream: Provider, stream: bool) -> None:
+    for endpoint in ("chat/completions", "messages", "responses") * 2:
+        assert ask(live, endpoint, stream=stream).status == 200
+    assert upstream.connections == 1
+
+
+def test_a_fault_of_the_gateway_itself_is_told_in_the_protocol_of_the_agent(
+    upstream: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = config([upstream.url])
+    route = replace(broken.providers["openai"][0], limit_parameter=object(), models=None)  # type: ignore[arg-type]
+    with model_gateway(GatewayConfig(providers={"openai": (route,)}), grant(budgets=(BUDGET,))) as live:
+        answer = ask(live)
+        assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
+        assert live.journal.last().ended is Ended.FAILED
+    assert "fault of the gateway" in caplog.text
 
 
 def test_routes_of_another_protocol_do_not_count(upstream: Provider) -> None:
