@@ -84,7 +84,7 @@ class ToolCall:
     result: str | None = None
     result_digest: str = ""
     schema: str = ""  # the pin
-    found: str = ""  # SHA-256 of what the server describes now, or a word where it has none, where that is not the pin: then it was refused
+    found: str = ""  # SHA-256 of what the server describes now, or a word for nothing; set where it was not the pin
     error: str = ""
 
 
