@@ -84,8 +84,7 @@ class ToolCall:
     result: str | None = None
     result_digest: str = ""
     schema: str = ""  # the pin
-    # The digest of what the server describes now, or a word where it has none: where it is not the pin, and was refused.
-    found: str = ""
+    found: str = ""  # SHA-256 of what the server describes now, or a word for nothing; set where it was not the pin
     error: str = ""
 
 

@@ -32,7 +32,6 @@ class Record:
     arguments: Mapping[str, Any]
     pin: ToolPin | None = None
     ended: Ended = Ended.FAILED
-    found: str = ""  # where it is not the pin
     error: str = ""
     result: Mapping[str, Any] | None = None
     sent: bool = field(default=False)  # whether the server may have got it
