@@ -83,8 +83,8 @@ def run_race(url: str, seed: int, calls: int) -> RaceResult:
     result = RaceResult(seed, killed=seed % 4 == 3)
     start, stop = _CONTEXT.Event(), _CONTEXT.Event()
     began = time.monotonic()
-    watching, seen = _spawn(_observe, url, stop)
-    racers = [_spawn(_race_in_process, url, seed, calls, index, start) for index in range(PROCESSES)]
+    watching, seen = spawn(observe, url, stop)
+    racers = [spawn(_race_in_process, url, seed, calls, index, start) for index in range(PROCESSES)]
     for _, connection in [*racers, (watching, seen)]:
         connection.recv()  # it is ready
     start.set()
@@ -198,7 +198,8 @@ def databases(postgresql: bool) -> Iterator[Callable[[], str]]:
 # --- in processes of their own ---------------------------------------------------------------------------------------
 
 
-def _spawn(target: Callable[..., None], *arguments: object) -> tuple[ForkServerProcess, Connection]:
+def spawn(target: Callable[..., None], *arguments: object) -> tuple[ForkServerProcess, Connection]:
+    """A process that is given one end of a pipe, and the other end."""
     ours, theirs = _CONTEXT.Pipe()
     process = _CONTEXT.Process(target=target, args=(theirs, *arguments), daemon=True)
     process.start()
@@ -206,7 +207,7 @@ def _spawn(target: Callable[..., None], *arguments: object) -> tuple[ForkServerP
     return process, ours
 
 
-def _observe(connection: Connection, url: str, stop: _Event) -> None:
+def observe(connection: Connection, url: str, stop: _Event) -> None:
     """Look at all accounts until `stop`, and once more."""
     looks = most = over = 0
     with closing(open_ledger(url)) as ledger:

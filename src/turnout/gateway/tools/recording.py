@@ -32,6 +32,7 @@ class Record:
     arguments: Mapping[str, Any]
     pin: ToolPin | None = None
     ended: Ended = Ended.FAILED
+    found: str = ""  # what the server describes now, where that is not the pin
     error: str = ""
     result: Mapping[str, Any] | None = None
     sent: bool = field(default=False)  # whether the server may have got it
