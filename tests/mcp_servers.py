@@ -51,7 +51,10 @@ def key_digest(key: str) -> str:
 def serving(app: ASGIApp, port: int | None = None) -> Iterator[str]:
     """An ASGI application on a port of this machine: its base URL."""
     port = port or free_port()
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="on", ws="none")
+    # The loop of asyncio: under uvloop, programs that an application starts are left unclosed when they are killed.
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_level="error", lifespan="on", ws="none", loop="asyncio"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

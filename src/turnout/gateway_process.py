@@ -38,7 +38,7 @@ def main() -> None:
     os.umask(0o077)
     listener = listen(launch.host, launch.port, shared=True)
     drain = Drain()
-    server = build_server(drain.wrap(build_app(launch)), drain=int(DRAIN_SECONDS))
+    server = build_server(drain.wrap(build_app(launch)), drain=int(DRAIN_SECONDS), fast=launch.kind == "model")
     drain.attach(server)
     server.run([listener])
 

@@ -172,6 +172,7 @@ class ModelGateway:
             _log.exception("call %s failed by a fault of the gateway", bill.id)
             relay.leave("a fault of the gateway")
             if not relay.over:
+                bill.ended = Ended.CUT if relay.begun else Ended.FAILED
                 await relay.end_badly(
                     Problem(500, "internal_error", "the gateway failed; its log says why", retry=True)
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 
 from turnout.domain.calls import Ended
@@ -23,6 +24,8 @@ class Told(IntEnum):
     PREAMBLE = 1
     CONTENT = 2
 
+
+LAST_WORDS = 2.0  # seconds, to tell the agent that its stream broke off
 
 # Where a second preamble can be left out without the agent noticing. The events of responses all name the one response.
 _RESTARTABLE = frozenset((Endpoint.CHAT, Endpoint.MESSAGES))
@@ -78,7 +81,9 @@ class Relay:
         else:
             # The connection ends without the mark of its end, so that no client can take the answer for a whole one.
             event = error_event(bill.asked.endpoint, problem)
-            await self._send({"type": "http.response.body", "body": event, "more_body": True})
+            with suppress(TimeoutError):  # an agent that reads nothing does not hold up the end
+                async with asyncio.timeout(LAST_WORDS):
+                    await self._send({"type": "http.response.body", "body": event, "more_body": True})
         self._end()
 
     def leave(self, why: str) -> None:

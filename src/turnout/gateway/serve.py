@@ -17,8 +17,11 @@ def serve(app: Application, listener: socket.socket, *, drain: int = DRAIN) -> N
     build_server(app, drain=drain).run([listener])
 
 
-def build_server(app: Application, *, drain: int = DRAIN) -> uvicorn.Server:
-    """The server, of which `run()` and `serve()` take sockets that listen."""
+def build_server(app: Application, *, drain: int = DRAIN, fast: bool = True) -> uvicorn.Server:
+    """The server, of which `run()` and `serve()` take sockets that listen.
+
+    `fast` is for applications that start no programs: uvloop leaves those unclosed when they are killed.
+    """
     # A stream that broke off is ended without its mark on purpose; the server takes that for a fault and says so each time.
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing response" not in record.getMessage()
@@ -26,7 +29,7 @@ def build_server(app: Application, *, drain: int = DRAIN) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         http="httptools",
-        loop="uvloop",
+        loop="uvloop" if fast else "asyncio",
         ws="none",
         lifespan="on",
         log_level="warning",

@@ -201,6 +201,15 @@ def test_a_call_whose_agent_goes_away_is_settled_and_read_no_further(
     assert 0 < live.accounts.spent[0].nanos <= live.accounts.most[0].nanos
 
 
+def test_an_agent_that_reads_nothing_does_not_hold_a_call_beyond_its_deadline(upstream: Provider) -> None:
+    with model_gateway(config([upstream.url], deadline=1.0), grant(budgets=(BUDGET,))) as live:
+        with _request(live, stream=True, headers={"x-words": "60000"}, buffer=4096):
+            call = live.journal.last()
+        assert (call.ended, call.estimated) == (Ended.TIMEOUT, True)
+        assert call.duration < 8
+        assert live.accounts.held == {}
+
+
 def test_an_agent_that_goes_away_while_it_sends_makes_no_call(live: LiveGateway, upstream: Provider) -> None:
     with _request(live, headers={}, cut=20):
         pass
@@ -245,12 +254,24 @@ def test_routes_of_another_protocol_do_not_count(upstream: Provider) -> None:
 
 
 def _request(
-    live: LiveGateway, *, stream: bool = False, headers: dict[str, str], cut: int | None = None
+    live: LiveGateway,
+    *,
+    stream: bool = False,
+    headers: dict[str, str],
+    cut: int | None = None,
+    buffer: int | None = None,
 ) -> socket.socket:
-    """A socket over which a request was sent; only the first `cut` bytes of its body, where given."""
+    """A socket over which a request was sent; only the first `cut` bytes of its body, where given.
+
+    `buffer`: bytes that come before they are read.
+    """
     body = json.dumps(question(stream=stream)).encode()
     lines = {"host": "gateway", "authorization": f"Bearer {KEY}", "content-length": str(len(body)), **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    agent = socket.create_connection((HOST, live.port), timeout=5)
+    agent = socket.socket()
+    if buffer is not None:
+        agent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    agent.settimeout(5)
+    agent.connect((HOST, live.port))
     agent.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n".encode() + body[:cut])
     return agent
