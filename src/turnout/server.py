@@ -100,7 +100,11 @@ def serve(
             instance.controller.start()
             instance.alerts.start()
             config = uvicorn.Config(
-                create_app(instance.office), log_config=None, access_log=False, timeout_graceful_shutdown=3
+                create_app(instance.office),
+                loop="asyncio",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=3,
             )
             server = _Server(config, partial(on_ready, settings))
             server.run(sockets=[listener])
