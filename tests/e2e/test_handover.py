@@ -117,7 +117,7 @@ def test_an_archive_that_was_changed_is_refused_and_nothing_of_it_is_visible(
             archive.write_bytes(damaged)
             refused = other.run("release", "import", str(archive), check=False)
             assert refused.returncode in (1, 3), refused.stderr
-            assert other.json("status") == {"agents": []}
+            assert other.json("status")["agents"] == []
         archive.write_bytes(whole)
         assert other.json("release", "import", str(archive))["digest"] == digest
 
