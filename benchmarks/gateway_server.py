@@ -1,4 +1,4 @@
-"""A process of the model gateway for measurements: its whole data path, with budgets in memory and a journal on the disk.
+"""A process of the model gateway for measurements: its whole data path, with budgets in a ledger and a journal on the disk.
 
 python -m benchmarks.gateway_server --port 9001 --upstream http://127.0.0.1:9000/v1 --journal FOLDER
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tests.model_gateway import KEY, WallClock, config, grant, secret_of
 
+from turnout.db.ledger import open_ledger
 from turnout.domain.budget import NANOS, Budget, BudgetScope
 from turnout.domain.grants import Grant
 from turnout.gateway.accounts import Accounts
 from turnout.gateway.journal import Journal
-from turnout.gateway.ledger import MemoryLedger
 from turnout.gateway.model_app import create_model_app
 from turnout.gateway.serve import build_server, listen
 
@@ -36,7 +36,7 @@ class OneGrant:
 async def serve(port: int, upstream: str, journal: Path) -> None:
     """Until SIGTERM."""
     routes = config([upstream], deadline=600.0)
-    accounts, calls = Accounts(MemoryLedger()), Journal(journal, "model-0")
+    accounts, calls = Accounts(open_ledger(f"sqlite:///{journal / 'ledger.db'}")), Journal(journal, "model-0")
     app = create_model_app(OneGrant(), lambda: routes, accounts, calls, WallClock(), secret_of, close=accounts.close)
     with listen("127.0.0.1", port) as listener:
         await build_server(app, drain=1).serve([listener])

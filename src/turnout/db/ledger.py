@@ -3,6 +3,9 @@
 One writer at a time loads the accounts and holds that its orders name, decides in memory, and writes what changed; all in
 one transaction. What was answered is there when a process is killed. A power cut can take the last moments of an SQLite
 file with it: it waits for the disk at checkpoints alone, so that a call waits for none.
+
+Orders on SQLite go to the driver by statements that were compiled once: SQLAlchemy would take three times as long for each
+as the database, and every call of a model waits for them.
 """
 
 from __future__ import annotations
@@ -68,6 +71,8 @@ _FIND_LATE = (
     select(holds.c.call, holds.c.until, holds.c.charges).where(holds.c.until <= bindparam("now")).limit(_AT_ONCE)
 )
 _END_HOLD = delete(holds).where(holds.c.call == bindparam("ended"))
+_FIND_BALANCE = select(accounts.c.balance).where(accounts.c.name == bindparam("name"))
+_FIND_HOLD = select(holds.c.until, holds.c.charges).where(holds.c.call == bindparam("call"))
 _FIND_OVER = select(accounts.c.name).where(accounts.c.over_at <= bindparam("now")).limit(1)
 _FORGET = delete(accounts).where(accounts.c.over_at <= bindparam("now"))
 
@@ -81,7 +86,7 @@ def open_ledger(url: str, clock: Callable[[], float] | None = None, *, patience:
     Raises `SetupFailed` where there is something else, or what a newer turnout wrote; `LedgerUnavailable`.
     """
     engine = _open_engine(url, patience)
-    ledger = SqlLedger(engine, clock)
+    ledger = SqlLedger(engine, clock, patience)
     try:
         ledger.create()
     except BaseException:
@@ -93,17 +98,29 @@ def open_ledger(url: str, clock: Callable[[], float] | None = None, *, patience:
 class SqlLedger:
     """The accounts of the gateway in a database."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], float] | None = None, patience: float = 5.0) -> None:
         self._engine = engine
         self._postgresql = engine.dialect.name == "postgresql"
         self._clock = clock if clock is not None or self._postgresql else time.time
         self._lock = threading.Lock()  # fairer to the threads of one process than the lock of a database
+        self._patience = patience
+        self._driver: Any = None  # a connection of SQLite for orders alone
         dialect: Any = postgresql if self._postgresql else sqlite
         save = dialect.insert(accounts)
         self._save_balance = save.on_conflict_do_update(
             index_elements=["name"], set_={"balance": save.excluded.balance, "over_at": save.excluded.over_at}
         )
         self._add_hold = dialect.insert(holds)
+        self._compiled = {
+            name: str(statement.compile(dialect=sqlite.dialect()))
+            for name, statement in (
+                ("find balance", _FIND_BALANCE),
+                ("find hold", _FIND_HOLD),
+                ("end hold", _END_HOLD),
+                ("save balance", self._save_balance),
+                ("add hold", self._add_hold),
+            )
+        }
 
     def create(self) -> None:
         """Make the tables where they are missing. Raises `SetupFailed`."""
@@ -119,6 +136,10 @@ class SqlLedger:
 
     def close(self) -> None:
         """Give back the connections."""
+        with self._lock:
+            if self._driver is not None:
+                self._driver.close()
+                self._driver = None
         self._engine.dispose()
 
     def reserve(
@@ -133,7 +154,12 @@ class SqlLedger:
 
     def write(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...]:
         """Many orders in one transaction."""
-        return self._transact(lambda connection, now: self._decide(connection, orders, now)) if orders else ()
+        if not orders:
+            return ()
+        if self._postgresql:
+            return self._transact(lambda connection, now: self._decide(connection, orders, now))
+        with self._lock, _translated():
+            return self._write_to_driver(orders)
 
     def extend(self, calls: Iterable[str], until: float) -> None:
         """Let holds count for longer."""
@@ -197,6 +223,32 @@ class SqlLedger:
         self._save(connection, book)
         return answers
 
+    def _write_to_driver(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...]:
+        """`_decide` on SQLite."""
+        if self._driver is None:
+            self._driver = self._engine.raw_connection()
+        driver = self._driver.driver_connection
+        _take_lock(driver, self._patience)
+        try:
+            book = _Book()
+            for call in {order.call for order in orders}:
+                for row in driver.execute(self._compiled["find hold"], (call,)):
+                    book.holds[call] = hold_from_row(*row)
+            for name in _named(orders, book):
+                for row in driver.execute(self._compiled["find balance"], (name,)):
+                    book.balances[name] = balance_from_json(*row)
+            now = time.time() if self._clock is None else self._clock()
+            answers = tuple(book.take(plan_order(order, book.balances, book.holds, now)) for order in orders)
+            for what, rows in zip(("end hold", "save balance", "add hold"), book.rows(), strict=True):
+                if rows:
+                    driver.executemany(self._compiled[what], [tuple(row.values()) for row in rows])
+            driver.execute("COMMIT")
+        except BaseException:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+            raise
+        return answers
+
     def _has_chores(self) -> bool:
         with _translated(), self._engine.connect() as connection:
             now = {"now": self._now(connection)}
@@ -214,13 +266,7 @@ class SqlLedger:
         return len(change.holds)
 
     def _save(self, connection: Connection, book: _Book) -> None:
-        balances = [balance_to_row(name, book.balances[name]) for name in sorted(book.changed)]
-        added = [hold_to_row(call, book.holds[call]) for call in book.added]
-        for statement, rows in (
-            (_END_HOLD, [{"ended": call} for call in book.ended]),
-            (self._save_balance, balances),
-            (self._add_hold, added),
-        ):
+        for statement, rows in zip((_END_HOLD, self._save_balance, self._add_hold), book.rows(), strict=True):
             if rows:
                 connection.execute(statement, rows)
 
@@ -240,7 +286,16 @@ class _Book:
             for name, balance in connection.execute(_FIND_BALANCES, {"names": part}):
                 self.balances[name] = balance_from_json(balance)
 
+    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+        """What is to be written: holds that ended, balances, new holds; keys in the order of the columns."""
+        return (
+            [{"ended": call} for call in self.ended],
+            [balance_to_row(name, self.balances[name]) for name in sorted(self.changed)],
+            [hold_to_row(call, self.holds[call]) for call in self.added],
+        )
+
     def take(self, change: Change) -> Refusal | None:
+        """Apply a change, and remember it."""
         self.balances.update(change.balances)
         self.changed.update(change.balances)
         for call, hold in change.holds.items():
@@ -261,12 +316,17 @@ def _load(connection: Connection, orders: Sequence[Order]) -> _Book:
     for part in in_parts({order.call for order in orders}):
         for call, until, charges in connection.execute(_FIND_HOLDS, {"calls": part}):
             book.holds[call] = hold_from_row(until, charges)
+    book.load_balances(connection, _named(orders, book))
+    return book
+
+
+def _named(orders: Sequence[Order], book: _Book) -> set[str]:
+    """The accounts that orders are about, whose holds are in the book."""
     names = {charge.account for hold in book.holds.values() for charge in hold.charges}
     for order in orders:
         if isinstance(order, Reserve):
             names.update(filter(None, (account_of(budget, order.spender) for budget in order.budgets)))
-    book.load_balances(connection, names)
-    return book
+    return names
 
 
 def _extend(connection: Connection, calls: Sequence[str], until: float) -> None:
@@ -322,32 +382,35 @@ def _set_up_sqlite(milliseconds: int, connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(patience: float, connection: Connection) -> None:
+    if not connection.get_execution_options().get("turnout_write", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    driver: Any = connection.connection.driver_connection
+    _take_lock(driver, patience)
+
+
+def _take_lock(driver: sqlite3.Connection, patience: float) -> None:
     """Taking the write lock at the start means that a transaction never fails half-way for want of it.
 
     SQLite would wait for it too, but up to 100 ms at a time: whoever waits for long then waits for longest.
     """
-    if not connection.get_execution_options().get("turnout_write", False):
-        connection.exec_driver_sql("BEGIN")
-        return
     until = time.monotonic() + patience
-    driver: Any = connection.connection.driver_connection
-    while time.monotonic() < until:
+    while True:
         try:
             driver.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                break
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
             time.sleep(random.uniform(0.0002, 0.001))  # noqa: S311  not to keep step with the others
         else:
             return
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # so that SQLAlchemy tells what is wrong
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         reason = str(getattr(error, "orig", None) or error)
         if "disk is full" in reason or "No space left" in reason:
             raise StorageFull(
