@@ -36,6 +36,7 @@ def main() -> None:
     for chatty in ("httpx", "httpcore", "uvicorn.error", "mcp", "fastmcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     os.umask(0o077)
+    sys.setswitchinterval(0.0005)  # a call must not wait 5 ms for the thread that settles others
     listener = listen(launch.host, launch.port, shared=True)
     drain = Drain()
     server = build_server(drain.wrap(build_app(launch)), drain=int(DRAIN_SECONDS), fast=launch.kind == "model")
