@@ -64,11 +64,16 @@ def main() -> int:
     rounds = parser.parse_args().rounds
     with on_this_machine():
         ends = measure_faults(rounds)
+    show(ends)
+    return judge(fault_figures(ends))
+
+
+def show(ends: dict[str, Counter[str]]) -> None:
+    """How the calls ended, a line for each fault."""
     kinds = ("whole", "error", "truncated", "late", "other")
     show_table(
         ("fault", *kinds), [(FAULTS[name], *(str(found[kind]) for kind in kinds)) for name, found in ends.items()]
     )
-    return judge(fault_figures(ends))
 
 
 def fault_figures(ends: dict[str, Counter[str]]) -> list[Figure]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import multiprocessing
 import random
 import re
@@ -210,6 +211,8 @@ async def _take_the_rest(url: str, port: int, result: RaceResult) -> None:
 
 
 def _provide(connection: Connection) -> None:
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # callers that leave are no error here
+
     async def run() -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", _answer)

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -84,17 +84,30 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each kind (default 3)")
     parser.add_argument("--without-peer", action="store_true", help="do not measure LiteLLM's proxy")
     options = parser.parse_args()
+    with on_this_machine():
+        figures = measure(options.seconds, options.rounds, peer=not options.without_peer)
+    return judge(figures)
+
+
+def measure(seconds: float = 5, rounds: int = 3, *, peer: bool = True) -> list[Figure]:
+    """A gateway whose calls no budget applies to, one with two budgets in its ledger, and LiteLLM's proxy."""
     allow_many_files()
     with (
-        on_this_machine(),
-        tempfile.TemporaryDirectory(prefix="gateway-") as folder,
+        tempfile.TemporaryDirectory(prefix="gateway-") as name,
         provider_process() as provider,
-        gateway_process(provider, Path(folder)) as gateway,
     ):
-        figures = measure_gateway(gateway, provider, options.seconds, options.rounds)
-        if not options.without_peer:
-            figures += measure_peer(gateway, provider, Path(folder), options.seconds)
-    return judge(figures)
+        folder = Path(name)
+        with gateway_process(provider, folder / "plain") as gateway:
+            figures = measure_gateway(gateway, provider, seconds, rounds)
+            if peer:
+                figures += measure_peer(gateway, provider, folder, seconds)
+        with gateway_process(provider, folder / "bounded", "--budgets") as gateway:
+            print("with two budgets, in SQLite:")
+            figures += [
+                replace(figure, name=f"{figure.name}, with two budgets")
+                for figure in measure_gateway(gateway, provider, seconds, rounds)
+            ]
+    return figures
 
 
 def measure_gateway(gateway: Process, provider: Process, seconds: float, rounds: int) -> list[Figure]:
@@ -203,11 +216,12 @@ def provider_process() -> Iterator[Process]:
 
 
 @contextmanager
-def gateway_process(provider: Process, folder: Path) -> Iterator[Process]:
-    """One process of the gateway, with a journal in the folder."""
+def gateway_process(provider: Process, folder: Path, *flags: str) -> Iterator[Process]:
+    """One process of the gateway, with ledger and journal in the folder."""
+    folder.mkdir(exist_ok=True)
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.gateway_server", "--port", str(port), "--journal", str(folder)]
-    with server_process([*command, "--upstream", f"http://{HOST}:{provider.port}/v1"], port) as running:
+    with server_process([*command, "--upstream", f"http://{HOST}:{provider.port}/v1", *flags], port) as running:
         yield running
 
 

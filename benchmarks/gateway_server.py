@@ -1,6 +1,6 @@
 """A process of the model gateway for measurements: its whole data path, with budgets in a ledger and a journal on the disk.
 
-python -m benchmarks.gateway_server --port 9001 --upstream http://127.0.0.1:9000/v1 --journal FOLDER
+python -m benchmarks.gateway_server --port 9001 --upstream http://127.0.0.1:9000/v1 --journal FOLDER [--budgets]
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ BUDGETS = (Budget(BudgetScope.RING, 10**9 * NANOS), Budget(BudgetScope.TASK, 10*
 class OneGrant:
     """Knows the key of the tests."""
 
-    def __init__(self) -> None:
-        self._grant = grant(budgets=BUDGETS)
+    def __init__(self, *, budgets: bool) -> None:
+        self._grant = grant(budgets=BUDGETS if budgets else ())
 
     def find(self, key: str) -> Grant | None:
         """As `GrantSource.find`."""
         return self._grant if key == KEY else None
 
 
-async def serve(port: int, upstream: str, journal: Path) -> None:
+async def serve(port: int, upstream: str, journal: Path, *, budgets: bool) -> None:
     """Until SIGTERM."""
     routes = config([upstream], deadline=600.0)
     accounts, calls = Accounts(open_ledger(f"sqlite:///{journal / 'ledger.db'}")), Journal(journal, "model-0")
-    app = create_model_app(OneGrant(), lambda: routes, accounts, calls, WallClock(), secret_of, close=accounts.close)
+    grants, clock = OneGrant(budgets=budgets), WallClock()
+    app = create_model_app(grants, lambda: routes, accounts, calls, clock, secret_of, close=accounts.close)
     with listen("127.0.0.1", port) as listener:
         await build_server(app, drain=1).serve([listener])
 
@@ -48,11 +49,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--journal", type=Path, required=True)
+    parser.add_argument("--budgets", action="store_true", help="two budgets apply to each call")
     options = parser.parse_args()
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(options.port, options.upstream, options.journal))
+        runner.run(serve(options.port, options.upstream, options.journal, budgets=options.budgets))
 
 
 if __name__ == "__main__":

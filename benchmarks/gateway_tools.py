@@ -91,10 +91,15 @@ def main() -> int:
         serve(json.loads(given.serve))
         return 0
     with on_this_machine():
-        latencies = measure_latency(given.calls)
-        refusals = measure_refusals(given.seeds, given.steps)
+        found = measure(given.calls, given.seeds, given.steps)
+    return judge(found)
+
+
+def measure(calls: int = 400, seeds: int = 20, steps: int = 100) -> list[Figure]:
+    """Both parts, with their tables."""
+    latencies, refusals = measure_latency(calls), measure_refusals(seeds, steps)
     show(latencies, refusals)
-    return judge(figures(latencies, refusals))
+    return figures(latencies, refusals)
 
 
 def figures(latencies: Sequence[Latency], refusals: Refusals) -> list[Figure]:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from turnout.controller.decisions import DecisionWriter
 from turnout.controller.grants import GrantBook
 from turnout.controller.jobs import Jobs
 from turnout.controller.judging import Judging
-from turnout.controller.ledger import Ledger
 from turnout.controller.publish import Publisher
 from turnout.controller.watching import find_tripped
 from turnout.domain.actions import (
@@ -98,7 +98,7 @@ class Reconciler:
         lease = self._hold_lease(f"ring/{agent}/{ring}")
         if lease is None:
             return CALM_SECONDS
-        ledger = Ledger(self._parts.store, self._parts.clock, lease, self._parts.build_slots)
+        writer = DecisionWriter(self._parts.store, self._parts.clock, lease, self._parts.build_slots)
         for _ in range(MOST_ROUNDS):
             routed = self._publisher.publish()
             self._settle_costs(agent, ring, lease)
@@ -108,7 +108,7 @@ class Reconciler:
             actions = plan(view, self._parts.clock.now())
             if not actions:
                 return BUSY_SECONDS if _is_busy(view) else CALM_SECONDS
-            if not self._apply_all(view, actions, ledger):
+            if not self._apply_all(view, actions, writer):
                 return BUSY_SECONDS
         log.warning("ring %s of %s did not come to rest in %d rounds", ring, agent, MOST_ROUNDS)
         return BUSY_SECONDS
@@ -234,12 +234,12 @@ class Reconciler:
 
     # --- apply
 
-    def _apply_all(self, view: RingView, actions: tuple[Action, ...], ledger: Ledger) -> bool:
+    def _apply_all(self, view: RingView, actions: tuple[Action, ...], writer: DecisionWriter) -> bool:
         """Apply in order, up to a change of the traffic: the proxy comes first. False when nothing worked."""
         worked = False
         for action in actions:
             try:
-                worked = self._apply(view, action, ledger) or worked
+                worked = self._apply(view, action, writer) or worked
             except LeaseLost:
                 raise
             except TurnoutError as error:
@@ -250,7 +250,7 @@ class Reconciler:
                 break
         return worked
 
-    def _apply(self, view: RingView, action: Action, ledger: Ledger) -> bool:
+    def _apply(self, view: RingView, action: Action, writer: DecisionWriter) -> bool:
         name = type(action).__name__
         worked = True
         self._parts.on_effect(f"before {name}")
@@ -269,7 +269,7 @@ class Reconciler:
                 self._draining.pop(action.replica, None)
                 self._parts.runtime.stop(action.replica, action.grace)
             case _:
-                ledger.write(view.pointer.agent, view.pointer.ring, action)
+                writer.write(view.pointer.agent, view.pointer.ring, action)
         self._parts.on_effect(f"after {name}")
         return worked
 

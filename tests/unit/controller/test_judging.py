@@ -13,7 +13,7 @@ import pytest
 from tests.unit.controller.stage import ADMIN, Stage, staged
 from tests.unit.domain.values import AGENT, make_release
 from tests.unit.gateway.calls import model_call
-from turnout.controller.ledger import Ledger
+from turnout.controller.decisions import DecisionWriter
 from turnout.domain.actions import EnterStep
 from turnout.domain.errors import Conflict
 from turnout.domain.events import EventType
@@ -216,8 +216,8 @@ def test_a_pause_that_comes_while_a_step_is_entered_is_kept(stage: Stage) -> Non
     with stage.store.transaction() as transaction:
         lease = transaction.acquire_lease(f"ring/{AGENT}/dev", stage.holder, stage.clock.at, 60.0)
     assert lease is not None
-    ledger = Ledger(stage.store, stage.clock, lease, 2)
-    ledger.write(AGENT, "dev", EnterStep(name, 1, 9_000))
+    writer = DecisionWriter(stage.store, stage.clock, lease, 2)
+    writer.write(AGENT, "dev", EnterStep(name, 1, 9_000))
     assert stage.deployment(name).rollout.step == 0
     assert stage.deployment(name).rollout.paused
 

@@ -40,7 +40,7 @@ ACTOR = "turnout"
 _WAY_TO_ACTIVE = (Phase.QUEUED, Phase.BUILDING, Phase.DEPLOYING, Phase.VALIDATING, Phase.ACTIVE)
 
 
-class Ledger:
+class DecisionWriter:
     """Applies the actions of a plan that change the state of a ring."""
 
     def __init__(self, store: Store, clock: Clock, lease: Lease, build_slots: int) -> None:
