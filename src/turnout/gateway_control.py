@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import importlib.metadata
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -13,11 +14,11 @@ from functools import cache, partial
 from pydantic import ValidationError
 
 from turnout.controller.grants import GrantBook
-from turnout.db.ledger import open_ledger
+from turnout.db.ledger import SqlLedger, open_ledger
 from turnout.domain.errors import DamagedContent, ManifestError
 from turnout.domain.grants import ModelPin, Pins, ToolPin
 from turnout.domain.models import Release, ReplicaSpec
-from turnout.gateway.config import check_secrets, load_gateway_config, references, resolve_secret
+from turnout.gateway.config import check_secrets, find_ledger, load_gateway_config, references, resolve_secret
 from turnout.gateway.grants import read_grants, write_grants
 from turnout.gateway.keys import keep_secret, key_digest, mint_key
 from turnout.gateway.launch import FOLDER, GRANTS_FILE, GatewayLaunch, Kind, ledger_url
@@ -89,8 +90,12 @@ def build_gateway(
         key = mint_key(secret, replica.agent, replica.ring, replica.digest)
         return agent_environment(settings, replica, release, key)
 
-    # Opened when it is first asked for: the server starts without it, too.
-    ledger = cache(partial(open_ledger, ledger_url(settings.state)))
+    @cache
+    def ledger() -> SqlLedger:
+        """Opened when it is first asked for: the server starts without it, too."""
+        config = load_gateway_config(settings.gateway_file)
+        return open_ledger(find_ledger(config, os.environ, ledger_url(settings.state)))
+
     return GatewayControl(processes, book, secrets, lambda: ledger().accounts())
 
 

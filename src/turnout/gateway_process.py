@@ -16,7 +16,7 @@ from turnout.clock import SystemClock
 from turnout.db.ledger import open_ledger
 from turnout.gateway.accounts import Accounts
 from turnout.gateway.asgi import Application, Message, Receive, Scope, Send
-from turnout.gateway.config import ConfigFile, resolve_secret
+from turnout.gateway.config import ConfigFile, find_ledger, resolve_secret
 from turnout.gateway.drain import Drain
 from turnout.gateway.grants import GrantsFile
 from turnout.gateway.journal import Journal
@@ -50,7 +50,7 @@ def build_app(launch: GatewayLaunch) -> Application:
     config = ConfigFile(launch.config, os.environ)
     grants = GrantsFile(launch.grants_path)
     journal = Journal(launch.journal_folder, f"{launch.kind}-{launch.index}")
-    accounts = Accounts(open_ledger(launch.ledger_url))
+    accounts = Accounts(open_ledger(find_ledger(config.current, os.environ, launch.ledger_url)))
     build = _build_model_app if launch.kind == "model" else _build_tool_app
     app = build(launch, config, grants, accounts, journal)
 

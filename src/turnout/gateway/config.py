@@ -90,6 +90,13 @@ def references(config: GatewayConfig) -> Iterator[tuple[str, str]]:
         for table, values in (("headers", server.headers), ("env", server.env)):
             for key, reference in values.items():
                 yield f"tools.{name}.{table}.{key}", reference
+    if config.ledger is not None:
+        yield "ledger.url", config.ledger
+
+
+def find_ledger(config: GatewayConfig, environ: Mapping[str, str], own: str) -> str:
+    """The URL of the database that keeps what calls spend: `own` where the file names none. Raises `SetupFailed`."""
+    return own if config.ledger is None else resolve_secret(config.ledger, environ)
 
 
 def check_secrets(config: GatewayConfig, environ: Mapping[str, str]) -> None:
@@ -129,6 +136,7 @@ def _build_config(file: GatewayFile, folder: Path) -> GatewayConfig:
         },
         prices={name: Price(price.input, price.output, price.cached) for name, price in file.prices.items()},
         tool_servers={name: _build_server(name, server, folder) for name, server in file.tools.items()},
+        ledger=None if file.ledger is None else _absolute(file.ledger.url, folder),
     )
 
 

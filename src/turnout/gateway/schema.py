@@ -137,6 +137,15 @@ class ToolServerTable(Table):
         return self
 
 
+class LedgerTable(Table):
+    """Where what calls spend is kept. Without it: in a file of the state folder."""
+
+    url: SecretReference = Field(
+        description="where the URL of a PostgreSQL database is, which gateways of several machines can share",
+        examples=["env:TURNOUT_LEDGER_URL"],
+    )
+
+
 class GatewayFile(Table):
     """The whole of `gateway.toml`."""
 
@@ -147,6 +156,7 @@ class GatewayFile(Table):
         default_factory=dict, description='own prices, by "provider/model"; over the table that turnout brings'
     )
     tools: Mapping[Text, ToolServerTable] = Field(default_factory=dict, description="servers of tools, by name")
+    ledger: LedgerTable | None = Field(default=None, description="where what calls spend is kept")
 
     @model_validator(mode="after")
     def _prices_of_models(self) -> Self:

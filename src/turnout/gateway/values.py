@@ -67,3 +67,4 @@ class GatewayConfig:
     providers: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
     tool_servers: Mapping[str, ToolServer] = field(default_factory=dict)
+    ledger: str | None = None  # a reference to the URL of its database; None: a file in the state folder

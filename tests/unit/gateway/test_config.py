@@ -7,7 +7,7 @@ import pytest
 
 from turnout.domain.errors import SetupFailed
 from turnout.gateway import config as config_module
-from turnout.gateway.config import ConfigFile, check_secrets, load_gateway_config, resolve_secret
+from turnout.gateway.config import ConfigFile, check_secrets, find_ledger, load_gateway_config, resolve_secret
 from turnout.gateway.values import GatewayConfig, Price, Protocol, Route, ToolServer
 
 FULL = """
@@ -167,3 +167,19 @@ def replaced(path: Path, text: str) -> None:
     fresh.write_text(text)
     os.utime(fresh, ns=(path.stat().st_mtime_ns + 1_000_000,) * 2)
     fresh.replace(path)
+
+
+def test_a_ledger_that_machines_share_is_named_by_a_reference(tmp_path: Path) -> None:
+    config = load_gateway_config(write(tmp_path, '[ledger]\nurl = "env:LEDGER_URL"\n'))
+    url = "postgresql://turnout@database/budgets"
+    assert find_ledger(config, {"LEDGER_URL": url}, "sqlite:///own.db") == url
+    assert find_ledger(GatewayConfig(), {}, "sqlite:///own.db") == "sqlite:///own.db"
+    with pytest.raises(SetupFailed, match=r"ledger\.url: env:LEDGER_URL"):
+        check_secrets(config, {})
+
+
+def test_the_url_of_a_ledger_itself_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, '[ledger]\nurl = "postgresql://turnout:secret@database/budgets"\n')
+    with pytest.raises(SetupFailed, match=r"ledger\.url.*env:NAME or file:PATH") as refused:
+        load_gateway_config(path)
+    assert "secret@" not in str(refused.value)
