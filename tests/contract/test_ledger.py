@@ -166,6 +166,17 @@ def test_amounts_may_be_nothing_or_huge(world: World) -> None:
     assert world.reserve("e", 1, budget(0), spender=Spender("a", "r", RELEASE, "t2")) is not None
 
 
+def test_a_call_that_takes_nothing_has_no_account_that_could_be_forgotten_under_it(world: World) -> None:
+    daily = budget(100, scope=BudgetScope.RING, window=3_600.0)
+    assert world.reserve("a", 0, daily) is None
+    assert world.ledger.accounts() == ()
+    world.clock.now += 10_000.0
+    assert world.ledger.reap() == 0
+    world.ledger.settle("a", Amount(nanos=5))
+    assert world.reserve("b", 70, daily) is None
+    assert [account.held for account in world.ledger.accounts()] == [70]
+
+
 def test_a_name_of_a_task_can_be_anything_that_is_text(world: World) -> None:
     for number, task in enumerate(["a/b", "'; DROP TABLE ledger_accounts; --", "ü 🦉", "%(x)s", ":x", " ", "x" * 4000]):
         spender = Spender("support", "production", RELEASE, task)

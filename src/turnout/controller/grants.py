@@ -48,10 +48,13 @@ class GrantBook:
             self._rings.setdefault((grant.agent, grant.ring), {})[grant.release] = grant
 
     def keep_only(self, rings: Iterable[Ring]) -> None:
-        """Forget rings that are not there any more. It is published with the next ring that is set."""
+        """Forget rings that are not there any more: their keys open nothing from now on."""
         with self._lock:
             kept = set(rings)
+            if self._rings.keys() <= kept:
+                return
             self._rings = {ring: grants for ring, grants in self._rings.items() if ring in kept}
+            self._publish()
 
     def set_ring(
         self,

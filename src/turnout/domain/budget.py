@@ -266,6 +266,8 @@ def _plan_hold(order: Reserve, balances: Mapping[str, Balance], now: float) -> C
     charges: list[Charge] = []
     for account, budget in _lowest(order.budgets, order.spender).items():
         amount = max(0, order.most.of(budget.unit))
+        if amount == 0:
+            continue  # nothing keeps an account on which nothing is held: a charge would outlive it
         before = balances.get(account, Balance(budget.window))
         after[account] = replace(before, held=before.held + amount, limit=budget.limit, at=now)
         charges.append(Charge(account, budget.unit, amount))
@@ -296,7 +298,9 @@ def _plan_end(call: str, hold: Hold, spent: Amount | None, balances: Mapping[str
     """`spent` None: all that was held."""
     after: dict[str, Balance] = {}
     for charge in hold.charges:
-        before = balances[charge.account]
+        before = balances.get(charge.account)
+        if before is None:
+            continue  # forgotten: nothing was held on it
         took = charge.amount if spent is None else min(charge.amount, max(0, spent.of(charge.unit)))
         steps = _with_settled(before, took, now)
         after[charge.account] = replace(before, steps=steps, held=before.held - charge.amount, at=now)

@@ -15,6 +15,8 @@ from turnout.gateway.requests import Asked
 from turnout.gateway.seams import CallJournal, Spending
 
 BEYOND_BELIEF = 100_000_000  # tokens out of one call that nothing limits
+_LONGEST_NAME = 200  # characters, of a model that a caller made up
+_UNTOLD = (Ended.CANCELLED, Ended.TIMEOUT)  # nobody knows what became of such a call at the provider
 
 
 @dataclass(slots=True)
@@ -87,6 +89,10 @@ class Bill:
             cost += self.prices.cost(candidate.pin, Usage(tokens_in=vain), terms) or 0
             usage = replace(usage, tokens_in=usage.tokens_in + vain)
         tokens = usage.tokens_in + usage.tokens_out
+        if self.most is not None and self.journey.in_vain and not self.started and self.ended in _UNTOLD:
+            # The provider may have worked until the end of its limit, and charges for it, whoever hung up.
+            self.estimated = True
+            tokens, cost = self.most.tokens, self.most.nanos
         if self.most is not None and (tokens > self.most.tokens or cost > self.most.nanos):
             self.estimated = True
             tokens, cost = min(tokens, self.most.tokens), min(cost, self.most.nanos)
@@ -97,12 +103,16 @@ class Bill:
         demand = self.asked.demand
         said, most_in = self.usage, demand.most_in(candidate.rates.window if candidate.rates else None)
         if said is not None and said.tokens_in > most_in:
-            said = None
+            # More than can be believed. Where a budget was asked for it, the most that can: never less than what was said.
+            self.estimated = True
+            said = Usage(tokens_in=most_in, tokens_out=said.tokens_out) if self.most is not None else None
         limited = self.most is not None or demand.limit is not None or not demand.output
         most_out = demand.most_out(candidate.route.max_output) if limited else BEYOND_BELIEF
         if said is not None and said.tokens_out <= most_out and self.ended is Ended.DONE:
             return said
         self.estimated = True
+        if said is not None and self.most is not None and said.tokens_out > most_out:
+            return Usage(tokens_in=said.tokens_in, tokens_out=most_out)
         tokens_in = min(demand.estimate_in, most_in) if said is None else said.tokens_in
         return Usage(tokens_in=tokens_in, tokens_out=min(self.seen_out, most_out))
 
@@ -118,7 +128,7 @@ class Bill:
             task=self.spender.task,
             endpoint=self.asked.endpoint,
             provider=candidate.pin.provider if candidate else "",
-            model=self.asked.model,
+            model=self.asked.model[:_LONGEST_NAME],
             answered_by=self.answered_by,
             route=self.answered.name if self.answered else "",
             stream=self.asked.stream,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,12 +49,21 @@ class Asked:
         return self.body.changed(changes)
 
 
+_GOVERNED = frozenset(
+    {
+        *("model", "models", "stream", "stream_options", "n", "background", "service_tier"),
+        *("max_tokens", "max_completion_tokens", "max_output_tokens"),
+    }
+)
+
+
 def read_request(endpoint: Endpoint, body: bytes) -> Asked:
     """Raises `CallRefused` that says what is wrong with a body."""
     try:
         read = parse_object(body)
     except ValueError as error:
         raise _invalid(f"the body is no JSON object that can be read: {error}") from None
+    _refuse_doubles(read)
     model, stream, options = read.get("model"), read.get("stream"), read.get("stream_options")
     if not isinstance(model, str) or not model:
         raise _invalid("model has to be the name of a model")
@@ -90,3 +100,13 @@ def headers_for(head: Mapping[bytes, bytes], route: Route, key: str | None, idem
 
 def _invalid(message: str) -> CallRefused:
     return CallRefused(message, status=400, code="invalid_request")
+
+
+def _refuse_doubles(body: JsonObject) -> None:
+    """Some servers read names without regard to case: what is checked here must be what they read."""
+    for name in body.members:
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        if plain in _GOVERNED and name != plain:
+            raise _invalid(f"the member {name[:40]!r} could be read as {plain!r}; leave it out")
+    if "models" in body.members:
+        raise _invalid("models names other models than the one of the release; leave it out")

@@ -66,6 +66,7 @@ def test_a_picture_may_be_many_tokens() -> None:
         (Endpoint.RESPONSES, {"input": [{"type": "input_file", "file_id": "f"}]}),
         (Endpoint.RESPONSES, {"input": "hi", "tools": [{"type": "web_search"}]}),
         (Endpoint.RESPONSES, {"input": [{"type": "item_reference", "id": "x"}]}),
+        (Endpoint.RESPONSES, {"input": [{"id": "msg_1"}]}),
         (Endpoint.CHAT, {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]}),
         (Endpoint.MESSAGES, {"messages": [{"role": "user", "content": [{"type": "document", "source": {}}]}]}),
         (Endpoint.MESSAGES, {"messages": [], "tools": [{"type": "web_search_20250305", "name": "web_search"}]}),

@@ -101,7 +101,10 @@ def _whole(body: JsonObject, name: str, most: int = 100_000_000) -> int | None:
 def _look_through(body: JsonObject) -> tuple[int, bool]:
     """How many pictures there are, and whether there is content elsewhere."""
     images, elsewhere = 0, any(body.get(name) for name in _REFERENCES)
-    for tool in body.get("tools") or ():
+    tools = body.get("tools") or []
+    if not isinstance(tools, list):
+        raise _invalid("tools has to be a list")
+    for tool in tools:
         elsewhere = elsewhere or (isinstance(tool, dict) and tool.get("type", "function") not in ("function", "custom"))
     for name in ("messages", "input", "system"):
         for kind in _kinds(body.get(name)):
@@ -121,6 +124,8 @@ def _kinds(content: Any) -> Iterator[str]:
         elif isinstance(item, dict):
             if "type" in item:
                 yield str(item["type"])
+            elif "id" in item and not item.keys() & {"role", "content"}:
+                yield "item_reference"  # which may leave out that it is one
             left += [item[name] for name in ("content", "output") if isinstance(item.get(name), list)]
 
 

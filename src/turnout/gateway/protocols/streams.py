@@ -103,10 +103,15 @@ class ChatReader(StreamReader):
         if not isinstance(delta, dict):
             return choice.get("finish_reason") is not None
         texts = [value for name, value in delta.items() if name != "role"]
-        for call in delta.get("tool_calls") or ():
-            function = call.get("function") if isinstance(call, dict) else None
+        calls = delta.get("tool_calls") or []
+        if not isinstance(calls, list):
+            raise RouteFailed("an event of the stream has calls of tools that are none", answered=200, sent=True)
+        functions = [call.get("function") for call in calls if isinstance(call, dict)]
+        for function in (*functions, delta.get("function_call")):
             texts += function.values() if isinstance(function, dict) else ()
-        return self._count(*texts) or bool(delta.get("tool_calls")) or choice.get("finish_reason") is not None
+        # What is no text is said too: an old call of a function, audio, details of reasoning.
+        other = any(value for value in delta.values() if not isinstance(value, str))
+        return self._count(*texts) or other or choice.get("finish_reason") is not None
 
     def _read_done(self) -> Kind:
         if not self._chosen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from turnout.domain.grants import Grant, ToolPin
 from turnout.domain.tool_pins import find_pin, found_as, pin_fault, unlisted_text
 from turnout.domain.tool_rules import arguments_fault
 from turnout.gateway.seams import CallJournal, Spending
-from turnout.gateway.tools.connection import Slow, Unreachable
+from turnout.gateway.tools.connection import Changed, Slow, Unreachable
 from turnout.gateway.tools.recording import Record
 from turnout.gateway.tools.upstream import Upstream, Upstreams
 from turnout.manifest.json_schema import JsonSchema, matches
@@ -78,6 +79,7 @@ class ToolCalls:
         grant = record.grant
         if grant.stopped:
             raise _Ends(Ended.REFUSED, f"release {grant.version} was stopped in {grant.ring}: {grant.stopped}")
+        _check_json(record.arguments)
         pin = record.pin = find_pin(grant.tools, name)
         if pin is None:
             raise _Ends(Ended.REFUSED, unlisted_text(grant.tools, name, grant.version))
@@ -129,7 +131,12 @@ class ToolCalls:
     async def _sent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
         record.sent = True
         try:
-            result = await upstream.call(pin.name, record.arguments, pin.timeout, again=not pin.side_effects)
+            result = await upstream.call(
+                pin.name, record.arguments, pin.timeout, pinned=pin.schema, again=not pin.side_effects
+            )
+        except Changed as change:  # after it was looked at
+            record.sent, record.found = False, found_as(change.found)
+            raise _Ends(Ended.REFUSED, pin_fault(pin, change.found) or "") from None
         except Slow as error:
             raise _Ends(Ended.TIMEOUT, f'the tool "{pin.name}" did not answer in time: {error}') from None
         except Unreachable as error:
@@ -149,6 +156,14 @@ class ToolCalls:
             if len(self._schemas) > _MOST_SCHEMAS:
                 self._schemas.popitem(last=False)
         return known
+
+
+def _check_json(arguments: Mapping[str, Any]) -> None:
+    """What has no JSON form would break the session that all agents share, or arrive as something that was not checked."""
+    try:
+        json.dumps(dict(arguments), ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise _Ends(Ended.REFUSED, "the arguments are not JSON that can be passed on") from None
 
 
 def _budget_text(refusal: Refusal) -> str:

@@ -54,6 +54,14 @@ class Slow(Unreachable):
     """No answer in time."""
 
 
+class Changed(Exception):
+    """A tool is not what it was when the call was let through. `found`: its digest now, None where it is gone."""
+
+    def __init__(self, found: str | None) -> None:
+        super().__init__(found)
+        self.found = found
+
+
 class Connection:
     """An open session. `tools`: the tools of the server when it was last looked at, as it describes them."""
 

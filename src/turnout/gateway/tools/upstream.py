@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from turnout.gateway.tools.connection import Broken, Connection, Resolve, Slow, Unreachable
+from turnout.gateway.tools.connection import Broken, Changed, Connection, Resolve, Slow, Unreachable
 from turnout.gateway.values import ToolServer
 
 _FIRST_PAUSE = 0.25  # seconds after a connection failed
@@ -52,14 +52,14 @@ class Upstream:
         return (await self._current()).tools
 
     async def call(
-        self, tool: str, arguments: Mapping[str, Any], seconds: float, *, again: bool = False
+        self, tool: str, arguments: Mapping[str, Any], seconds: float, *, pinned: str, again: bool = False
     ) -> dict[str, Any]:
-        """What the tool answers, as it came. Raises `Unreachable`.
+        """What the tool answers, as it came. Raises `Unreachable`, and `Changed` where it is not the pinned one any more.
 
         A call that reached nobody is made again on a new session; one that may have, where `again` says that this does
         no harm.
         """
-        connection = await self._current()
+        connection = _unchanged(await self._current(), tool, pinned)
         try:
             return await connection.call(tool, arguments, seconds)
         except Slow:
@@ -69,7 +69,7 @@ class Upstream:
             self._drop(connection)
             if error.sent and not again:
                 raise
-        return await (await self._current()).call(tool, arguments, seconds)
+        return await _unchanged(await self._current(), tool, pinned).call(tool, arguments, seconds)
 
     async def close(self) -> None:
         """End the session and the server's process, if it was started here."""
@@ -162,3 +162,11 @@ class Upstreams:
         task = asyncio.create_task(self._upstreams.pop(name).close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _unchanged(connection: Connection, tool: str, pinned: str) -> Connection:
+    """The connection that a call is sent on has to know the tool as pinned: a server may have come back with another."""
+    found = connection.digests.get(tool)
+    if found != pinned:
+        raise Changed(found)
+    return connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import json
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 import rfc8785
 
-from tests.mcp_servers import build_grant, stdio_server, tool_gateway
+from tests.mcp_servers import Gateway, build_grant, resolve, stdio_server, tool_gateway
 from tests.unit.gateway.tools.agent import call, calls, listed, text
 from turnout.domain.budget import Amount, Budget, BudgetScope, Refusal, Unit
 from turnout.domain.calls import Ended
 from turnout.domain.grants import ToolPin
 from turnout.domain.models import Capture
+from turnout.gateway.tools.calls import ToolCalls
+from turnout.gateway.tools.upstream import Upstreams
 from turnout.gateway.values import ToolServer
 
 Pins = dict[str, ToolPin]
@@ -101,6 +104,58 @@ def test_arguments_have_to_fit_the_pinned_schema_and_the_rules(
     assert result.is_error
     assert told in text(result)
     assert "secret-words" not in gateway.calls[0].error
+
+
+@pytest.mark.parametrize("value", ["\ud800", float("nan"), float("inf")])
+def test_what_has_no_json_form_never_gets_to_the_session_that_all_share(
+    docs: ToolServer, docs_pins: Pins, value: object
+) -> None:
+    with tool_gateway(build_grant(docs_pins["search"]), docs) as gateway:
+        made = ToolCalls(Upstreams(lambda: gateway.servers, resolve), gateway.accounts, gateway)
+        answer = asyncio.run(made.call(build_grant(docs_pins["search"]), None, "search", {"query": value}))
+
+    assert answer.result is None
+    assert "not JSON that can be passed on" in gateway.calls[-1].error
+
+
+def test_a_tool_that_changes_between_the_look_and_the_call_is_not_called(docs_pins: Pins) -> None:
+    pin = dataclasses.replace(docs_pins["search"], rules=None)
+
+    class Session:
+        is_open, stale, looked_at = True, False, 0.0
+
+        def __init__(self) -> None:
+            self.digests = {pin.name: pin.schema}
+            self.called = 0
+
+        async def call(self, *_: object) -> dict[str, Any]:
+            self.called += 1
+            return {"content": []}
+
+    class Budgets:
+        async def reserve(self, *_: object) -> None:
+            session.digests = {pin.name: "changed"}
+
+        def settle(self, _call: str, spent: Amount) -> None:
+            settled.append(spent)
+
+    session, settled, gateway = Session(), list[Amount](), Gateway()
+    upstreams = Upstreams(lambda: {"docs": ToolServer("docs", url="http://127.0.0.1:9/mcp")}, resolve)
+
+    async def run() -> bool:
+        upstream = upstreams.find("docs")
+        assert upstream is not None
+        session.looked_at = asyncio.get_running_loop().time() + 60
+        upstream._connection = session  # type: ignore[assignment]
+        grant = dataclasses.replace(build_grant(pin), budgets=(Budget(BudgetScope.RING, 5, Unit.CALLS, 60.0),))
+        answer = await ToolCalls(upstreams, Budgets(), gateway).call(grant, None, pin.name, {"query": "x"})
+        upstream._connection = None
+        return answer.result is None
+
+    assert asyncio.run(run())
+    assert session.called == 0
+    assert (gateway.calls[0].ended, gateway.calls[0].found) == (Ended.REFUSED, "changed")
+    assert [spent.calls for spent in settled] == [0]
 
 
 def test_a_stopped_release_calls_nothing(docs: ToolServer, docs_pins: Pins) -> None:
