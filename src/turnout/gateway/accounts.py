@@ -174,11 +174,26 @@ class Accounts:
             part = batch[start : start + _LARGEST_BATCH]
             try:
                 answers = self._ledger.write([self._dated(one.order) for one in part])
-            except Exception as error:  # noqa: BLE001  the only thread that settles must not end, whatever happens
+            except TurnoutError as error:
                 self._fail(batch[start:], _known(error))
                 return
-            _answer(part, answers)
+            except Exception:  # noqa: BLE001  one order that is at fault must not stop all others
+                self._write_apart(part)
+            else:
+                _answer(part, answers)
         self._recovered()
+
+    def _write_apart(self, asked: Sequence[_Asked]) -> None:
+        """One by one. What fails by a fault of ours is given up: a hold that nobody can end is left to the reaper."""
+        for one in asked:
+            try:
+                answers = self._ledger.write([self._dated(one.order)])
+            except TurnoutError as error:
+                self._fail([one], _known(error))
+            except Exception as error:  # noqa: BLE001  the only thread that settles must not end, whatever happens
+                _answer([one], [_known(error)])
+            else:
+                _answer([one], answers)
 
     def _dated(self, order: Order) -> Order:
         """A lease begins when it is written: however long a reservation was queued, it is not reaped at once."""

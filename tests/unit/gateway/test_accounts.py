@@ -97,6 +97,32 @@ def test_a_call_reserves_and_settles() -> None:
     run(scenario)
 
 
+def test_an_order_that_is_at_fault_stops_no_other() -> None:
+    class FaultyLedger(TroubledLedger):
+        def write(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...]:
+            if any(order.call == "bad" for order in orders):
+                raise KeyError("a fault of ours")
+            return super().write(orders)
+
+    async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
+        with ledger.waiting():
+            first = asyncio.ensure_future(accounts.reserve("a", SPENDER, [budget(100)], Amount(10)))
+            await asyncio.to_thread(ledger.asked.wait, 5)
+            rest = [
+                asyncio.ensure_future(accounts.reserve(c, SPENDER, [budget(100)], Amount(10))) for c in ("bad", "b")
+            ]
+            await asyncio.sleep(0)  # both are queued, and become one batch
+        assert await first is None
+        with pytest.raises(LedgerUnavailable):
+            await rest[0]
+        assert await rest[1] is None
+        accounts.settle("a", Amount(1))
+        await accounts.drain()
+        assert by_name(ledger)[TASK] == (1, 10, 100)
+
+    run(scenario, ledger=FaultyLedger())
+
+
 def test_a_refused_call_holds_nothing_and_has_nothing_to_settle() -> None:
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         refusal = await accounts.reserve("a", SPENDER, [budget(100)], Amount(101))
