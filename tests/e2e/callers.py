@@ -74,11 +74,13 @@ class SteadyCaller:
         self._caller = Caller(instance, timeout=10.0)
         self._path = path
         self._pause = pause
+        self._asked = threading.Event()  # something was, be it in vain
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="steady-caller", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._asked.wait(15)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,15 +99,21 @@ class SteadyCaller:
         assert self.served > 0, "nothing was asked"
 
     def _go_on(self) -> None:
-        while not self._stopping.wait(self._pause):
-            try:
-                with self.between:
-                    answer = self._caller.ask(self._path, {"x-turnout-task": uuid.uuid4().hex})
-            except (OSError, http.client.HTTPException) as error:
-                self._caller.close()
-                self.failures.append(f"{time.time():.3f} {error!r}")
-                continue
-            if answer.status == 200 and answer.release:
-                self.releases[answer.release] += 1
-            else:
-                self.failures.append(f"{time.time():.3f} {answer.status} {answer.text[:200]}")
+        while True:
+            self._ask()
+            self._asked.set()
+            if self._stopping.wait(self._pause):
+                return
+
+    def _ask(self) -> None:
+        try:
+            with self.between:
+                answer = self._caller.ask(self._path, {"x-turnout-task": uuid.uuid4().hex})
+        except (OSError, http.client.HTTPException) as error:
+            self._caller.close()
+            self.failures.append(f"{time.time():.3f} {error!r}")
+            return
+        if answer.status == 200 and answer.release:
+            self.releases[answer.release] += 1
+        else:
+            self.failures.append(f"{time.time():.3f} {answer.status} {answer.text[:200]}")
