@@ -31,6 +31,7 @@ from turnout.db.ledger import open_ledger
 from turnout.domain.budget import NANOS, SOON, Amount, Budget, BudgetScope, Refusal, Spender
 from turnout.domain.models import Digest
 from turnout.gateway.accounts import NOTHING, Accounts, Pace
+from turnout.ports import Account, Ledger
 
 PROCESSES = 4
 FIT = 100  # calls that a budget has room for
@@ -75,6 +76,12 @@ class RaceResult:
     reported: int = 0  # by the processes that lived, as settled
     false_refusals: int = 0  # of calls for what was left over, when nothing is held any more
     excess: int = 0  # calls that came in beyond that
+
+    def note(self, accounts: Sequence[Account]) -> int:
+        """What the reap left, and what was settled in the race. Returns how many calls still fit."""
+        self.left = sum(account.held > 0 for account in accounts)
+        self.settled = max(account.settled for account in accounts)
+        return (CAP - self.settled) // WORST
 
 
 def run_race(url: str, seed: int, calls: int) -> RaceResult:
@@ -274,13 +281,7 @@ async def _take_the_rest(url: str, result: RaceResult) -> None:
     """Wait for the reap, then reserve all that is left, and one call more."""
     with closing(open_ledger(url)) as ledger:
         async with Accounts(ledger, PACE) as accounts:
-            until = time.monotonic() + 3 * PACE.lease
-            while any(account.held for account in ledger.accounts()) and time.monotonic() < until:
-                await asyncio.sleep(0.05)
-            after = ledger.accounts()
-            result.left = sum(account.held > 0 for account in after)
-            result.settled = max(account.settled for account in after)
-            room = (CAP - result.settled) // WORST
+            room = result.note(await await_reap(ledger, 3 * PACE.lease))
             calls = [f"rest-{index}" for index in range(room + 1)]
             answers = [await accounts.reserve(call, SPENDER, BUDGETS, Amount(WORST)) for call in calls]
             result.false_refusals = sum(answer is not None for answer in answers[:room])
@@ -289,6 +290,14 @@ async def _take_the_rest(url: str, result: RaceResult) -> None:
                 accounts.settle(call, NOTHING)
             await accounts.drain()
             result.left += sum(account.held > 0 for account in ledger.accounts())
+
+
+async def await_reap(ledger: Ledger, seconds: float) -> tuple[Account, ...]:
+    """The accounts once nothing is held any more, or as they are after that many seconds."""
+    until = time.monotonic() + seconds
+    while any(account.held for account in ledger.accounts()) and time.monotonic() < until:
+        await asyncio.sleep(0.05)
+    return ledger.accounts()
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ import aiohttp
 from aiohttp import web
 from tests.live import free_port
 
-from benchmarks.gateway_budget import CAP, WORST, RaceResult, observe, spawn
+from benchmarks.gateway_budget import CAP, WORST, RaceResult, await_reap, observe, spawn
 from benchmarks.gateway_races import CutOff, End, Plan, Refused, Tally, plan_calls, race
 from turnout.db.ledger import open_ledger
 from turnout.domain.budget import NANOS, Budget, BudgetScope
@@ -178,13 +178,7 @@ def _refused(answer: aiohttp.ClientResponse, error: dict[str, Any]) -> Refused:
 async def _take_the_rest(url: str, port: int, result: RaceResult) -> None:
     """Wait for the reap, then begin as many calls as there is room for, and one more."""
     with closing(open_ledger(url)) as ledger:
-        until = time.monotonic() + REAPED_WITHIN
-        while any(account.held for account in ledger.accounts()) and time.monotonic() < until:
-            await asyncio.sleep(0.05)
-        after = ledger.accounts()
-        result.left = sum(account.held > 0 for account in after)
-        result.settled = max(account.settled for account in after)
-        room = (CAP - result.settled) // WORST
+        room = result.note(await await_reap(ledger, REAPED_WITHIN))
         async with session() as client:
             streams = Streams(client, port)
             plan = Plan("rest", 0.0, 0.0, 60.0, 2, 0.0, End.DONE, 9)  # says a word, and no more for a while
@@ -201,10 +195,7 @@ async def _take_the_rest(url: str, port: int, result: RaceResult) -> None:
                 result.excess += 1
             for stream in opened:
                 await stream.aclose()
-        until = time.monotonic() + 20
-        while any(account.held for account in ledger.accounts()) and time.monotonic() < until:
-            await asyncio.sleep(0.05)
-        result.left += sum(account.held > 0 for account in ledger.accounts())
+        result.left += sum(account.held > 0 for account in await await_reap(ledger, 20.0))
 
 
 # --- the provider ----------------------------------------------------------------------------------------------------

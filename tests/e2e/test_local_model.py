@@ -57,10 +57,7 @@ def test_an_agent_talks_to_it_through_the_gateway(model: dict[str, str], tmp_pat
     config, port = tmp_path / "gateway.toml", free_port()
     config.write_text(GATEWAY.format(url=model["url"], pinned=MODEL, served=model["model"]))
     flags = ("--gateway", str(config), "--gateway-port", str(port), "--tool-port", str(free_port()))
-    folder = write_model_agent(tmp_path / "agent", AGENT, rings=RINGS)
-    manifest = folder / "turnout.toml"
-    before, _, rest = manifest.read_text().partition("[[smoke]]")
-    manifest.write_text(before + "[rings." + rest.partition("[rings.")[2])  # nobody knows what it will say
+    folder = write_model_agent(tmp_path / "agent", AGENT, rings=RINGS, smoke=False)  # nobody knows what it will say
     with live_instance(tmp_path / "state", flags=flags) as instance:
         world = World(instance, FakeProvider(0), port)
         deploy(instance, AGENT, push_agent(instance, folder))

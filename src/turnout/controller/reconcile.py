@@ -28,7 +28,7 @@ from turnout.domain.actions import (
     TakeBack,
     Verify,
 )
-from turnout.domain.breakers import stopped_reasons
+from turnout.domain.breakers import BreakerRecord, stopped_reasons
 from turnout.domain.budget import budgets_for
 from turnout.domain.errors import LeaseLost, RouterUnavailable, TurnoutError
 from turnout.domain.grants import granted_digests
@@ -127,8 +127,7 @@ class Reconciler:
             deployment = next((item for item in running if item.kind is not Kind.ROLLBACK), None)
             rollback = next((item for item in running if item.kind is Kind.ROLLBACK), None)
             named = granted_digests(pointer, unfinished, observed)
-            limits = budgets_for(snapshot.budgets(), agent, ring)
-            stopped = {release: why for (_, _, release), why in stopped_reasons(snapshot.breakers(agent, ring)).items()}
+            records = snapshot.breakers(agent, ring)
             view = RingView(
                 pointer=pointer,
                 releases=self._load_releases(snapshot, {*named}),
@@ -147,10 +146,12 @@ class Reconciler:
                 active_requests=self._count_active(observed, {*warm_digests(pointer)}),
                 active=snapshot.deployment(pointer.active_deployment) if pointer.active_deployment else None,
             )
-            view = self._judge(snapshot, view)
+            view = self._judge(snapshot, view, records)
             if view.trip is not None or view.judgement is not None:
                 view = replace(view, taken_back=snapshot.deployment(take_back_id(pointer)) is not None)
+            limits = budgets_for(snapshot.budgets(), agent, ring) if self._parts.grants is not None else ()
         if self._parts.grants is not None:
+            stopped = {release: why for (_, _, release), why in stopped_reasons(records).items()}
             self._parts.grants.set_ring(agent, ring, tuple(view.releases.values()), limits, stopped)
         return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
 
@@ -166,10 +167,10 @@ class Reconciler:
         judge = choose_judge(settings.get(judged.digest) or RingSettings(ring), settings.get(other) if other else None)
         self._judging.settle(judged.id, judge.ages[0], lease)
 
-    def _judge(self, snapshot: Snapshot, view: RingView) -> RingView:
+    def _judge(self, snapshot: Snapshot, view: RingView, records: tuple[BreakerRecord, ...]) -> RingView:
         """With what the judge and the breakers say."""
         pointer, active = view.pointer, view.active
-        trip = find_tripped(snapshot, view, self._parts.clock.now())
+        trip = find_tripped(snapshot, view, records, self._parts.clock.now())
         before = self._judged.get((pointer.agent, pointer.ring))
         if before is not None and before != pointer.rollout:
             self._judging.forget(before)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from turnout.domain.breakers import Span, Trip, Window, began_at, find_looks, find_trip, find_watched
+from turnout.domain.breakers import BreakerRecord, Span, Trip, Window, began_at, find_looks, find_trip, find_watched
 from turnout.domain.models import Breaker, BreakerScope, Digest
 from turnout.domain.view import RingView
 from turnout.ports import Snapshot
 
 
-def find_tripped(snapshot: Snapshot, view: RingView, now: float) -> Trip | None:
-    """The first breaker that trips in a ring: for its candidate, for stable, or for a release that is on trial."""
+def find_tripped(snapshot: Snapshot, view: RingView, records: tuple[BreakerRecord, ...], now: float) -> Trip | None:
+    """The first breaker that trips in a ring: for its candidate, for stable, or for a release that is on trial.
+
+    `records`: of the breakers of the ring that ever tripped.
+    """
     agent, ring = view.pointer.agent, view.pointer.ring
-    records = snapshot.breakers(agent, ring)
     watched = find_watched(view.pointer, records, now)
     seen: dict[Breaker, Window] = {}
     resets: dict[tuple[Digest, Breaker], Window] = {}

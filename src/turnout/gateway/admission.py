@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import unquote_plus
 
 from turnout.domain.errors import CallRefused
 from turnout.domain.grants import Grant
 from turnout.gateway.seams import GrantSource
-
-LONGEST_TASK = 256  # as the proxy has it
+from turnout.gateway.tasks import NO_TASK, TASK_HEADER, is_task, task_in_baggage
 
 
 def find_grant(head: Mapping[bytes, bytes], grants: GrantSource) -> Grant:
@@ -29,21 +27,15 @@ def find_grant(head: Mapping[bytes, bytes], grants: GrantSource) -> Grant:
 def find_task(head: Mapping[bytes, bytes]) -> str | None:
     """The task of a call: the header x-turnout-task, else the member turnout.task of the baggage; None for neither.
 
-    Raises `CallRefused` for a header that is no task id. Baggage that makes no sense is not the agent's doing: no task.
+    Raises `CallRefused` for a header that is no task id.
     """
-    said = head.get(b"x-turnout-task")
+    said = head.get(TASK_HEADER.encode())
     if said is not None:
         task = said.decode(errors="replace").strip()
-        if not _is_task(task):
-            message = f"x-turnout-task has to be 1 to {LONGEST_TASK} printable characters"
-            raise CallRefused(message, status=400, code="bad_header")
+        if not is_task(task):
+            raise CallRefused(NO_TASK, status=400, code="bad_header")
         return task
-    for member in head.get(b"baggage", b"").decode("latin-1").split(","):
-        name, _, value = member.partition(";")[0].partition("=")
-        if name.strip() == "turnout.task":
-            task = unquote_plus(value.strip())  # OpenTelemetry writes a space as a plus, and a plus as %2B
-            return task if _is_task(task) else None
-    return None
+    return task_in_baggage(head.get(b"baggage", b"").decode("latin-1"))
 
 
 def _read_key(head: Mapping[bytes, bytes]) -> bytes:
@@ -61,7 +53,3 @@ def _read_key(head: Mapping[bytes, bytes]) -> bytes:
             code="invalid_api_key",
         )
     return keys.pop()
-
-
-def _is_task(text: str) -> bool:
-    return 0 < len(text) <= LONGEST_TASK and text.isprintable() and "\ufffd" not in text

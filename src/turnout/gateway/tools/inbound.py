@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
@@ -23,13 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnout.domain.grants import Grant
 from turnout.gateway.seams import GrantSource
+from turnout.gateway.tasks import BAGGAGE_MEMBER, NO_TASK, TASK_HEADER, is_task, task_in_baggage
 
 LARGEST_BODY = 1 << 20  # bytes of a request
 INBOUND = "turnout.inbound"  # the key in an ASGI scope
-TASK_HEADER = "x-turnout-task"
-BAGGAGE_MEMBER = "turnout.task"
 _SESSION = "mcp-session-id"
-LONGEST_TASK = 256  # characters, as the proxy has it
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +46,10 @@ class Inbound:
     def task_of(self, meta: Mapping[str, Any] | None) -> str | None:
         """The task that a call belongs to: its header, else the baggage of the request or of the call."""
         said = meta or {}
-        baggage = (_baggage_task(value) for value in (self.headers.get("baggage"), said.get("baggage")))
+        headers = (self.headers.get("baggage"), said.get("baggage"))
+        baggage = (task_in_baggage(value) for value in headers if isinstance(value, str))
         named = (self.headers.get(TASK_HEADER, "").strip(), *baggage, said.get(BAGGAGE_MEMBER))
-        return next((task for task in named if isinstance(task, str) and _is_task(task)), None)
+        return next((task for task in named if isinstance(task, str) and is_task(task)), None)
 
 
 class Door:
@@ -72,8 +71,8 @@ class Door:
         if isinstance(grant, Response):
             await grant(scope, receive, send)
             return
-        if headers.get(TASK_HEADER) and not _is_task(headers[TASK_HEADER].strip()):
-            refusal = _refusal(400, f"{TASK_HEADER} has to be 1 to {LONGEST_TASK} printable characters")
+        if headers.get(TASK_HEADER) and not is_task(headers[TASK_HEADER].strip()):
+            refusal = _refusal(400, NO_TASK)
             await refusal(scope, receive, send)
             return
         body = await _read(receive, self._largest_body)
@@ -180,17 +179,3 @@ def _marking(send: Send) -> Send:
         await send(message)
 
     return marked
-
-
-def _is_task(text: str) -> bool:
-    return 0 < len(text) <= LONGEST_TASK and text.isprintable() and "\ufffd" not in text
-
-
-def _baggage_task(baggage: Any) -> str | None:
-    if not isinstance(baggage, str):
-        return None
-    for member in baggage.split(","):
-        name, _, value = member.partition(";")[0].partition("=")
-        if name.strip() == BAGGAGE_MEMBER:
-            return unquote_plus(value.strip()) or None  # a space is a plus, and a plus %2B, as OpenTelemetry has it
-    return None
