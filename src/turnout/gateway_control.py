@@ -76,7 +76,7 @@ def build_gateway(
     known, writer = read_grants(folder / GRANTS_FILE)
     book = GrantBook(
         known,
-        partial(_read_pins, artifacts),
+        partial(read_pins, artifacts),
         lambda agent, ring, digest: key_digest(mint_key(secret, agent, ring, digest)),
         partial(write_grants, folder / GRANTS_FILE, version),
         outdated=writer != version,
@@ -88,7 +88,7 @@ def build_gateway(
         if release is None:
             return {}
         key = mint_key(secret, replica.agent, replica.ring, replica.digest)
-        return agent_environment(settings, replica, release, key)
+        return agent_environment(settings.gateway_url, settings.tool_url, replica, release, key)
 
     @cache
     def ledger() -> SqlLedger:
@@ -113,20 +113,22 @@ def view_processes(processes: GatewayProcesses) -> list[GatewayProcessView]:
     ]
 
 
-def agent_environment(settings: Settings, replica: ReplicaSpec, release: Release, key: str) -> dict[str, str]:
+def agent_environment(
+    model_url: str, tool_url: str, replica: ReplicaSpec, release: Release, key: str
+) -> dict[str, str]:
     """How a replica reaches the models and tools of its release, with its key; nothing where it has none.
 
     Where the manifest names another address, its client gets no key of ours: it would send it there.
     """
     env: dict[str, str] = {}
     if "model" in release.components:
-        for client, url in (("OPENAI", f"{settings.gateway_url}/v1"), ("ANTHROPIC", settings.gateway_url)):
+        for client, url in (("OPENAI", f"{model_url}/v1"), ("ANTHROPIC", model_url)):
             if f"{client}_BASE_URL" not in replica.env:
                 env |= {f"{client}_BASE_URL": url, f"{client}_API_KEY": key}
     if "tools" in release.components:
-        env["TURNOUT_MCP_URL"] = f"{settings.tool_url}/mcp"
+        env["TURNOUT_MCP_URL"] = f"{tool_url}/mcp"
     if release.components.keys() & {"model", "tools"}:
-        env |= {"TURNOUT_GATEWAY_URL": settings.gateway_url, "TURNOUT_GATEWAY_KEY": key}
+        env |= {"TURNOUT_GATEWAY_URL": model_url, "TURNOUT_GATEWAY_KEY": key}
     return env
 
 
@@ -154,7 +156,7 @@ def _identity(config: GatewayConfig, environ: Mapping[str, str], secret: bytes) 
     return mark.hexdigest()[:16]
 
 
-def _read_pins(artifacts: ArtifactStore, release: Release) -> Pins:
+def read_pins(artifacts: ArtifactStore, release: Release) -> Pins:
     """What a release's components pin. Raises what the store raises, and `DamagedContent` for what is no pin."""
     pins = Pins()
     if (component := release.components.get("model")) is not None:

@@ -23,7 +23,9 @@ def environment(*components: str, env: Mapping[str, str] | None = None) -> dict[
     release = replace(RELEASE, components={"code": code, **dict.fromkeys(components, code)})
     release = replace(release, spec=replace(release.spec, env=env or {}))
     settings = Settings(Path("/state"), gateway_host="0.0.0.0", gateway_port=1, tool_port=2)
-    return agent_environment(settings, build_replica_spec(release, RingSettings("dev"), 0, 1), release, "tk_1")
+    return agent_environment(
+        settings.gateway_url, settings.tool_url, build_replica_spec(release, RingSettings("dev"), 0, 1), release, "tk_1"
+    )
 
 
 def test_an_agent_is_given_what_its_release_has() -> None:

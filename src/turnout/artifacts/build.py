@@ -95,6 +95,11 @@ def build_release(
 ) -> BuiltRelease:
     """The same, and store the chunks of the data and record the release, untagged."""
     parts = build_parts(folder, manifest, store, data_folder=data_folder, cache=cache, on_progress=on_progress)
+    return record_parts(parts, store)
+
+
+def record_parts(parts: ReleaseParts, store: ArtifactStore) -> BuiltRelease:
+    """Store the chunks of the data that the store does not have, and record the release, so that it can be unpacked."""
     intake, known = Intake(store), list(store.releases())
     bundles: list[Digest] = []
     if parts.data:

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -204,14 +204,30 @@ def build_launch(
     }
 
 
-def build_confinement(hidden: Path, folder: Path, release: Path, environment: Path, python: Path) -> dict[str, Any]:
-    """What of the hidden folder an agent may reach, as `landlock.confine` takes it. `python`: where its interpreter is."""
-    readable = [release, environment, *([python] if hidden in python.parents else [])]
-    return {
+def build_confinement(
+    hidden: Path,
+    folder: Path,
+    release: Path,
+    environment: Path,
+    *others: Path,
+    connect: Iterable[int] | None = None,
+) -> dict[str, Any]:
+    """What of the hidden folder an agent may reach, as `landlock.confine` takes it.
+
+    `others`: what it may read beside, such as its interpreter. `connect`: the TCP ports that it may connect to; None: all.
+    """
+    readable = [release, environment, *(path for path in others if hidden in path.parents)]
+    confinement: dict[str, Any] = {
         "hidden": str(hidden),
         "readable": [str(path) for path in readable],
         "writable": [str(folder / "home"), str(folder / "tmp")],
     }
+    return confinement if connect is None else {**confinement, "connect": sorted(connect)}
+
+
+def find_interpreter(environment: Path) -> Path:
+    """The folder that holds the interpreter of an environment, with its library."""
+    return (environment / "bin" / "python").resolve().parent.parent
 
 
 def _to_json(replica: ReplicaSpec) -> dict[str, Any]:

@@ -29,23 +29,31 @@ READ = EXECUTE | READ_FILE | READ_DIR
 EVERYTHING = (1 << 17) - 1
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV | RESOLVE_UNIX  # the rest is of folders alone
 RIGHTS_SINCE = ((9, 17), (5, 16), (3, 15), (2, 14), (1, 13))  # version of Landlock, how many rights it knows
+CONNECT_TCP, NETWORK_SINCE, NET_PORT = 1 << 1, 4, 2
 SCOPES, SCOPES_SINCE = 0b11, 6  # abstract sockets and signals stay among the agent's own processes
 
 Rule = tuple[Path, int]
 
 
 def confine_or_say(confinement: dict[str, Any]) -> None:
-    """Confine this process by {hidden, readable, writable}; where that fails, its output says so and it goes on."""
+    """Confine this process by {hidden, readable, writable, connect}. Where that fails, its errors say so and it goes on."""
     hidden = Path(confinement["hidden"])
     readable, writable = ([Path(path) for path in confinement[name]] for name in ("readable", "writable"))
+    connect = confinement.get("connect")
     try:
-        confine(hidden, readable, writable)
+        confine(hidden, readable, writable, connect)
     except OSError as error:
-        os.write(1, f"[turnout] the agent runs unconfined, it can reach all of {hidden}: {error.strerror}\n".encode())
+        _say(f"it runs unconfined and can reach all of {hidden}: {error.strerror}")
+    if connect is not None and find_version() < NETWORK_SINCE:
+        _say("it can connect to anything: this kernel's Landlock knows no network")
 
 
-def confine(hidden: Path, readable: Iterable[Path], writable: Iterable[Path]) -> None:
+def confine(
+    hidden: Path, readable: Iterable[Path], writable: Iterable[Path], connect: Iterable[int] | None = None
+) -> None:
     """Restrict this thread, and all that comes from it, for good. See `build_rules`. Raises `OSError` where it cannot.
+
+    `connect`: the TCP ports that it may connect to, on any host; None: all. Landlock knows neither hosts nor UDP.
 
     New privileges cannot be gained any more either: programs like sudo run, but as the same user. What comes from root
     lacks some capabilities from its next exec on.
@@ -55,11 +63,14 @@ def confine(hidden: Path, readable: Iterable[Path], writable: Iterable[Path]) ->
         raise OSError(errno.EOPNOTSUPP, "the kernel has no Landlock, or it is switched off")
     handled = handled_rights(version)
     scopes = SCOPES if version >= SCOPES_SINCE else 0
-    attributes = struct.pack("=QQQ", handled, 0, scopes)  # rights on files, on the network (none handled), scopes
+    network = CONNECT_TCP if connect is not None and version >= NETWORK_SINCE else 0
+    attributes = struct.pack("=QQQ", handled, network, scopes)  # rights on files, on the network, scopes
     ruleset = _syscall(CREATE_RULESET, attributes, len(attributes), 0)
     try:
         for path, rights in build_rules(hidden.resolve(), readable, writable, _list):
             _allow(ruleset, path, rights & handled)
+        for port in connect or () if network else ():
+            _syscall(ADD_RULE, ruleset, NET_PORT, struct.pack("=QQ", CONNECT_TCP, port), 0)
         prctl = ctypes.CDLL(None).prctl
         if prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
             raise OSError(errno.EPERM, "new privileges could not be given up")
@@ -100,6 +111,10 @@ def build_rules(
 def handled_rights(version: int) -> int:
     """The rights that a version of Landlock knows; the others it would refuse."""
     return next(((1 << count) - 1 for since, count in RIGHTS_SINCE if version >= since), 0)
+
+
+def _say(what: str) -> None:
+    os.write(2, f"[turnout] {what}\n".encode())
 
 
 def _list(folder: Path) -> list[str]:

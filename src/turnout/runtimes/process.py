@@ -26,7 +26,7 @@ from turnout.domain.models import Digest, Release, ReplicaSpec, ReplicaState, Re
 from turnout.ports import Prober
 from turnout.runtimes.environment import Environments
 from turnout.runtimes.exits import ExitWatch
-from turnout.runtimes.folder import HOST, ReplicaFolder, build_confinement, build_launch
+from turnout.runtimes.folder import HOST, ReplicaFolder, build_confinement, build_launch, find_interpreter
 from turnout.runtimes.health import HealthWatch, next_health
 from turnout.runtimes.landlock import find_version
 from turnout.runtimes.loopback import choose_port
@@ -182,7 +182,7 @@ class ProcessRuntime:
         port = choose_port(f"{replica.id}.{replica.attempt}", taken)
         confinement = None
         if self._hidden is not None:
-            python = (environment / "bin" / "python").resolve().parent.parent
+            python = find_interpreter(environment)
             confinement = build_confinement(self._hidden, folder.path, release, environment, python)
         launch = build_launch(
             replica,

@@ -268,7 +268,7 @@ def test_without_landlock_the_agent_runs_and_its_log_and_the_servers_say_so(
     (warning,) = caplog.messages
     assert warning.startswith("agents run unconfined")
     said = machine.runtime.log_files("support", "dev")[0].read_text(encoding="utf-8")
-    assert said.startswith("[turnout] the agent runs unconfined")
+    assert said.startswith("[turnout] it runs unconfined")
     assert "no Landlock" in said
     (tmp_path / "admin.token").write_text("the first token", encoding="utf-8")
     assert run_in(first, f"result = open({str(tmp_path / 'admin.token')!r}).read()") == "the first token"
