@@ -139,6 +139,16 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeRule:
+    """What a change of any of these components needs."""
+
+    of: tuple[str, ...]
+    evals: tuple[str, ...] = ()  # suites that must have passed
+    approvals: int = 0
+    approvers: tuple[str, ...] = ()  # of whom one must approve; () for anybody
+
+
+@dataclass(frozen=True, slots=True)
 class RingSettings:
     """What a release asks of one ring."""
 
@@ -157,6 +167,9 @@ class RingSettings:
     breakers: tuple[Breaker, ...] = ()
     capture: Capture = field(default_factory=Capture)
     budgets: tuple[Budget, ...] = ()  # of tasks, of the release, of the ring
+    evals: tuple[str, ...] = ()  # suites that every release must have passed
+    eval_age: float = 2_592_000.0  # how old the result of a suite may be
+    changes: tuple[ChangeRule, ...] = ()  # what a change of some components needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +189,7 @@ class ReleaseSpec:
         default_factory=dict
     )  # component name → folder or file of it, relative to the release's folder
     success: str = "status"  # how a task is known to have succeeded; see `outcomes.read_task`
+    suites: tuple[str, ...] = ()  # the names of its eval suites
 
     def ring(self, name: str) -> RingSettings | None:
         """The settings of a ring, or None if the release does not declare it."""

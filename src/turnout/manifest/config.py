@@ -21,6 +21,7 @@ from turnout.domain.models import (
     BreakerScope,
     CanaryStep,
     Capture,
+    ChangeRule,
     HealthCheck,
     Inconclusive,
     JudgeSettings,
@@ -69,12 +70,13 @@ def build_spec(manifest: schema.Manifest) -> ReleaseSpec:
         smoke=tuple(_smoke_task(task) for task in manifest.smoke),
         paths=_component_paths(manifest),
         success=manifest.outcomes.success,
+        suites=tuple(suite.name for suite in manifest.evals),
     )
 
 
 def spec_document(spec: ReleaseSpec) -> dict[str, Any]:
     """The JSON document of a spec; `parse_config` reads it back."""
-    return {
+    document = {
         "schema": 1,
         "agent": spec.agent,
         "start": list(spec.start),
@@ -87,7 +89,9 @@ def spec_document(spec: ReleaseSpec) -> dict[str, Any]:
         "rings": [_ring_document(ring) for ring in spec.rings],
         "paths": dict(spec.paths),
         "success": spec.success,
+        "suites": list(spec.suites),
     }
+    return document if spec.suites else _without(document, "suites")
 
 
 def _ring_document(ring: RingSettings) -> dict[str, Any]:
@@ -99,10 +103,20 @@ def _ring_document(ring: RingSettings) -> dict[str, Any]:
         "breakers": [_fields(breaker) for breaker in ring.breakers],
         "capture": _fields(ring.capture),
         "budgets": [_fields(budget) for budget in ring.budgets],
+        "evals": list(ring.evals),
+        "changes": [_change_document(rule) for rule in ring.changes],
     }
-    if not ring.budgets:  # releases without any have the digest that they always had
-        del document["budgets"]
-    return document
+    unsaid = [name for name in ("budgets", "evals", "changes") if not document[name]]
+    return _without(document, *unsaid, *(["eval_age"] if ring.eval_age == RingSettings("").eval_age else []))
+
+
+def _without(document: dict[str, Any], *unsaid: str) -> dict[str, Any]:
+    """What came later is left out where it says nothing: a release without it has the digest that it always had."""
+    return {name: value for name, value in document.items() if name not in unsaid}
+
+
+def _change_document(rule: ChangeRule) -> dict[str, Any]:
+    return {**_fields(rule), "of": list(rule.of), "evals": list(rule.evals), "approvers": list(rule.approvers)}
 
 
 def _judge_document(judge: JudgeSettings) -> dict[str, Any]:
@@ -142,6 +156,9 @@ def _ring_settings(name: str, ring: ring_schema.Ring) -> RingSettings:
         ),
         capture=Capture(ring.capture.size, ring.capture.redact) if ring.capture else Capture(),
         budgets=tuple(_budget(table) for table in ring.budgets),
+        evals=ring.evals,
+        eval_age=ring.eval_age,
+        changes=tuple(ChangeRule(rule.of, rule.evals, rule.approvals, rule.approvers) for rule in ring.changes),
     )
 
 

@@ -17,6 +17,7 @@ from turnout.domain.models import (
     BreakerScope,
     CanaryStep,
     Capture,
+    ChangeRule,
     HealthCheck,
     Inconclusive,
     JudgeSettings,
@@ -160,6 +161,13 @@ class _Budget(_Document):
         return Budget(BudgetScope(self.scope), self.limit, Unit(self.unit), self.window)
 
 
+class _Change(_Document):
+    of: tuple[Literal["code", "model", "prompts", "tools", "data", "config"], ...] = Field(min_length=1)
+    evals: tuple[Text, ...]
+    approvals: _Count
+    approvers: tuple[Text, ...]
+
+
 class _Ring(_Document):
     name: RingName
     replicas: int = Field(ge=1, le=1_000)
@@ -177,6 +185,9 @@ class _Ring(_Document):
     breakers: tuple[_Breaker, ...] = Field(default=(), max_length=20)
     capture: _Capture = _Capture(size=0, redact=())
     budgets: tuple[_Budget, ...] = Field(default=(), max_length=20)
+    evals: tuple[Text, ...] = ()
+    eval_age: _Duration = RingSettings("").eval_age
+    changes: tuple[_Change, ...] = Field(default=(), max_length=20)
 
     def settings(self) -> RingSettings:
         return RingSettings(
@@ -190,6 +201,7 @@ class _Ring(_Document):
                 ),
                 "capture": Capture(**self.capture.model_dump()),
                 "budgets": tuple(budget.budget() for budget in self.budgets),
+                "changes": tuple(ChangeRule(**change.model_dump()) for change in self.changes),
             }
         )
 
@@ -209,6 +221,7 @@ class ConfigDocument(_Document):
     rings: Annotated[tuple[_Ring, ...], Field(min_length=1)]
     paths: Mapping[Literal["prompts", "tools", "data"], _ComponentPath]
     success: Annotated[Text, AfterValidator(_check_rule)] = "status"
+    suites: tuple[Text, ...] = ()
 
     @property
     def _ring_names(self) -> list[str]:
@@ -236,4 +249,5 @@ class ConfigDocument(_Document):
             smoke=tuple(SmokeTask(**task.model_dump()) for task in self.smoke),
             paths={str(name): path for name, path in self.paths.items()},
             success=self.success,
+            suites=self.suites,
         )

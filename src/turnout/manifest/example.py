@@ -158,7 +158,7 @@ def _sample(field: FieldInfo) -> Any:
 
 def _example_values(model: type[BaseModel]) -> dict[str, Any]:
     """An example for every field, but for the second of two that exclude each other."""
-    excluded = {"asgi", "body"}
+    excluded = {"asgi", "body", "dataset", "task", "evaluators"}
     return {key: _sample(field) for key, field in fields_by_key(model).items() if key not in excluded}
 
 

@@ -44,6 +44,12 @@ def file_problems(folder: Path, raw: Mapping[str, Any]) -> Iterator[str]:
     data = _path(raw, "data", "path")
     if data:
         yield from _lines("data.path", _data_fault(folder, data, built=bool(_value(raw, "data", "build"))))
+    suites = raw.get("evals")
+    for at, suite in enumerate(suites if isinstance(suites, list) else ()):
+        for key in ("cases", "dataset", "lock"):
+            path = _path({"suite": suite}, "suite", key)
+            if path:
+                yield from _lines(f"evals[{at}].{key}", _file_fault(folder, path))
 
 
 def _lines(place: str, fault: str | None) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -208,6 +208,21 @@ class CaptureTable(Table):
         return self
 
 
+class ChangeTable(Table):
+    """What a change of some components needs. Without any a change of model or tools needs every declared suite."""
+
+    of: tuple[Literal["code", "model", "prompts", "tools", "data", "config"], ...] = Field(
+        strict=False, min_length=1, description="the components", examples=[["model", "tools"]]
+    )
+    evals: tuple[Text, ...] = Field(
+        default=(), strict=False, description="suites that must have passed", examples=[["answers"]]
+    )
+    approvals: int = Field(default=0, ge=0, le=100, description="people who must approve", examples=[1])
+    approvers: tuple[Text, ...] = Field(
+        default=(), strict=False, max_length=100, description="of whom one must", examples=[["safety-lead"]]
+    )
+
+
 class Ring(Table):
     """What the release asks of one ring. The order of the rings in the file is the order of promotion."""
 
@@ -226,6 +241,13 @@ class Ring(Table):
         description="signed statements that a release must have to start here",
         examples=[["provenance"]],
     )
+    evals: tuple[Text, ...] = Field(
+        default=(), strict=False, description="suites that every release must have passed", examples=[["answers"]]
+    )
+    eval_age: Seconds = Field(default=2_592_000.0, gt=0, description="how old the result of a suite may be")
+    changes: tuple[ChangeTable, ...] = Field(
+        default=(), strict=False, max_length=20, description="what a change of some components needs; repeatable"
+    )
     canary: tuple[Canary, ...] = Field(
         default=(), strict=False, description="steps of growing traffic before the release becomes active"
     )
@@ -243,6 +265,12 @@ class Ring(Table):
     budgets: tuple[BudgetTable, ...] = Field(
         default=(), strict=False, max_length=20, description="what may be spent on models and tools; repeatable"
     )
+
+    def suites_asked(self) -> Iterator[tuple[str, str]]:
+        """(place, name) of each suite that is asked for."""
+        yield from ((f".evals[{at}]", name) for at, name in enumerate(self.evals))
+        for number, change in enumerate(self.changes):
+            yield from ((f".changes[{number}].evals[{at}]", name) for at, name in enumerate(change.evals))
 
     @model_validator(mode="after")
     def _weights_grow(self) -> Self:

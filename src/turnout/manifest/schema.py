@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from turnout.domain.models import DEFAULT_RINGS
 from turnout.domain.outcomes import is_path
+from turnout.manifest.eval_schema import Evals
 from turnout.manifest.ring_schema import Ring, Table, refuse_double_flags
 from turnout.manifest.values import (
     AgentName,
@@ -232,6 +233,9 @@ class Manifest(Table):
         default=(), strict=False, description="a request that must be answered before callers come; repeatable"
     )
     outcomes: Outcomes = Field(default_factory=Outcomes, description="how it is known what became of a task")
+    evals: tuple[Evals, ...] = Field(
+        default=(), strict=False, max_length=20, description="a suite that a release must pass at build; repeatable"
+    )
     rings: Mapping[RingName, Ring] = Field(
         default_factory=dict,
         description="the rings in the order of promotion; without any: dev, staging, production",
@@ -240,6 +244,18 @@ class Manifest(Table):
     @model_validator(mode="after")
     def _no_double_flag(self) -> Self:
         refuse_double_flags(self.env, self.flags)
+        return self
+
+    @model_validator(mode="after")
+    def _known_suites(self) -> Self:
+        names = [suite.name for suite in self.evals]
+        faults = [(f".evals[{at}].name", "is there twice") for at, name in enumerate(names) if name in names[:at]]
+        for ring, table in self.rings.items():
+            for place, asked in table.suites_asked():
+                if asked not in names:
+                    faults.append((f".rings.{ring}{place}", f'there is no suite "{asked}" in [[evals]]'))
+        if faults:
+            raise Faults(*faults)
         return self
 
     @property

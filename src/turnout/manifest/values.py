@@ -182,7 +182,8 @@ def _check_glob(value: str) -> str:
     return value
 
 
-def _check_slug(value: str, longest: int) -> str:
+def check_slug(value: str, longest: int) -> str:
+    """The value, if it is a name of lower-case letters, digits and dashes. Raises `ValueError`."""
     if not _SLUG.fullmatch(value) or len(value) > longest:
         raise ValueError(
             f'"{value}" is no name: lower-case letters, digits and dashes, 2 to {longest} of them, '
@@ -192,11 +193,11 @@ def _check_slug(value: str, longest: int) -> str:
 
 
 def _check_agent(value: str) -> str:
-    return _check_slug(value, 40)
+    return check_slug(value, 40)
 
 
 def _check_ring(value: str) -> str:
-    return _check_slug(value, 32)
+    return check_slug(value, 32)
 
 
 def _check_env_name(name: str) -> str:

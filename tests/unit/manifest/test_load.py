@@ -60,7 +60,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_known_one(folder: Path) -> Non
     ("text", "problem"),
     [
         ("[health]\nintervall = 1", 'health.intervall: unknown key; did you mean "interval"?'),
-        ("[zzz]", "zzz: unknown key; known here: agent, code, data, env, flags"),
+        ("[zzz]", "zzz: unknown key; known here: agent, code, data, env, evals, flags"),
         ("[health]\npath = 3", "health.path: expected a string, found an integer"),
         ("[health]\nunhealthy_after = true", "health.unhealthy_after: expected an integer, found a boolean"),
         ("[health]\npath = 'ping'", 'health.path: expected a path that begins with "/"'),
