@@ -15,10 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -96,6 +97,7 @@ class SandboxGateway:
     log: CallLog
     models: Application | None = None
     tools: Application | None = None
+    withheld: frozenset[str] = frozenset()  # tools of the release that may not be called here
     ports: dict[str, int] = field(default_factory=dict)  # by kind, once they are served
 
 
@@ -116,19 +118,29 @@ def build_live_models(grant: Grant, config: GatewayConfig, log: CallLog) -> Appl
 
 
 def build_live_tools(
-    grant: Grant, config: GatewayConfig, log: CallLog, logs: Path, stand_ins: Mapping[str, ToolServer]
+    grant: Grant, config: GatewayConfig, log: CallLog, logs: Path, stand_ins: Mapping[str, ToolServer | None]
 ) -> Application:
-    """Tools by servers that stand in for those of an instance; without one only tools without side effects are called."""
+    """Tools by servers that stand in for those of an instance; without one only tools without side effects are called.
+
+    A stand-in may be None until the sandbox is there. `withheld_tools` tells which tools are left out.
+    """
     from turnout.gateway.tools.app import build_tool_app
     from turnout.gateway.tools.calls import ToolCalls
     from turnout.gateway.tools.upstream import Upstreams
 
-    servers = {**config.tool_servers, **stand_ins}
-    allowed = tuple(pin for pin in grant.tools if pin.server in stand_ins or not pin.side_effects)
-    source = OneGrant(replace(grant, tools=allowed))
-    upstreams = Upstreams(lambda: servers, _secret_of, logs=logs)
+    def servers() -> dict[str, ToolServer]:
+        return {**config.tool_servers, **{name: server for name, server in stand_ins.items() if server is not None}}
+
+    withheld = withheld_tools(grant, stand_ins)
+    source = OneGrant(replace(grant, tools=tuple(pin for pin in grant.tools if pin.name not in withheld)))
+    upstreams = Upstreams(servers, _secret_of, logs=logs)
     accounts = Accounts(MemoryLedger())
     return build_tool_app(source, ToolCalls(upstreams, accounts, log), upstreams)
+
+
+def withheld_tools(grant: Grant, stand_ins: Collection[str]) -> frozenset[str]:
+    """The tools with side effects that nothing stands in for."""
+    return frozenset(pin.name for pin in grant.tools if pin.side_effects and pin.server not in stand_ins)
 
 
 def _secret_of(reference: str) -> str:
@@ -176,12 +188,20 @@ class Sandbox:
             end_group(self._agent)
             self._agent = None
 
-    def start(  # type: ignore[no-untyped-def]  # what Popen takes
-        self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, own: Path, *others: Path, **streams
+    def start(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, own: Path, *others: Path, **streams: Any
     ) -> subprocess.Popen[bytes]:
-        """Start a program that reaches what the sandbox allows, and writes only into `own`/home and `own`/tmp.
+        """Start a program as `confine` has it. `streams`: as `Popen` takes them.
 
         It ends with the thread that calls this: Linux tells of the end of a thread.
+        """
+        command = self.confine(argv, own, *others)
+        return subprocess.Popen(command, env=dict(env), cwd=cwd, start_new_session=True, **streams)
+
+    def confine(self, argv: Sequence[str], own: Path, *others: Path) -> list[str]:
+        """The command that starts a program which reaches what the sandbox allows, and writes only into `own`.
+
+        `others`: folders of the workspace that it may read beside the release and its environment.
         """
         for name in ("home", "tmp"):
             (own / name).mkdir(parents=True, exist_ok=True)
@@ -189,8 +209,7 @@ class Sandbox:
         confinement = build_confinement(
             self.workspace.parent, own, self.folder, self.environment, python, *others, connect=self.connect
         )
-        launcher = [sys.executable, "-I", "-S", "-E", confined.__file__, json.dumps(confinement)]
-        return subprocess.Popen([*launcher, *argv], env=dict(env), cwd=cwd, start_new_session=True, **streams)
+        return [sys.executable, "-I", "-S", "-E", confined.__file__, json.dumps(confinement), *argv]
 
     def log_tail(self) -> str:
         """The end of what the agent wrote."""

@@ -17,6 +17,7 @@ from pathspec import GitIgnoreSpec
 
 from turnout.artifacts.archive import FileEntry
 from turnout.domain.errors import BuildFailed, ManifestError
+from turnout.manifest.eval_schema import Evals
 from turnout.manifest.load import ALLOW_NAME, MANIFEST_NAME
 from turnout.manifest.schema import Manifest
 
@@ -78,6 +79,23 @@ def select_files(folder: Path, manifest: Manifest, *, data_folder: Path | None =
         data=_entries(data),
         tools=_entries([_named(named, tools)])[0] if tools else None,
     )
+
+
+def select_suite(folder: Path, suite: Evals) -> tuple[FileEntry, ...]:
+    """The files of an eval suite. Raises `BuildFailed` as `select_files` does, and `ManifestError` where there are none."""
+    kept = GitIgnoreSpec.from_lines(DEFAULT_EXCLUDES)
+    wanted = _spec(suite_patterns(suite), "evals.files")
+    found = [item for item in _walk_folder(folder) if wanted.match_file(item.path) and not kept.match_file(item.path)]
+    if not found:
+        problem = f"evals.files: the suite {suite.name} has no files"
+        raise ManifestError(problem, problems=(problem,), hint="correct the patterns or create the files")
+    return _entries(found)
+
+
+def suite_patterns(suite: Evals) -> tuple[str, ...]:
+    """Which files belong to a suite, as in .gitignore."""
+    named = (suite.cases, suite.dataset, suite.lock)
+    return (*suite.files, *(f"/{path}" for path in named if path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +177,9 @@ def _paths(found: Iterable[_Found]) -> Iterator[str]:
 
 
 def _exclude_spec(manifest: Manifest) -> GitIgnoreSpec:
-    return _spec((*DEFAULT_EXCLUDES, *manifest.code.exclude), "code.exclude")
+    """What suites are made of is left out too: an agent must not find the answers in its own release."""
+    suites = [pattern for suite in manifest.evals for pattern in suite_patterns(suite)]
+    return _spec((*DEFAULT_EXCLUDES, *suites, *manifest.code.exclude), "code.exclude")
 
 
 def _spec(patterns: Iterable[str], place: str) -> GitIgnoreSpec:

@@ -1,0 +1,203 @@
+"""Runs of eval cases → whether a suite is passed. Pure.
+
+Cases are what was sampled, and repeats of one case resemble each other, so every bound is over cases: the share of passed
+runs by Clopper and Pearson at the effective number of runs, means by Student over the means of cases, and what is compared
+with the stable release over the differences of the same cases. See `intervals.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Literal
+
+from turnout.domain.intervals import clustered_share_bounds, difference_bounds, mean_bounds
+
+SUCCESS, COST, LATENCY, SCORE = "success", "cost", "latency", "scores."
+NAMED = 5  # cases that a sentence names
+
+Kind = Literal["at_least", "at_most", "no_worse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one case. `success` from 0 to 1; `cost` in dollars, `duration` in seconds."""
+
+    case: str
+    repeat: int  # from 0
+    success: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+    cost: float | None = None
+    duration: float | None = None
+    detail: str = ""
+    error: str = ""  # why there is no result; it counts as not passed
+    tries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What a suite demands, by metric: success, cost, latency, scores.NAME."""
+
+    confidence: float = 0.95
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    at_most: Mapping[str, float] = field(default_factory=dict)
+    no_worse: Mapping[str, float] = field(default_factory=dict)  # success in points, cost and latency as a part
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One demand and what was found. `bound` is the end of the interval that is held against `limit`."""
+
+    metric: str
+    kind: Kind
+    limit: float
+    mean: float | None  # None: nothing told it
+    bound: float | None
+    passed: bool
+    stable: float | None = None  # the mean of the stable release, where it was compared
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a suite. `problems`: why its runs cannot be believed, a sentence each."""
+
+    passed: bool
+    findings: tuple[Finding, ...]
+    problems: tuple[str, ...]
+    cases: int
+    runs: int
+    failed: tuple[str, ...]  # cases of which a run was not passed, worst first
+
+
+def judge_suite(
+    bar: Bar,
+    runs: Sequence[Run],
+    *,
+    expected: Iterable[str],
+    repeat: int,
+    problems: Sequence[str] = (),
+    stable: Sequence[Run] | None = None,
+) -> Verdict:
+    """Hold the runs against the bar. A suite that has a problem, runs nothing or loses runs is never passed.
+
+    `expected`: the cases that there had to be. `stable`: the runs of the stable release with the same suite; None: there is
+    none, and nothing to be worse than.
+    """
+    found = [*problems, *_find_losses(runs, expected, repeat)]
+    findings = [*_hold_levels(bar, runs), *(_compare(bar, runs, stable) if stable is not None else ())]
+    passed = not found and all(finding.passed for finding in findings)
+    return Verdict(passed, tuple(findings), tuple(found), len(_by_case(runs)), len(runs), _find_failed(runs))
+
+
+def metric_value(run: Run, metric: str) -> float | None:
+    """What a run says of a metric; None where it does not."""
+    if metric == SUCCESS:
+        return run.success
+    if metric == COST:
+        return run.cost
+    if metric == LATENCY:
+        return run.duration
+    return run.scores.get(metric.removeprefix(SCORE))
+
+
+def _find_losses(runs: Sequence[Run], expected: Iterable[str], repeat: int) -> Iterable[str]:
+    wanted = {(case, number) for case in expected for number in range(repeat)}
+    have = [(run.case, run.repeat) for run in runs]
+    if not have:
+        yield "it ran no case"
+        return
+    if lost := sorted(wanted - set(have)):
+        yield f"{len(lost)} of {len(wanted)} runs have no result: {_name_runs(lost)}"
+    if foreign := sorted(set(have) - wanted):
+        yield f"{len(foreign)} results are of no case of the suite: {_name_runs(foreign)}"
+    if doubled := sorted({key for key in have if have.count(key) > 1} if len(have) > len(set(have)) else ()):
+        yield f"{len(doubled)} runs have more than one result: {_name_runs(doubled)}"
+
+
+def _name_runs(keys: Sequence[tuple[str, int]]) -> str:
+    named = ", ".join(f"{case} (repeat {number + 1})" for case, number in keys[:NAMED])
+    return f"{named}, …" if len(keys) > NAMED else named
+
+
+def _hold_levels(bar: Bar, runs: Sequence[Run]) -> Iterable[Finding]:
+    for metric, limit in bar.at_least.items():
+        yield _hold(bar, runs, metric, "at_least", limit)
+    for metric, limit in bar.at_most.items():
+        yield _hold(bar, runs, metric, "at_most", limit)
+
+
+def _hold(bar: Bar, runs: Sequence[Run], metric: str, kind: Kind, limit: float) -> Finding:
+    values, silent = _values(runs, metric)
+    if silent or not values:
+        return Finding(metric, kind, limit, None, None, passed=False, note=_silence(silent, runs))
+    low, high = _bounds(metric, values, bar.confidence)
+    bound = low if kind == "at_least" else high
+    passed = bound >= limit if kind == "at_least" else bound <= limit
+    return Finding(metric, kind, limit, _mean(values), bound, passed)
+
+
+def _bounds(metric: str, values: Mapping[str, Sequence[float]], confidence: float) -> tuple[float, float]:
+    if metric == SUCCESS:
+        return clustered_share_bounds(list(values.values()), confidence)
+    return mean_bounds([fmean(items) for items in values.values()], confidence)
+
+
+def _compare(bar: Bar, runs: Sequence[Run], stable: Sequence[Run]) -> Iterable[Finding]:
+    for metric, margin in bar.no_worse.items():
+        ours, silent = _values(runs, metric)
+        theirs, _ = _values(stable, metric)
+        both = [case for case in ours if case in theirs]
+        if silent or not both or len(both) < len(ours):
+            note = _silence(silent, runs) if silent or not ours else "the stable release has no result for some cases"
+            yield Finding(metric, "no_worse", margin, None, None, passed=False, note=note)
+            continue
+        worse = [_worse(metric, fmean(ours[case]), fmean(theirs[case])) for case in both]
+        before = fmean(fmean(theirs[case]) for case in both)
+        if metric == SUCCESS:
+            limit, high = margin, difference_bounds(worse, bar.confidence)[1]
+        else:
+            relative = metric in (COST, LATENCY)
+            limit, high = (margin * before if relative else margin), mean_bounds(worse, bar.confidence)[1]
+        yield Finding(metric, "no_worse", margin, _mean(ours), high, passed=high <= limit, stable=before)
+
+
+def _worse(metric: str, ours: float, theirs: float) -> float:
+    """By how much: less success, lower scores, more cost and time."""
+    return ours - theirs if metric in (COST, LATENCY) else theirs - ours
+
+
+def _values(runs: Sequence[Run], metric: str) -> tuple[dict[str, list[float]], int]:
+    """(by case what its runs say, how many say nothing). A run without a result says nothing but that it failed."""
+    values: dict[str, list[float]] = {}
+    silent = 0
+    for run in runs:
+        value = metric_value(run, metric)
+        if value is not None:
+            values.setdefault(run.case, []).append(value)
+        elif not run.error:
+            silent += 1
+    return values, silent
+
+
+def _silence(silent: int, runs: Sequence[Run]) -> str:
+    return f"{silent} of {len(runs)} runs do not tell it" if silent else "no run tells it"
+
+
+def _mean(values: Mapping[str, Sequence[float]]) -> float:
+    return fmean(fmean(items) for items in values.values())
+
+
+def _by_case(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    cases: dict[str, list[Run]] = {}
+    for run in runs:
+        cases.setdefault(run.case, []).append(run)
+    return cases
+
+
+def _find_failed(runs: Sequence[Run]) -> tuple[str, ...]:
+    means = {case: fmean(run.success for run in items) for case, items in _by_case(runs).items()}
+    failed = [case for case, mean in means.items() if not math.isclose(mean, 1.0)]
+    return tuple(sorted(failed, key=lambda case: (means[case], case)))
