@@ -29,6 +29,9 @@ from turnout.schemas import (
     DeploymentList,
     DeploymentView,
     DiffView,
+    EvalReportView,
+    EvalRunList,
+    EvalRunView,
     EventList,
     InstanceView,
     KeyList,
@@ -296,6 +299,19 @@ class Client:
         """Record a release whose blobs are uploaded."""
         path = f"/v1/agents/{quote(agent, '')}/releases/{digest}"
         return cast(ReleaseView, self._call("PUT", path, body))
+
+    def record_eval(self, agent: str, ref: str, document: str) -> EvalRunView:
+        """Hand in the report of a suite."""
+        path = f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}/evals"
+        return cast(EvalRunView, self._call("POST", path, {"document": document}))
+
+    def evals(self, agent: str, **which: str | int | None) -> EvalRunList:
+        """Runs of suites, newest first."""
+        return cast(EvalRunList, self._call("GET", f"/v1/agents/{quote(agent, '')}/evals{_query(**which)}"))
+
+    def eval_run(self, agent: str, run: str) -> EvalReportView:
+        """One run of a suite with its report."""
+        return cast(EvalReportView, self._call("GET", f"/v1/agents/{quote(agent, '')}/evals/{quote(run, '')}"))
 
     # --- following
 

@@ -16,6 +16,7 @@ from turnout.domain.breakers import BreakerRecord, Span, Window
 from turnout.domain.budget import Amount, Budget, Order, Refusal, Spender, StoredBudget
 from turnout.domain.calls import Call, ToolCall
 from turnout.domain.events import Event
+from turnout.domain.evidence import EvalRun
 from turnout.domain.models import (
     Approval,
     Breaker,
@@ -404,6 +405,17 @@ class Snapshot(Protocol):
     def approvals(self, agent: str, ring: str, digest: Digest) -> tuple[Approval, ...]:
         """Every decision about a digest in a ring, oldest first."""
 
+    def eval_runs(
+        self, agent: str, release: Digest | None = None, *, suite: str | None = None, limit: int = 1_000
+    ) -> tuple[EvalRun, ...]:
+        """Runs of suites, newest first."""
+
+    def eval_run(self, run_id: str) -> EvalRun | None:
+        """One of them."""
+
+    def eval_report(self, run_id: str) -> bytes | None:
+        """Its whole report."""
+
     def quarantine(self, agent: str, digest: Digest) -> Quarantine | None:
         """Why a release is in quarantine, if it is."""
 
@@ -530,6 +542,9 @@ class Transaction(Snapshot, Protocol):
 
     def add_approval(self, approval: Approval) -> None:
         """Record a decision."""
+
+    def add_eval_run(self, run: EvalRun, report: bytes) -> None:
+        """Keep a run of a suite with its report."""
 
     def add_quarantine(self, quarantine: Quarantine) -> None:
         """Put a release into quarantine; the first reason stays."""

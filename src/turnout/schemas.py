@@ -235,6 +235,59 @@ class PreviewView(TypedDict):
     config: list[str]
 
 
+class EvalFinding(TypedDict):
+    """One demand of a suite, and what was found."""
+
+    metric: str
+    kind: str
+    limit: float
+    mean: float | None
+    bound: float | None
+    passed: bool
+    stable: float | None
+    note: str
+
+
+class EvalVerdict(TypedDict):
+    """What came of a suite."""
+
+    passed: bool
+    cases: int
+    runs: int
+    failed: list[str]
+    problems: list[str]
+    findings: list[EvalFinding]
+
+
+class EvalRunView(TypedDict):
+    """One run of a suite against a release."""
+
+    id: str
+    agent: str
+    digest: str
+    version: str
+    suite: str
+    suite_digest: str
+    at: str
+    actor: str
+    passed: bool
+    stable: str | None
+    report: str
+    verdict: EvalVerdict
+
+
+class EvalRunList(TypedDict):
+    """Runs of suites, newest first."""
+
+    runs: list[EvalRunView]
+
+
+class EvalReportView(EvalRunView):
+    """One of them with its report, as it was handed in."""
+
+    document: str
+
+
 class ApprovalView(TypedDict):
     """How the approvals of a release in a ring stand."""
 
@@ -245,6 +298,8 @@ class ApprovalView(TypedDict):
     approvers: list[str]
     satisfied: bool
     message: str
+    changed: list[str]  # components that differ from what is stable
+    evals: list[EvalRunView]  # of each suite the newest run
 
 
 class EventView(TypedDict):

@@ -9,7 +9,9 @@ import click
 
 from turnout.cli.building import WORK_FOLDER, build_store, built, cache_option, find_git_sha, push, remember_build
 from turnout.cli.connection import connect, note, print_json
+from turnout.cli.evaluating import Evaluating, evals_option, gateway_option
 from turnout.cli.signing import Signing, sign_option
+from turnout.client import Client
 from turnout.domain.errors import ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.models import short_digest
 
@@ -20,6 +22,8 @@ from turnout.domain.models import short_digest
 @click.option("--push/--no-push", "pushed", default=None, help="Push, or not. Default: push if a server answers.")
 @cache_option
 @sign_option
+@evals_option
+@gateway_option
 @click.option("--server", help="URL of the API. Default: TURNOUT_SERVER, or the instance of --state.")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="State folder of the instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
@@ -29,6 +33,8 @@ def build(
     pushed: bool | None,
     cached: bool,
     sign: bool | None,
+    evals: bool | None,
+    gateway: Path | None,
     server: str | None,
     state: Path | None,
     as_json: bool,
@@ -41,15 +47,13 @@ def build(
     with build_store(folder, throw_away=False) as store, built(folder, manifest, store, cached=cached) as parts:
         remember_build(folder, manifest.agent, parts.digest)
         release = None
-        if pushed is not False:
-            try:
-                client, spool, git_sha = connect(server, state), folder / WORK_FOLDER, find_git_sha(folder)
-                signing = Signing(folder, git_sha, began, sign)
-                release = push(client, store, parts, signing, spool=spool, tag=tag, verify=not cached)
-            except TurnoutError as error:
-                if pushed or error.code not in (ServerUnreachable.code, Unauthenticated.code):
-                    raise
-                note(f"not pushed: {error.message}")
+        client = _find_server(server, state, pushed)
+        reports = Evaluating(folder, manifest, client, evals, gateway).built(store, parts)
+        if client is not None:
+            git_sha = find_git_sha(folder)
+            signing = Signing(folder, git_sha, began, sign)
+            spool = folder / WORK_FOLDER
+            release = push(client, store, parts, signing, reports, spool=spool, tag=tag, verify=not cached)
     # Only a server gives out version numbers; a build without one is named by its digest.
     version = tag or (release["version"] if release else f"sha-{short_digest(parts.digest)}")
     if as_json:
@@ -70,3 +74,18 @@ def build(
         if name == "data" and parts.data:  # its component is only the index
             size, cut = parts.data.index.size, f" in {len(parts.data.index.places):,} chunks"
         click.echo(f"  {name:<8} {short_digest(ref.digest)}  {size:>14,} bytes{cut}")
+
+
+def _find_server(server: str | None, state: Path | None, pushed: bool | None) -> Client | None:
+    """Whom to push to; None where nobody is asked, or answers and was not asked for."""
+    if pushed is False:
+        return None
+    try:
+        client = connect(server, state)
+        client.instance()
+    except TurnoutError as error:
+        if pushed or error.code not in (ServerUnreachable.code, Unauthenticated.code):
+            raise
+        note(f"not pushed: {error.message}")
+        return None
+    return client

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from turnout.cli.connection import note
+from turnout.cli.evaluating import cache_folder, hand_in
+from turnout.cli.signing import sign_result
 from turnout.client import Client
 from turnout.domain.errors import NotFound
 from turnout.domain.models import Digest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from turnout.artifacts.layout import OciLayoutStore
     from turnout.artifacts.select import Selection
     from turnout.cli.signing import Signing
+    from turnout.domain.eval_report import EvalReport
     from turnout.manifest import Manifest
 
 WORK_FOLDER = ".turnout"
@@ -71,7 +73,7 @@ def built(folder: Path, manifest: Manifest, store: OciLayoutStore, *, cached: bo
         yield build()
         return
     note("build    the environment of the data build")
-    environments = Environments(_cache_folder() / "environments")
+    environments = Environments(cache_folder() / "environments")
     environment = environments.build(folder, manifest.code.lock, manifest.code.python)
     with tempfile.TemporaryDirectory(prefix="turnout-build-") as workspace:
         note(f"build    data: {' '.join(manifest.data.build)}")
@@ -101,6 +103,7 @@ def push(
     store: OciLayoutStore,
     parts: ReleaseParts,
     signing: Signing,
+    reports: Sequence[EvalReport] = (),
     *,
     spool: Path,
     tag: str | None,
@@ -108,7 +111,7 @@ def push(
 ) -> Pushed:
     """Upload what the server does not have, record the release, and send its provenance with it.
 
-    `spool`: a folder for bundles on their way.
+    `spool`: a folder for bundles on their way. `reports`: of suites, to be handed in with it.
 
     `verify`: let the server read what it has, and replace what is damaged.
     """
@@ -131,6 +134,9 @@ def push(
         answer = client.attest(agent, parts.digest, signing.sign(parts, key))
         if answer["note"]:
             note(f"sign     does not count here: {answer['note']}")
+    for report, run in zip(reports, hand_in(client, reports), strict=True):
+        if key and report.release == parts.digest:
+            client.attest(agent, parts.digest, sign_result(report, run, key))
     return {**view, "pushed_blobs": count, "pushed_bytes": sent}
 
 
@@ -214,8 +220,3 @@ def _counted(chunks: Iterator[tuple[ChunkRef, bytes]], bar: Any) -> Iterator[tup
     for chunk, content in chunks:
         yield chunk, content
         bar.update(chunk.length)
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "turnout"

@@ -21,6 +21,7 @@ from turnout.cli.building import (
     remember_build,
 )
 from turnout.cli.connection import connected, note
+from turnout.cli.evaluating import Evaluating, evals_option, gateway_option
 from turnout.cli.follow import follow
 from turnout.cli.preview import show_preview
 from turnout.cli.signing import Signing, sign_option
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 @click.option("--skip-build", is_flag=True, help="Deploy what was built last, or the release named by --tag.")
 @cache_option
 @sign_option
+@evals_option
+@gateway_option
 @click.option("--force", is_flag=True, help="Deploy again even if the ring runs this release already.")
 @click.option("--override", help="Reason for passing over a policy (order of rings, quarantine); admins only.")
 @click.option("--reason", default="", help="Why, for the history.")
@@ -57,6 +60,8 @@ def deploy(
     skip_build: bool,
     cached: bool,
     sign: bool | None,
+    evals: bool | None,
+    gateway: Path | None,
     dry_run: bool,
     wait: bool,
     no_wait: bool,
@@ -87,7 +92,8 @@ def deploy(
         with build_store(folder, throw_away=False) as store, built(folder, manifest, store, cached=cached) as parts:
             spool, git_sha = folder / WORK_FOLDER, find_git_sha(folder)
             signing = Signing(folder, git_sha, began, sign)
-            release = push(client, store, parts, signing, spool=spool, tag=tag, verify=not cached)["digest"]
+            reports = Evaluating(folder, manifest, client, evals, gateway).built(store, parts)
+            release = push(client, store, parts, signing, reports, spool=spool, tag=tag, verify=not cached)["digest"]
             remember_build(folder, manifest.agent, release)
     _start(client, manifest.agent, target, {"release": release, **wish}, wait=wait, no_wait=no_wait, as_json=as_json)
 

@@ -30,6 +30,7 @@ EXIT_CODES: dict[str, int] = {
     "server_unreachable": 7,
     "deployment_ended": 8,
     "verification_failed": 9,
+    "evals_not_passed": 10,
     "interrupted": 130,
 }
 

@@ -18,6 +18,8 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "down": ("down", "down", "Stop the server, the proxy and every agent of this machine's instance."),
     "init": ("init", "init", "Write a commented turnout.toml for an existing folder."),
     "build": ("build", "build", "Build a release and push it; print its digest."),
+    "eval": ("eval", "eval_", "Run the suites of this folder against a release."),
+    "evals": ("evals", "evals", "Show what suites found; compare two runs."),
     "deploy": ("deploy", "deploy", "Validate, build, push and deploy to the first ring."),
     "promote": ("promote", "promote", "Promote the active release of a ring to the next one."),
     "approve": ("approve", "approve", "Approve a release for a ring."),
@@ -87,7 +89,7 @@ def cli() -> None:
 
     Exit codes: 0 done; 1 a fault of turnout; 2 wrong usage; 3 invalid manifest, request or build; 4 not found; 5 refused
     by the state of a ring or a policy; 6 not allowed; 7 not reachable just now; 8 the deployment failed or was rolled
-    back; 9 a release is not verified; 130 interrupted.
+    back; 9 a release is not verified; 10 an eval suite is not passed; 130 interrupted.
     """
 
 

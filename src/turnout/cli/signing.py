@@ -15,11 +15,14 @@ import click
 from turnout import __version__
 from turnout.cli.connection import note
 from turnout.domain.errors import InvalidRequest, NotFound, TurnoutError
+from turnout.domain.models import Digest
 
 if TYPE_CHECKING:
     from turnout.artifacts.attest.keys import SigningKey, TrustedKey
     from turnout.artifacts.build import ReleaseParts
     from turnout.client import Client
+    from turnout.domain.eval_report import EvalReport
+    from turnout.schemas import EvalRunView
 
 PASSPHRASE = "TURNOUT_KEY_PASSPHRASE"  # noqa: S105  (the name of a variable)
 _BUILDER = "urn:turnout:builder:command-line"
@@ -73,6 +76,24 @@ class Signing:
         statement = build_provenance(parts.spec.agent, parts.digest, provenance)
         note(f"sign     provenance, with the key {key.key.label}")
         return sign_statement(statement, key).decode()
+
+
+def sign_result(report: EvalReport, run: EvalRunView, key: SigningKey) -> str:
+    """The envelope with what came of a suite: which cases passed in all of their runs, and the digest of the report."""
+    from turnout.artifacts.attest.envelope import sign_statement
+    from turnout.artifacts.attest.predicates import SuiteResult, build_test_result
+
+    failed = set(run["verdict"]["failed"])
+    result = SuiteResult(
+        result="PASSED" if run["passed"] else "FAILED",
+        configuration={report.suite: report.suite_digest},
+        passed=tuple(case for case in report.expected if case not in failed),
+        failed=tuple(case for case in report.expected if case in failed),
+        at=report.ended,
+        report=Digest(run["report"]),
+    )
+    note(f"sign     the result of {report.suite}, with the key {key.key.label}")
+    return sign_statement(build_test_result(report.agent, report.release, result), key).decode()
 
 
 def user_name() -> str:

@@ -9,14 +9,14 @@ import click
 from turnout.domain.models import short_digest
 
 
-def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Aligned columns; colour is left to the cells."""
+def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, err: bool = False) -> None:
+    """Aligned columns; colour is left to the cells. `err`: on standard error."""
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(click.unstyle(line[column])) for line in lines) for column in range(len(header))]
     for number, line in enumerate(lines):
         cells = [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(line, widths, strict=True)]
         text = "  ".join(cells).rstrip()
-        click.echo(click.style(text, bold=True) if number == 0 else text)
+        click.echo(click.style(text, bold=True) if number == 0 else text, err=err)
 
 
 def release_label(version: str | None, digest: str | None) -> str:

@@ -31,12 +31,14 @@ from turnout.domain.actions import (
 from turnout.domain.breakers import BreakerRecord, stopped_reasons
 from turnout.domain.budget import budgets_for
 from turnout.domain.errors import LeaseLost, RouterUnavailable, TurnoutError
+from turnout.domain.evidence import find_needs, find_unproven
 from turnout.domain.grants import granted_digests
 from turnout.domain.judge import JudgeConfig
 from turnout.domain.models import (
     Deployment,
     Digest,
     Kind,
+    Pointer,
     Release,
     ReplicaStatus,
     RingSettings,
@@ -135,6 +137,7 @@ class Reconciler:
                 rollback=rollback,
                 rolling_back=tuple(item for item in unfinished if item.phase is Phase.ROLLING_BACK),
                 approvals=snapshot.approvals(agent, ring, deployment.digest) if deployment else (),
+                unproven=_find_unproven(snapshot, pointer, deployment, self._parts.clock.now()),
                 replicas=observed,
                 preparations=self._look("prepare", running),
                 verifications=self._look("verify", running),
@@ -337,6 +340,17 @@ class Reconciler:
             return None
         self._leases[name] = lease
         return lease
+
+
+def _find_unproven(snapshot: Snapshot, pointer: Pointer, deployment: Deployment | None, now: float) -> tuple[str, ...]:
+    """What the release of a deployment that was not started yet would have to have passed."""
+    if deployment is None or deployment.phase is not Phase.BUILDING or pointer.stable == deployment.digest:
+        return ()
+    release = snapshot.release(deployment.digest)
+    if release is None:
+        return ()
+    needs = find_needs(release, snapshot.release(pointer.stable) if pointer.stable else None, pointer.ring)
+    return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now) if needs.suites else ()
 
 
 def _find_quarantine(snapshot: Snapshot, deployment: Deployment | None) -> str | None:

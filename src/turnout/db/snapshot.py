@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zstandard
 from sqlalchemy import func, select
 
 from turnout.db import rows
@@ -11,6 +12,7 @@ from turnout.db.tables import (
     approvals,
     cursors,
     deployments,
+    eval_runs,
     events,
     keys,
     pointers,
@@ -22,6 +24,7 @@ from turnout.db.tables import (
     tokens,
 )
 from turnout.db.task_reads import TaskReads
+from turnout.domain.evidence import EvalRun
 from turnout.domain.models import (
     Approval,
     Deployment,
@@ -35,6 +38,7 @@ from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import Role
 from turnout.ports import KeyRecord, StoredEvent, StoredResponse, TokenRecord
 
+_EVAL_RUN = tuple(eval_runs.c[name] for name in EvalRun.__dataclass_fields__)
 _UNFINISHED = sorted(IN_PROGRESS | {Phase.ROLLING_BACK})
 
 
@@ -128,6 +132,27 @@ class SqlSnapshot(TaskReads, BreakerReads):
             .order_by(approvals.c.id)
         )
         return tuple(rows.approval_from_row(row) for row in self._all(query))
+
+    def eval_runs(
+        self, agent: str, release: Digest | None = None, *, suite: str | None = None, limit: int = 1_000
+    ) -> tuple[EvalRun, ...]:
+        """Runs of suites, newest first."""
+        query = select(*_EVAL_RUN).where(eval_runs.c.agent == agent).order_by(eval_runs.c.seq.desc()).limit(limit)
+        if release is not None:
+            query = query.where(eval_runs.c.release == release)
+        if suite is not None:
+            query = query.where(eval_runs.c.suite == suite)
+        return tuple(EvalRun(**row) for row in self._all(query))
+
+    def eval_run(self, run_id: str) -> EvalRun | None:
+        """One of them."""
+        row = self._one(select(*_EVAL_RUN).where(eval_runs.c.id == run_id))
+        return EvalRun(**row) if row else None
+
+    def eval_report(self, run_id: str) -> bytes | None:
+        """Its whole report."""
+        row = self._one(select(eval_runs.c.content).where(eval_runs.c.id == run_id))
+        return zstandard.decompress(row["content"]) if row else None
 
     def quarantine(self, agent: str, digest: Digest) -> Quarantine | None:
         """Why a release is in quarantine, if it is."""

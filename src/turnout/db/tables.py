@@ -150,6 +150,26 @@ approvals = Table(
     Index(None, "agent", "ring", "digest"),
 )
 
+eval_runs = Table(
+    "eval_runs",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("agent", _NAME, ForeignKey("agents.name"), nullable=False),
+    Column("release", _DIGEST, ForeignKey("releases.digest"), nullable=False),
+    Column("suite", _NAME, nullable=False),
+    Column("suite_digest", _DIGEST, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("verdict", JSON, nullable=False),
+    Column("report", _DIGEST, nullable=False),
+    Column("stable", _DIGEST),
+    Column("content", LargeBinary, nullable=False),
+    Index(None, "agent", "release"),
+    sqlite_autoincrement=True,
+)
+
 quarantines = Table(
     "quarantines",
     metadata,

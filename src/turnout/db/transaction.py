@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
+import zstandard
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -17,6 +18,7 @@ from turnout.db.tables import (
     agents,
     approvals,
     deployments,
+    eval_runs,
     events,
     keys,
     leases,
@@ -30,6 +32,7 @@ from turnout.db.tables import (
 )
 from turnout.domain.errors import Conflict, LeaseLost, NotFound
 from turnout.domain.events import Event, EventType
+from turnout.domain.evidence import EvalRun
 from turnout.domain.models import Approval, Deployment, Digest, Pointer, Quarantine, Release, ReplicaStatus
 from turnout.domain.phases import Phase, check_transition
 from turnout.ports import KeyRecord, Lease, StoredResponse, TokenRecord
@@ -153,6 +156,15 @@ class SqlTransaction(CallWrites, BreakerWrites, SqlSnapshot):
         type_ = EventType.APPROVAL_GIVEN if approval.approved else EventType.APPROVAL_REJECTED
         data = {"digest": approval.digest, "expires_at": approval.expires_at, "comment": approval.comment}
         self.emit(Event(type_, approval.at, approval.approver, approval.agent, approval.ring, None, data))
+
+    def add_eval_run(self, run: EvalRun, report: bytes) -> None:
+        """Keep a run of a suite with its report."""
+        values = {name: getattr(run, name) for name in EvalRun.__dataclass_fields__}
+        self._connection.execute(
+            insert(eval_runs).values(**{**values, "verdict": dict(run.verdict)}, content=zstandard.compress(report))
+        )
+        data = {"digest": run.release, "suite": run.suite, "passed": run.passed, "run": run.id}
+        self.emit(Event(EventType.EVAL_RECORDED, run.at, run.actor, run.agent, data=data))
 
     def add_quarantine(self, quarantine: Quarantine) -> None:
         """Put a release into quarantine; the first reason stays."""

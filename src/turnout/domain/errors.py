@@ -180,6 +180,13 @@ class CallRefused(Terminal):
         self.retry_after = retry_after
 
 
+class EvalsNotPassed(Terminal):
+    """A release has not passed a suite that it has to pass."""
+
+    code = "evals_not_passed"
+    status = 409
+
+
 class RuntimeUnavailable(Retryable):
     """A replica could not be started or asked just now."""
 

@@ -33,6 +33,7 @@ class EventType(StrEnum):
     TOOL_REFUSED = "tool.refused"
     CALLS_LOST = "calls.lost"
     POINTER_CHANGED = "pointer.changed"
+    EVAL_RECORDED = "eval.recorded"
     APPROVAL_GIVEN = "approval.given"
     APPROVAL_REJECTED = "approval.rejected"
     KEY_TRUSTED = "key.trusted"

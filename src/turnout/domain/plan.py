@@ -24,6 +24,7 @@ from turnout.domain.actions import (
     Verify,
     wait,
 )
+from turnout.domain.evidence import find_needs
 from turnout.domain.models import (
     Deployment,
     Digest,
@@ -128,8 +129,14 @@ def _plan_building(view: RingView, deployment: Deployment, now: float) -> Iterat
 def _plan_approval(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:
     candidate = view.releases[deployment.digest]
     stable = view.releases.get(view.pointer.stable) if view.pointer.stable else None
-    needed = approvals_needed(candidate, stable, deployment.ring)
-    status = assess_approvals(needed, candidate.author, view.approvals, now)
+    if view.unproven and deployment.override is None:  # it was fine when it was asked for, and has grown old since
+        yield from wait(deployment, "awaiting_evals", "; ".join(view.unproven), now)
+        return
+    needed, groups = (
+        approvals_needed(candidate, stable, deployment.ring),
+        find_needs(candidate, stable, deployment.ring),
+    )
+    status = assess_approvals(needed, candidate.author, view.approvals, now, groups.approvers)
     if status.rejected_by is not None:
         yield Move(deployment.id, Phase.FAILED, status.describe())
     elif status.satisfied:

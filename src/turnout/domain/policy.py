@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from turnout.domain.errors import Conflict, Forbidden, NotFound, PolicyRefused
+from turnout.domain.evidence import find_needs
 from turnout.domain.models import (
     ATTESTATION_KINDS,
     Approval,
@@ -82,11 +83,13 @@ class ApprovalStatus:
     approvers: tuple[str, ...]
     rejected_by: str | None
     author_alone: bool
+    lacking: tuple[tuple[str, ...], ...] = ()  # groups of which nobody has approved
 
     @property
     def satisfied(self) -> bool:
         """Whether the gate is open."""
-        return self.rejected_by is None and len(self.approvers) >= self.needed and not self.author_alone
+        enough = len(self.approvers) >= self.needed and not self.author_alone
+        return self.rejected_by is None and enough and not self.lacking
 
     def describe(self) -> str:
         """One sentence for a person."""
@@ -97,16 +100,17 @@ class ApprovalStatus:
             have += f" ({', '.join(self.approvers)})"
         if self.author_alone and len(self.approvers) >= self.needed:
             have += "; one must come from somebody other than the release's author"
-        return have
+        return have + "".join(f"; {' or '.join(group)} has to approve" for group in self.lacking)
 
 
 def approvals_needed(candidate: Release, stable: Release | None, ring: str) -> int:
     """The larger of what the candidate and the stable release ask: a release cannot lower the bar it must pass.
 
-    A ring that demands signed approvals asks for one at least.
+    A ring that demands signed approvals asks for one at least. What changed may ask for more.
     """
     settings = [release.spec.ring(ring) for release in (candidate, stable) if release is not None]
     asked = max((ring_settings.approvals for ring_settings in settings if ring_settings is not None), default=0)
+    asked = max(asked, find_needs(candidate, stable, ring).approvals)
     return max(asked, 1 if "approval" in attestations_needed(candidate, stable, ring) else 0)
 
 
@@ -117,15 +121,22 @@ def attestations_needed(candidate: Release, stable: Release | None, ring: str) -
     return tuple(kind for kind in ATTESTATION_KINDS if kind in asked)
 
 
-def assess_approvals(needed: int, author: str, approvals: Iterable[Approval], now: float) -> ApprovalStatus:
-    """Count the unexpired decisions, given oldest first; each approver's latest holds. The author alone never suffices."""
+def assess_approvals(
+    needed: int, author: str, approvals: Iterable[Approval], now: float, groups: Iterable[tuple[str, ...]] = ()
+) -> ApprovalStatus:
+    """Count the unexpired decisions, given oldest first; each approver's latest holds. The author alone never suffices.
+
+    `groups`: of each somebody must have approved.
+    """
     latest: dict[str, Approval] = {}
     for approval in approvals:
         latest[approval.approver] = approval
     valid = [approval for approval in latest.values() if approval.expires_at > now]
     rejected = next((approval.approver for approval in valid if not approval.approved), None)
     approvers = tuple(sorted(approval.approver for approval in valid if approval.approved))
-    return ApprovalStatus(needed, approvers, rejected, author_alone=needed > 0 and set(approvers) <= {author})
+    lacking = tuple(group for group in groups if not set(group) & set(approvers))
+    alone = needed > 0 and set(approvers) <= {author}
+    return ApprovalStatus(needed, approvers, rejected, author_alone=alone, lacking=lacking)
 
 
 class ReleaseFaults(NamedTuple):
@@ -133,6 +144,7 @@ class ReleaseFaults(NamedTuple):
 
     floating: tuple[str, ...] = ()  # models whose name changes its meaning
     unattested: tuple[str, ...] = ()  # what the ring demands of its attestations and is not there
+    unproven: tuple[str, ...] = ()  # suites that it has not passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +244,15 @@ def _release_problems(facts: RingFacts) -> Sequence[str]:
     """What only another release mends."""
     found = facts.quarantine
     held = () if found is None else (f"{facts.release.version} is in quarantine: {found.reason} (by {found.actor})",)
-    return (*held, *_floating_problems(facts), *facts.faults.unattested)
+    return (*held, *_floating_problems(facts), *facts.faults.unattested, *facts.faults.unproven)
 
 
 def _mend(facts: RingFacts) -> str:
     """What to do about the problems of a release."""
     if facts.faults.unattested and len(_release_problems(facts)) == len(facts.faults.unattested):
         return "add what is missing: `turnout deploy --sign` signs how it was built"
+    if facts.faults.unproven and len(_release_problems(facts)) == len(facts.faults.unproven):
+        return f"run what is missing: `turnout eval {facts.release.version}` in the agent's folder"
     return "deploy a mended release"
 
 

@@ -43,6 +43,7 @@ class RingView:
     verifications: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     smoke: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     slot_free: bool = True
+    unproven: tuple[str, ...] = ()  # suites that the release of `deployment` has not passed, a sentence each
     quarantine: str | None = None  # why the release of `deployment` is in quarantine, if it is
     tasks: int = 0  # tasks that came to the candidate since its step began
     judgement: Judgement | None = None  # of the rollout that the pointer names

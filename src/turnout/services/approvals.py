@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from turnout.domain.errors import Conflict
+from turnout.domain.evidence import changed_components, find_needs
 from turnout.domain.models import Approval, Release, RingSettings
 from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import Verb, approvals_needed, assess_approvals
 from turnout.ports import Snapshot
 from turnout.schemas import ApprovalView
+from turnout.services.evals import view_newest_evals
 from turnout.services.office import Actor, Office, check_ring, find_release
 
 
@@ -65,10 +67,11 @@ def _waiting(snapshot: Snapshot, agent: str, ring: str) -> Release:
 
 
 def _view(snapshot: Snapshot, release: Release, ring: str, now: float) -> ApprovalView:
-    stable = snapshot.pointer(release.agent, ring).stable
-    needed = approvals_needed(release, snapshot.release(stable) if stable else None, ring)
+    pointed = snapshot.pointer(release.agent, ring).stable
+    stable = snapshot.release(pointed) if pointed else None
+    needed, needs = approvals_needed(release, stable, ring), find_needs(release, stable, ring)
     decisions = snapshot.approvals(release.agent, ring, release.digest)
-    status = assess_approvals(needed, release.author, decisions, now)
+    status = assess_approvals(needed, release.author, decisions, now, needs.approvers)
     return {
         "agent": release.agent,
         "ring": ring,
@@ -77,4 +80,6 @@ def _view(snapshot: Snapshot, release: Release, ring: str, now: float) -> Approv
         "approvers": list(status.approvers),
         "satisfied": status.satisfied,
         "message": status.describe(),
+        "changed": changed_components(stable, release),
+        "evals": view_newest_evals(snapshot, release),
     }

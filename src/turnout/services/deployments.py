@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from turnout.domain.errors import Conflict, NotFound, PolicyRefused
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import ComponentRef, Deployment, Digest, Kind, Release, ReleaseSpec, RingSettings
+from turnout.domain.evidence import changed_components, find_needs, find_unproven
+from turnout.domain.models import Deployment, Kind, Release, ReleaseSpec, RingSettings
 from turnout.domain.phases import IN_PROGRESS, TERMINAL, Phase
 from turnout.domain.policy import (
     ReleaseFaults,
@@ -132,8 +133,11 @@ def describe_steps(release: Release, stable: Release | None, ring: str) -> list[
         if spec.lock
         else "build: unpack the release"
     ]
+    needs = find_needs(release, stable, ring)
+    steps.extend(f"evals: {name} must be passed ({why})" for name, why in needs.suites.items())
     if needed:
-        steps.append(f"approval: {needed}, not by {release.author} alone")
+        of = "".join(f", one by {' or '.join(group)}" for group in needs.approvers)
+        steps.append(f"approval: {needed}, not by {release.author} alone{of}")
     demanded = attestations_needed(release, stable, ring)
     if demanded:
         steps.append(f"verify: {', '.join(demanded)}, signed by keys that are trusted")
@@ -166,13 +170,6 @@ def diff_settings(spec: ReleaseSpec, source: str | None, ring: str) -> Iterator[
 
 def _taken(settings: RingSettings) -> str:
     return "accepted" if settings.floating_models else "refused"
-
-
-def changed_components(stable: Release | None, release: Release) -> list[str]:
-    """The names of the components that differ from what is stable; all of them where nothing is."""
-    before = stable.components if stable else {}
-    names = sorted({*before, *release.components})
-    return [name for name in names if _digest(before, name) != _digest(release.components, name)]
 
 
 def show_deployment(office: Office, actor: Actor, deployment_id: str) -> DeploymentView:
@@ -242,7 +239,19 @@ def gather_facts(
 
 def _read_faults(office: Office, release: Release, ring: str) -> ReleaseFaults:
     """What the release itself says against it."""
-    return ReleaseFaults(_floating(office, release), find_problems(office, release, ring))
+    with office.store.snapshot() as snapshot:
+        unproven = find_unproven_suites(snapshot, release, ring, office.clock.now())
+    return ReleaseFaults(_floating(office, release), find_problems(office, release, ring), unproven)
+
+
+def find_unproven_suites(snapshot: Snapshot, release: Release, ring: str, now: float) -> tuple[str, ...]:
+    """A sentence for each suite that a release would have to have passed for a ring."""
+    pointer = snapshot.pointer(release.agent, ring)
+    stable = snapshot.release(pointer.stable) if pointer.stable else None
+    if stable is not None and stable.digest == release.digest:
+        return ()
+    needs = find_needs(release, stable, ring)
+    return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now) if needs.suites else ()
 
 
 def _floating(office: Office, release: Release) -> tuple[str, ...]:
@@ -275,8 +284,3 @@ def _already_active(snapshot: Snapshot, wish: Wish, release: Release) -> Deploym
 def _in_progress(snapshot: Snapshot, agent: str, ring: str) -> Deployment | None:
     unfinished = snapshot.unfinished(agent, ring)
     return next((item for item in unfinished if item.phase in IN_PROGRESS), None)
-
-
-def _digest(components: Mapping[str, ComponentRef], name: str) -> Digest | None:
-    found = components.get(name)
-    return found.digest if found else None

@@ -1,0 +1,273 @@
+"""Running suites on this machine: shared by `build`, `deploy` and `eval`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from turnout.cli.connection import note
+from turnout.cli.evidence_table import show_verdict
+from turnout.domain.errors import EvalsNotPassed, NotFound, TurnoutError
+from turnout.domain.eval_report import EvalReport, parse_report, render_report, verdict_document
+from turnout.domain.models import Digest, Release, short_digest
+
+if TYPE_CHECKING:
+    from turnout.artifacts.build import ReleaseParts
+    from turnout.artifacts.layout import OciLayoutStore
+    from turnout.client import Client
+    from turnout.evals.run import Progress
+    from turnout.evaluation import Subject
+    from turnout.manifest import Manifest
+    from turnout.manifest.eval_schema import Evals
+    from turnout.schemas import EvalRunView
+
+LARGEST_REPORT = 3 << 20  # bytes that a server takes, with room for the rest of the request
+_SAY_EVERY = 5.0  # seconds between lines of progress where there is no terminal
+
+evals_option = click.option(
+    "--evals/--no-evals",
+    "evals",
+    default=None,
+    help="Run all suites, or none. Default: those that this release has not passed yet.",
+)
+gateway_option = click.option(
+    "--gateway",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="TURNOUT_GATEWAY",
+    help="gateway.toml with the routes of models. Default: TURNOUT_GATEWAY, or that of this machine's instance.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluating:
+    """How suites are run. `wanted`: as `evals_option` gives it; `client` is None where there is no server."""
+
+    folder: Path
+    manifest: Manifest
+    client: Client | None
+    wanted: bool | None
+    gateway: Path | None
+
+    def built(self, store: OciLayoutStore, parts: ReleaseParts) -> list[EvalReport]:
+        """Run the suites of the manifest against a release that was built just now. Raises `EvalsNotPassed`.
+
+        Returns the reports to hand in with the release.
+        """
+        if not self.manifest.evals or self.wanted is False:
+            if self.manifest.evals:
+                note("evals    not run: --no-evals")
+            return []
+        from turnout.artifacts.build import record_parts
+        from turnout.evaluation import Subject
+
+        record_parts(parts, store)
+        version = f"sha-{short_digest(parts.digest)}"
+        release = Release(parts.digest, self.manifest.agent, version, parts.components, parts.spec, "", time.time())
+        return self.run(Subject(release, store), self.manifest.evals)
+
+    def run(self, subject: Subject, suites: Sequence[Evals]) -> list[EvalReport]:
+        """Run suites against a release. Raises `EvalsNotPassed` when all were run and some are not passed."""
+        reports: list[EvalReport] = []
+        failed: list[str] = []
+        for suite in suites:
+            done = self._run_suite(subject, suite)
+            reports.extend(done.reports)
+            if not done.passed:
+                failed.append(suite.name)
+        if failed:
+            self._hand_in_failures(subject, reports)
+            raise EvalsNotPassed(
+                f"{short_digest(subject.release.digest)} has not passed {', '.join(failed)}",
+                hint="nothing was pushed or deployed; `turnout evals show` tells each case of a report that was handed in",
+            )
+        return reports
+
+    def _run_suite(self, subject: Subject, suite: Evals) -> _Done:
+        with tempfile.TemporaryDirectory(prefix="turnout-eval-") as work:
+            digest = self._suite_digest(suite, Path(work) / "digest")
+            known = self._find_known(subject.release, suite, digest)
+            if known is not None:
+                note(f"eval     {suite.name}: passed by this release on {known['at'][:19]}; not run again")
+                return _Done(True, ())
+            stable = self._stable_report(subject.release, suite, digest, Path(work))
+            report = self._evaluate(subject, suite, Path(work) / "candidate")
+            report = replace(report, stable=stable.report.release if stable.report else None)
+            verdict = report.judge(stable.report)
+            show_verdict(suite.name, verdict_document(verdict), err=True)
+            return _Done(verdict.passed, (*stable.to_hand_in, report))
+
+    def _evaluate(self, subject: Subject, suite: Evals, workspace: Path) -> EvalReport:
+        from turnout.evaluation import evaluate
+        from turnout.runtimes.environment import Environments
+
+        workspace.mkdir()
+        environments = Environments(cache_folder() / "environments")
+        version = subject.release.version
+        with _progress(suite.name, version) as on_progress:
+            return evaluate(
+                subject,
+                suite,
+                self.folder,
+                workspace,
+                environments=environments,
+                gateway=self.gateway or _own_gateway(),
+                say=lambda what: note(f"eval     {suite.name}: {what}"),
+                on_progress=on_progress,
+            )
+
+    def _suite_digest(self, suite: Evals, folder: Path) -> Digest:
+        from turnout.artifacts.select import select_suite
+        from turnout.evals.suite import stage_suite
+
+        entries = select_suite(self.folder, suite)
+        return stage_suite(suite, ((entry.path, entry.source) for entry in entries), folder).digest
+
+    def _find_known(self, release: Release, suite: Evals, digest: Digest) -> EvalRunView | None:
+        """A run of exactly this suite that the release has passed, and that every ring still takes."""
+        if self.client is None or self.wanted:
+            return None
+        ages = [ring.eval_age for ring in release.spec.rings]
+        runs = self._runs(release.digest, suite.name)
+        found = next((run for run in runs if run["suite_digest"] == digest), None)
+        if found is None or not found["passed"]:
+            return None
+        age = time.time() - datetime.fromisoformat(found["at"]).timestamp()
+        return found if age < min(ages, default=0.0) / 2 else None
+
+    def _stable_report(self, release: Release, suite: Evals, digest: Digest, work: Path) -> _Stable:
+        """What the stable release did in the same suite; it is run where nobody has done so."""
+        if suite.no_worse is None:
+            return _Stable()
+        if self.client is None:
+            note(f"eval     {suite.name}: not compared with the stable release, as no server is asked")
+            return _Stable()
+        stable = self._find_stable(suite)
+        if stable is None or stable == release.digest:
+            return _Stable()
+        for run in self._runs(stable, suite.name):
+            if run["suite_digest"] == digest:
+                return _Stable(parse_report(self.client.eval_run(run["agent"], run["id"])["document"].encode()))
+        note(f"eval     {suite.name}: the stable release {short_digest(stable)} was not run with these cases yet")
+        with fetched(self.client, release.agent, stable, work / "stable-store") as subject:
+            report = self._evaluate(subject, suite, work / "stable")
+        return _Stable(report, (report,))
+
+    def _find_stable(self, suite: Evals) -> str | None:
+        assert self.client is not None  # noqa: S101
+        try:
+            rings = self.client.agent(self.manifest.agent)["rings"]
+        except TurnoutError as error:
+            if error.code == NotFound.code:  # its first release
+                return None
+            raise
+        named = [ring for ring in rings if suite.against is None or ring["ring"] == suite.against]
+        return next((ring["stable"] for ring in reversed(named) if ring["stable"]), None)
+
+    def _runs(self, release: str, suite: str) -> list[EvalRunView]:
+        assert self.client is not None  # noqa: S101
+        try:
+            return self.client.evals(self.manifest.agent, release=release, suite=suite)["runs"]
+        except TurnoutError as error:
+            if error.code == NotFound.code:
+                return []
+            raise
+
+    def _hand_in_failures(self, subject: Subject, reports: Sequence[EvalReport]) -> None:
+        """Keep what was found of a release that the server knows already; of others nothing is kept."""
+        if self.client is None:
+            return
+        try:
+            self.client.release(subject.release.agent, subject.release.digest)
+        except TurnoutError as error:
+            if error.code == NotFound.code:
+                return
+            raise
+        hand_in(self.client, reports)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    passed: bool
+    reports: tuple[EvalReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stable:
+    report: EvalReport | None = None
+    to_hand_in: tuple[EvalReport, ...] = ()
+
+
+def hand_in(client: Client, reports: Sequence[EvalReport]) -> list[EvalRunView]:
+    """Give reports to the server, without what was said of passed runs where they are too long."""
+    views = []
+    for report in reports:
+        document = render_report(report)
+        if len(document) > LARGEST_REPORT:
+            document = render_report(report.without_details())
+        views.append(client.record_eval(report.agent, report.release, document.decode()))
+    return views
+
+
+@contextmanager
+def fetched(client: Client, agent: str, ref: str, folder: Path) -> Iterator[Subject]:
+    """A release of the server, brought here."""
+    from turnout.artifacts.handover import receive
+    from turnout.artifacts.release import read_release
+    from turnout.evaluation import Subject
+
+    folder.mkdir(parents=True)
+    view = client.release(agent, ref)
+    archive = folder / "archive"
+    with archive.open("wb") as file:
+        for chunk in client.archive(agent, view["digest"]):
+            file.write(chunk)
+    received = receive(archive, folder / "layout")
+    archive.unlink()
+    stored = read_release(received.store, received.release)
+    release = Release(received.release, agent, view["version"], stored.components, stored.spec, "", time.time())
+    yield Subject(release, received.store)
+
+
+def cache_folder() -> Path:
+    """Where environments are kept between builds."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "turnout"
+
+
+def _own_gateway() -> Path | None:
+    from turnout.settings import GATEWAY_FILE, default_state
+
+    path = default_state() / GATEWAY_FILE
+    return path if path.exists() else None
+
+
+@contextmanager
+def _progress(suite: str, version: str) -> Iterator[Callable[[Progress], None]]:
+    """A line that is kept current on a terminal, else one from time to time."""
+    terminal, said = sys.stderr.isatty(), time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal said
+        now, over = time.monotonic(), progress.done == progress.total
+        if not over and now - said < (0.1 if terminal else _SAY_EVERY):
+            return
+        said = now
+        of = f" of {progress.total:,}" if progress.total else ""
+        text = f"eval     {suite} {version}: {progress.done:,}{of} runs, {progress.failed:,} not passed"
+        click.echo(f"\r{text}\033[K" if terminal else text, err=True, nl=not terminal)
+
+    try:
+        yield show
+    finally:
+        if terminal:
+            click.echo("", err=True)

@@ -1,0 +1,103 @@
+"""What a release has to show before it may start in a ring: suites that it has passed, and whose approval. Pure.
+
+Both the candidate and the release that serves are asked, so that a release cannot lower the bar that it has to pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from turnout.domain.models import ChangeRule, Digest, Release, RingSettings
+
+ALWAYS_GOVERNED = ("model", "tools")  # a change of these needs every declared suite where a ring says nothing else
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRun:
+    """One run of a suite against a release, as it is kept. `verdict`: see `eval_report.verdict_document`."""
+
+    id: str
+    agent: str
+    release: Digest
+    suite: str
+    suite_digest: Digest
+    at: float
+    actor: str
+    passed: bool
+    verdict: Mapping[str, Any]
+    report: Digest  # SHA-256 of the report's bytes
+    stable: Digest | None = None  # what it was compared with
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What is asked of a release in a ring. `suites`: each with the reason; `approvers`: of each group one must approve."""
+
+    suites: Mapping[str, str] = field(default_factory=dict)
+    age: float = 0.0  # how old a result may be, in seconds
+    approvals: int = 0
+    approvers: tuple[tuple[str, ...], ...] = ()
+
+
+def find_needs(candidate: Release, stable: Release | None, ring: str) -> Needs:
+    """What candidate and stable release ask together; the younger age and the larger number hold."""
+    settings = [found for release in (candidate, stable) if release and (found := release.spec.ring(ring)) is not None]
+    suites: dict[str, str] = {}
+    approvals, approvers = 0, []
+    for asked in settings:
+        suites |= {name: f"{ring} asks for it" for name in asked.evals if name not in suites}
+    changed = changed_components(stable, candidate)
+    for rule, why in _rules_met(candidate, stable, settings, changed):
+        suites |= {name: why for name in rule.evals if name not in suites}
+        approvals = max(approvals, rule.approvals, 1 if rule.approvers else 0)
+        if rule.approvers and rule.approvers not in approvers:
+            approvers.append(rule.approvers)
+    age = min((asked.eval_age for asked in settings), default=RingSettings(ring).eval_age)
+    return Needs(suites, age, approvals, tuple(approvers))
+
+
+def find_unproven(needs: Needs, runs: Iterable[EvalRun], now: float) -> tuple[str, ...]:
+    """A sentence for each suite that a release has not passed, or too long ago. Of each suite the newest run holds."""
+    newest: dict[str, EvalRun] = {}
+    for run in sorted(runs, key=lambda run: run.at):
+        newest[run.suite] = run
+    return tuple(
+        sentence
+        for name, why in needs.suites.items()
+        if (sentence := _objection(name, why, newest.get(name), needs, now))
+    )
+
+
+def changed_components(stable: Release | None, release: Release) -> list[str]:
+    """The names of the components that differ from what is stable; all of them where nothing is."""
+    before = {name: ref.digest for name, ref in stable.components.items()} if stable else {}
+    after = {name: ref.digest for name, ref in release.components.items()}
+    return [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+
+
+def _rules_met(
+    candidate: Release, stable: Release | None, settings: Iterable[RingSettings], changed: list[str]
+) -> Iterator[tuple[ChangeRule, str]]:
+    declared = tuple(dict.fromkeys(name for release in (candidate, stable) if release for name in release.spec.suites))
+    for asked in settings:
+        for rule in asked.changes or (ChangeRule(ALWAYS_GOVERNED, declared),):
+            met = [name for name in changed if name in rule.of]
+            if met:
+                yield rule, f"{' and '.join(met)} changed"
+
+
+def _objection(name: str, why: str, run: EvalRun | None, needs: Needs, now: float) -> str | None:
+    if run is None:
+        return f'the suite "{name}" was not run for this release ({why})'
+    if not run.passed:
+        return f'the suite "{name}" was not passed ({why})'
+    if now - run.at > needs.age:
+        return f'the suite "{name}" was passed {_days(now - run.at)} ago, at most {_days(needs.age)} count ({why})'
+    return None
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / DAY:.0f} days" if seconds >= 2 * DAY else f"{seconds / 3600:.1f} hours"
