@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 
 from turnout.db import rows
 from turnout.db.limits import BreakerReads
+from turnout.db.recordings import RecordingReads
 from turnout.db.tables import (
     agents,
     approvals,
@@ -38,7 +39,7 @@ from turnout.ports import KeyRecord, StoredEvent, StoredResponse, TokenRecord
 _UNFINISHED = sorted(IN_PROGRESS | {Phase.ROLLING_BACK})
 
 
-class SqlSnapshot(TaskReads, BreakerReads):
+class SqlSnapshot(TaskReads, BreakerReads, RecordingReads):
     """Reads; see the port for the meaning of each."""
 
     def agents(self) -> tuple[str, ...]:
