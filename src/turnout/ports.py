@@ -386,6 +386,7 @@ class RecordingQuery:
     task: str | None = None
     digest: Digest | None = None
     limit: int = 100
+    skip: int = 0
 
 
 class RecordingStore(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from turnout.domain.errors import Conflict, InvalidRequest, NotFound, TurnoutError
+from turnout.domain.events import Event, EventType
 from turnout.domain.models import Digest, Pointer, Record, Release, Task
 from turnout.domain.outcomes import Known
 from turnout.domain.recording_document import render_recording
@@ -84,7 +85,7 @@ class Recorder:
             self._save(min([until, *behind]))
             return done
 
-    def keep(self, agent: str, task: str, ring: str | None = None) -> StoredRecording:
+    def keep(self, agent: str, task: str, ring: str | None, actor: str) -> StoredRecording:
         """Record a task now, whatever the sample. Raises `NotFound`, `Conflict` for one that is under way."""
         with self._lock, self._store.snapshot() as snapshot:
             found = _requests(snapshot, agent, ring, task)
@@ -103,7 +104,7 @@ class Recorder:
             if release is None or len({item.release for item in requests}) > 1:
                 raise Conflict(f"the task {task[:80]!r} was not answered by one release alone")
             record = record_of(release, requests[0].ring) or Record()
-            recording = self._record(snapshot, release, requests, record)
+            recording = self._record(snapshot, release, requests, record, actor)
         if recording is None:
             raise Conflict(
                 f"the task {task[:80]!r} is too long to be recorded",
@@ -111,11 +112,17 @@ class Recorder:
             )
         return recording
 
-    def forget(self, recordings: Sequence[StoredRecording]) -> None:
+    def read(self, digest: Digest) -> bytes:
+        """A document. Raises `NotFound`, `DamagedContent`."""
+        return self._documents.read(digest)
+
+    def forget(self, recordings: Sequence[StoredRecording], actor: str) -> None:
         """Forget recordings, and their documents if nothing else refers to them."""
         with self._lock:
             with self._store.transaction() as transaction:
                 transaction.remove_recordings(recordings)
+                for recording in recordings:
+                    transaction.emit(_event(EventType.RECORDING_DELETED, recording, self._clock.now(), actor))
             self._remove_unnamed([recording.digest for recording in recordings])
 
     def sweep(self) -> int:
@@ -205,9 +212,9 @@ class Recorder:
             raise
 
     def _record(
-        self, snapshot: Snapshot, release: Release, requests: Sequence[Task], record: Record
+        self, snapshot: Snapshot, release: Release, requests: Sequence[Task], record: Record, actor: str | None = None
     ) -> StoredRecording | None:
-        """Put the document, then the row. None for a task with too much in it."""
+        """Put the document, then the row; `actor`: who asked for it. None for a task with too much in it."""
         task = requests[0].task
         calls = snapshot.calls(task, MOST_CALLS + 1)
         if len(requests) > MOST_REQUESTS or len(calls) > MOST_CALLS:
@@ -228,7 +235,9 @@ class Recorder:
             size=len(content),
         )
         with self._store.transaction() as transaction:
-            transaction.add_recording(recording)
+            added = transaction.add_recording(recording)
+            if added and actor is not None:
+                transaction.emit(_event(EventType.RECORDING_KEPT, recording, self._clock.now(), actor))
         return recording
 
     def _remove_unnamed(self, digests: Iterable[Digest]) -> int:
@@ -238,6 +247,11 @@ class Recorder:
         for digest in unnamed:
             self._documents.delete(digest)
         return len(unnamed)
+
+
+def _event(type_: EventType, recording: StoredRecording, at: float, actor: str) -> Event:
+    data = {"task": recording.task, "digest": recording.release, "document": recording.digest}
+    return Event(type_, at, actor, recording.agent, recording.ring, None, data)
 
 
 def _records(snapshot: Snapshot, pointer: Pointer) -> bool:

@@ -24,7 +24,7 @@ class RecordingReads(Reads):
         for name in ("agent", "ring", "release", "task", "digest"):
             if (value := getattr(query, name)) is not None:
                 chosen = chosen.where(recordings.c[name] == value)
-        return tuple(StoredRecording(**row) for row in self._all(chosen.limit(query.limit)))
+        return tuple(StoredRecording(**row) for row in self._all(chosen.limit(query.limit).offset(query.skip)))
 
     def kept_digests(self, digests: Iterable[Digest]) -> set[Digest]:
         """Those of some documents that something refers to."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -75,14 +77,14 @@ recordings = st.builds(
 
 
 @given(recordings)
-def test_what_is_rendered_is_read_again(recording):
+def test_what_is_rendered_is_read_again(recording: Recording) -> None:
     content = render_recording(recording)
     assert parse_recording(content) == recording
     assert render_recording(parse_recording(content)) == content
     assert b"\n" not in content
 
 
-def test_a_body_that_is_no_text_keeps_its_bytes():
+def test_a_body_that_is_no_text_keeps_its_bytes() -> None:
     recording = replace(RECORDING, requests=(replace(REQUEST, body=b"\xff\x00"),))
     document = json.loads(render_recording(recording))
     assert document["requests"][0]["body"] == {"base64": "/wA="}
@@ -106,7 +108,9 @@ def test_a_body_that_is_no_text_keeps_its_bytes():
         (lambda d: d["models"][0].update(whole=1), "models[0].whole: expected true or false"),
     ],
 )
-def test_a_document_that_is_not_one_is_refused_with_the_place(change, place):
+def test_a_document_that_is_not_one_is_refused_with_the_place(
+    change: Callable[[dict[str, Any]], object], place: str
+) -> None:
     document = json.loads(render_recording(RECORDING))
     change(document)
     with pytest.raises(InvalidRequest) as raised:
@@ -115,16 +119,16 @@ def test_a_document_that_is_not_one_is_refused_with_the_place(change, place):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b"nul", b'{"schema":true}'])
-def test_what_is_no_document_at_all_is_refused(content):
+def test_what_is_no_document_at_all_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidRequest, match="not a recording"):
         parse_recording(content)
 
 
-def test_a_whole_recording_can_be_replayed():
+def test_a_whole_recording_can_be_replayed() -> None:
     assert RECORDING.faults(models=True) == ()
 
 
-def test_faults_name_what_is_missing_or_cut():
+def test_faults_name_what_is_missing_or_cut() -> None:
     recording = replace(
         RECORDING,
         requests=(
@@ -155,7 +159,7 @@ def test_faults_name_what_is_missing_or_cut():
     )
 
 
-def test_an_answer_that_was_cut_and_a_redaction_do_not_stop_a_replay():
+def test_an_answer_that_was_cut_and_a_redaction_do_not_stop_a_replay() -> None:
     request = replace(REQUEST, answer=b"x", answer_whole=False, redacted=True)
     assert replace(RECORDING, requests=(request,)).faults(models=True) == ()
     assert replace(RECORDING, requests=()).faults(models=True) == ("no request was recorded",)
