@@ -14,10 +14,11 @@ from turnout.cli.connection import connected, note, print_json
 from turnout.cli.exits import EXIT_CODES
 from turnout.cli.tables import local_time, plain, release_label, show_table
 from turnout.client import Client
-from turnout.domain.errors import DamagedContent, InvalidRequest, NotFound
+from turnout.domain.errors import InvalidRequest, NotFound, TurnoutError
 from turnout.schemas import RecordingView
 
 _PAGE = 1_000  # the most that one request may ask for
+_OF_ONE = ("not_found", "damaged_content", "invalid_request")  # errors that are about one recording alone
 
 
 @click.group()
@@ -115,7 +116,9 @@ def export(
         for item in bar:
             try:
                 file.write(client.recording(agent, item["document"]) + b"\n")
-            except (NotFound, DamagedContent, InvalidRequest) as error:
+            except TurnoutError as error:
+                if error.code not in _OF_ONE:
+                    raise
                 bad.append({**item, "problem": error.message})
     note(f"{len(chosen) - len(bad)} recordings")
     _end(bad)
