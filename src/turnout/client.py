@@ -40,6 +40,8 @@ from turnout.schemas import (
     MissingBlobs,
     MissingChunks,
     PreviewView,
+    RecordingList,
+    RecordingView,
     ReleaseList,
     ReleaseView,
     RolloutPlanView,
@@ -146,6 +148,17 @@ class Client:
         """From a task, or one of its requests, back to what answered it."""
         return cast(LineageView, self._call("GET", f"/v1/tasks/{quote(task, '')}"))
 
+    def recordings(self, agent: str, **filters: str | int | None) -> RecordingList:
+        """Recordings of an agent, newest first; filters as in the API."""
+        return cast(RecordingList, self._call("GET", f"/v1/agents/{quote(agent, '')}/recordings{_query(**filters)}"))
+
+    def recording(self, agent: str, document: str) -> bytes:
+        """The document of a recording, as it is stored."""
+        found = self._send("GET", f"/v1/agents/{quote(agent, '')}/recordings/{quote(document, '')}")
+        if found.status >= 400:
+            _read(found)
+        return found.data
+
     def breakers(self, agent: str | None = None) -> BreakerList:
         """Every breaker that is declared or open."""
         return cast(BreakerList, self._call("GET", f"/v1/breakers{_query(agent=agent)}"))
@@ -159,6 +172,14 @@ class Client:
     def reset_breakers(self, agent: str, ring: str, body: Mapping[str, Any]) -> BreakerList:
         """Let calls through again."""
         return cast(BreakerList, self._call("POST", f"{_ring(agent, ring)}/breakers", body))
+
+    def keep_recording(self, agent: str, body: Mapping[str, Any]) -> RecordingView:
+        """Record a task now."""
+        return cast(RecordingView, self._call("POST", f"/v1/agents/{quote(agent, '')}/recordings", body))
+
+    def delete_recording(self, agent: str, document: str) -> None:
+        """Forget a recording."""
+        self._call("DELETE", f"/v1/agents/{quote(agent, '')}/recordings/{quote(document, '')}")
 
     def set_budget(self, body: Mapping[str, Any]) -> BudgetView:
         """Set a budget of the instance."""

@@ -363,6 +363,49 @@ class StoredResponse:
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRecording:
+    """A task that is kept for replay. `digest` and `size` (bytes) are those of its document."""
+
+    agent: str
+    ring: str
+    task: str
+    release: Digest
+    at: float  # when the task began
+    kept_until: float
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingQuery:
+    """Which recordings to show. None: any."""
+
+    agent: str | None = None
+    ring: str | None = None
+    release: Digest | None = None
+    task: str | None = None
+    digest: Digest | None = None
+    limit: int = 100
+    skip: int = 0
+
+
+class RecordingStore(Protocol):
+    """Documents of recordings under the SHA-256 of their bytes. Every read is verified."""
+
+    def put(self, content: bytes) -> Digest:
+        """Store a document, as a whole or not at all. Idempotent. Raises `StorageFull`."""
+
+    def read(self, digest: Digest) -> bytes:
+        """A document. Raises `NotFound`, `DamagedContent`."""
+
+    def delete(self, digest: Digest) -> None:
+        """Remove a document; one that is not there is no error."""
+
+    def digests(self) -> tuple[Digest, ...]:
+        """What is stored."""
+
+
 class Snapshot(Protocol):
     """Consistent reads."""
 
@@ -488,6 +531,17 @@ class Snapshot(Protocol):
     def budgets(self) -> tuple[StoredBudget, ...]:
         """The budgets that people set for the instance."""
 
+    def recordings(self, query: RecordingQuery) -> tuple[StoredRecording, ...]:
+        """The recordings that a query asks for, newest first."""
+
+    def kept_digests(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those of some documents of the recording store that something refers to."""
+
+    def begun_tasks(
+        self, agent: str, ring: str, after: tuple[float, str], until: float, limit: int = 500
+    ) -> tuple[Task, ...]:
+        """Requests of a ring in the order in which they began, after (time, request) and until a time."""
+
     def cursor(self, name: str) -> str | None:
         """How far something has come."""
 
@@ -584,6 +638,15 @@ class Transaction(Snapshot, Protocol):
 
     def unset_budget(self, budget: StoredBudget) -> bool:
         """Forget a budget; its limit does not matter. False when there is none."""
+
+    def add_recording(self, recording: StoredRecording) -> bool:
+        """Record a recording; False when there is one of the task already, which stays."""
+
+    def remove_recordings(self, removed: Iterable[StoredRecording]) -> None:
+        """Forget recordings; what is not there is no error. Their documents are left."""
+
+    def prune_recordings(self, before: float, limit: int = 500) -> int:
+        """Forget recordings that are kept until a time; at most `limit` at once. Returns how many."""
 
     def save_cursor(self, name: str, value: str) -> None:
         """Note how far something has come."""

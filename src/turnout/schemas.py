@@ -472,6 +472,36 @@ class TaskList(TypedDict):
     next: str | None
 
 
+class RecordingView(TypedDict):
+    """A task that is kept for replay. `size` in bytes.
+
+    `faults`: why it cannot be replayed where models answer for real; `model_faults`: and why models cannot answer from it.
+    `problem`: what is wrong with what is stored, null where nothing is.
+    """
+
+    agent: str
+    ring: str
+    task: str
+    digest: str
+    version: str | None
+    document: str
+    size: int
+    at: str
+    kept_until: str
+    requests: int
+    tool_calls: int
+    model_calls: int
+    faults: list[str]
+    model_faults: list[str]
+    problem: str | None
+
+
+class RecordingList(TypedDict):
+    """Recordings, newest first."""
+
+    recordings: list[RecordingView]
+
+
 class PayloadView(TypedDict):
     """What was captured of a request or an answer: as text, or in base64 where it is none.
 

@@ -36,6 +36,7 @@ from turnout.controller.calls import CallIngest
 from turnout.controller.ingest import Ingest
 from turnout.controller.loop import Controller
 from turnout.controller.reconcile import Parts
+from turnout.controller.recording import Recorder
 from turnout.db.engine import migrate, open_engine
 from turnout.db.store import SqlStore
 from turnout.domain.errors import SetupFailed
@@ -49,6 +50,8 @@ from turnout.gateway.launch import JOURNAL_FOLDER
 from turnout.gateway.supervise import GatewayProcesses, stop_running
 from turnout.gateway_control import Secrets, build_gateway, check_gateway, view_processes
 from turnout.ports import ArtifactStore, KeyRecord
+from turnout.recordings.files import FOLDER as RECORDINGS_FOLDER
+from turnout.recordings.files import RecordingFiles
 from turnout.redaction import Redactor
 from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.probe import HttpProber
@@ -161,7 +164,10 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         verify,
         gateway.book,
     )
-    controller = Controller(parts, ingest, keep_tasks=settings.keep_tasks, calls=calls)
+    recorder = Recorder(
+        store, RecordingFiles(settings.state / RECORDINGS_FOLDER), clock, settings.record_settle, parts.read_up_to
+    )
+    controller = Controller(parts, ingest, keep_tasks=settings.keep_tasks, calls=calls, recorder=recorder)
     wakes.append(controller.wake)
     office = Office(
         store=store,
@@ -176,6 +182,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         read_release=partial(_read_release, artifacts),
         diff=partial(diff_releases, artifacts),
         traffic_url=settings.traffic_url,
+        recordings=recorder,
         accounts=gateway.accounts,
         gateway=partial(view_processes, processes),
         read_texts=partial(read_texts, artifacts),

@@ -11,6 +11,7 @@ TRAFFIC_PORT = 8080
 GATEWAY_PORT = 7071
 TOOL_PORT = 7072
 KEEP_TASKS = 30 * 86_400.0  # seconds
+RECORD_SETTLE = 60.0  # seconds between the end of a task and its recording
 
 # Files of the state folder that the command line looks at.
 INSTANCE_FILE = "instance.json"
@@ -31,6 +32,7 @@ class Settings:
     traffic_port: int = TRAFFIC_PORT
     build_slots: int = 2
     keep_tasks: float = KEEP_TASKS
+    record_settle: float = RECORD_SETTLE
     alerts: Path | None = None  # None: alerts.toml in the state folder, if it is there
     registry: str | None = None  # URL of an OCI registry that keeps the releases; None: the state folder does
     gateway: Path | None = None  # None: gateway.toml in the state folder; if it is not there, there is no gateway

@@ -136,7 +136,7 @@ def test_for_each_value_the_first_report_counts(store: Store) -> None:
         assert states == ["counted", "repeated", "counted", "contradicts", "counted"]
         assert transaction.known(["t1"]) == {"t1": Known(False, True, 0.5)}
         assert [item.state for item in transaction.outcomes("t1")] == ["counted", "counted", "contradicts", "counted"]
-        assert transaction.tallies(0.0) == {HERE: Tally(1, 1, 0, 1, 0.5)}
+        assert transaction.tallies(0.0) == {HERE: Tally(1, 0, 1, 0.5)}
 
 
 def test_a_report_that_is_sooner_than_its_task_waits_for_it(store: Store) -> None:
@@ -197,7 +197,7 @@ def test_a_conversation_that_returns_is_judged_by_what_becomes_of_it_now(store: 
         told = transaction.observations(ROLLOUT)
         assert [(item.arm, item.failed) for item in told] == [("candidate", None), (None, True)]
         assert transaction.known(["t1"]) == {"t1": Known(failed=True)}
-        assert transaction.tallies(0.0)[HERE] == Tally(3, 1, 1), "a breaker counts each answer"
+        assert transaction.tallies(0.0)[HERE] == Tally(3, 1), "a breaker counts each answer"
         transaction.add_outcomes([report(at=102.0, failed=True, intervened=True)] * 2)
         assert [item.intervened for item in transaction.observations(ROLLOUT)][2:] == [True], "each value is told once"
 
@@ -211,7 +211,7 @@ def test_one_name_at_two_agents_is_two_tasks(store: Store) -> None:
         told = transaction.observations(ROLLOUT)[1:]
         assert [(item.failed, item.intervened, item.cost) for item in told] == [(False, None, None), (None, None, 0.5)]
         there = TallyKey("billing", RING, ALIEN.digest)
-        assert transaction.tallies(0.0) == {HERE: Tally(1, 1, 0, 0, 0.5), there: Tally(1, 1, 1, 1)}
+        assert transaction.tallies(0.0) == {HERE: Tally(1, 0, 0, 0.5), there: Tally(1, 1, 1)}
 
 
 def test_tasks_that_all_came_to_the_candidate_are_counted_and_not_judged(store: Store) -> None:
@@ -243,8 +243,8 @@ def test_sums_are_kept_by_release_for_a_while(store: Store) -> None:
         add(transaction, [make_task("t1", at=100.0), make_task("r2", "t2", at=200.0, status=500)], rule="status")
         add(transaction, [make_task("t3", "t3", TWO, at=200.0)], rule="status")
         there = TallyKey(AGENT, RING, TWO.digest)
-        assert transaction.tallies(150.0) == {HERE: Tally(1, 1, 1), there: Tally(1, 1)}
-        assert transaction.tallies(0.0, AGENT, RING)[HERE] == Tally(2, 2, 1)
+        assert transaction.tallies(150.0) == {HERE: Tally(1, 1), there: Tally(1)}
+        assert transaction.tallies(0.0, AGENT, RING)[HERE] == Tally(2, 1)
         assert transaction.tallies(0.0, "another") == {}
 
 

@@ -36,6 +36,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "judge": ("judge", "judge", "Judge a recorded stream of starts and outcomes; needs no server."),
     "breakers": ("breakers", "breakers", "Show breakers; let calls of a release through again."),
     "budgets": ("budgets", "budgets", "Show what is spent of budgets; set them for the instance."),
+    "recordings": ("recordings", "recordings", "List, show, keep, export and delete tasks that are kept for replay."),
     "logs": ("logs", "logs", "Show what the replicas of a ring print."),
     "diff": ("diff", "diff", "Show what differs between two releases."),
     "tools": ("tools", "tools", "Pin the tools of MCP servers; list and check what is pinned."),

@@ -54,6 +54,13 @@ REMEMBERED = (
     help="How long tasks, outcomes and what was captured of them are kept.",
 )
 @click.option(
+    "--record-settle",
+    default="1m",
+    show_default=True,
+    type=Duration(),
+    help="How long after its end a task is recorded for replay.",
+)
+@click.option(
     "--alerts",
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that says who is told of what. Default: alerts.toml in the state folder, if it is there.",
@@ -113,10 +120,11 @@ def _start_detached(settings: Settings) -> None:
     os.umask(0o077)
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [sys.executable, "-m", "turnout.cli.main", "up", "--json", "--state", str(settings.state)]
-    for name in (*REMEMBERED, "build_slots", "keep_tasks", "alerts"):
-        if getattr(settings, name) is None:
+    for name in (*REMEMBERED, "build_slots", "keep_tasks", "record_settle", "alerts"):
+        value = getattr(settings, name)
+        if value is None:
             continue
-        value = f"{settings.keep_tasks:.0f}s" if name == "keep_tasks" else str(getattr(settings, name))
+        value = f"{value:g}s" if name in ("keep_tasks", "record_settle") else str(value)
         command += [f"--{name.replace('_', '-')}", value]
     log_path = settings.state / "server.log"
     with log_path.open("ab") as log, os.fdopen(os.dup(log.fileno()), "wb") as errors:

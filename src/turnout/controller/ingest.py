@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from turnout.domain.captures import kept_capture
 from turnout.domain.models import Capture, Digest, Release, Task
 from turnout.domain.outcomes import read_task
 from turnout.ports import ACCESS_LOG, AccessLog, Clock, Store
@@ -73,5 +74,5 @@ class Ingest:
         if task.question is None and task.answer is None:
             return task
         settings = release.spec.ring(task.ring) if release is not None else None
-        capture = settings.capture if settings is not None else Capture()
+        capture = kept_capture(settings) if settings is not None else Capture()
         return replace(task, question=self._redact(task.question, capture), answer=self._redact(task.answer, capture))

@@ -14,11 +14,14 @@ from turnout.controller.ingest import Ingest
 from turnout.controller.jobs import Jobs
 from turnout.controller.publish import Publisher
 from turnout.controller.reconcile import BUSY_SECONDS, CALM_SECONDS, Parts, Reconciler
+from turnout.controller.recording import Recorder
 from turnout.domain.errors import LeaseLost, TurnoutError
 
 log = logging.getLogger(__name__)
 
 INGEST_SECONDS = 0.2
+RECORD_SECONDS = 2.0
+SWEEP_SECONDS = 600.0
 PRUNE_SECONDS = 20.0
 PRUNE_PART = 2_000  # requests
 Ring = tuple[str, str]
@@ -34,6 +37,7 @@ class Controller:
         workers: int = 3,
         keep_tasks: float = math.inf,
         calls: CallIngest | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._parts = parts
         self._keep_tasks = keep_tasks
@@ -52,6 +56,9 @@ class Controller:
                 repeat = partial(self._take_in_repeatedly, take_in)
                 self._threads.append(threading.Thread(target=repeat, name=name, daemon=True))
         self._threads.append(threading.Thread(target=self._prune_repeatedly, name="prune", daemon=True))
+        if recorder is not None:
+            record = partial(self._record_repeatedly, recorder)
+            self._threads.append(threading.Thread(target=record, name="recording", daemon=True))
 
     def start(self) -> None:
         """Start the threads; every ring that exists is looked at."""
@@ -107,6 +114,19 @@ class Controller:
                 log.warning("%s", error.message)
             except Exception:  # as above: tried again in a moment
                 log.exception("taking in what was served failed")
+
+    def _record_repeatedly(self, recorder: Recorder) -> None:
+        swept = -math.inf
+        while not self._stopping.wait(RECORD_SECONDS):
+            try:
+                recorder.look()
+                if time.monotonic() - swept >= SWEEP_SECONDS:
+                    recorder.sweep()
+                    swept = time.monotonic()
+            except TurnoutError as error:
+                log.warning("%s", error.message)
+            except Exception:  # as above
+                log.exception("recording tasks failed")
 
     def _prune_repeatedly(self) -> None:
         """A small part at a time, with pauses: nobody waits long for the database because of what is old."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -14,6 +14,7 @@ from turnout.domain.budget import Budget, BudgetScope, StoredBudget, Unit
 from turnout.domain.models import BreakerScope
 from turnout.domain.outcomes import Tally
 
+_SUMS = tuple(item.name for item in fields(Tally))  # older records have others too
 _KEY = ("agent", "ring", "release", "scope", "metric")
 
 
@@ -71,7 +72,7 @@ def _record(row: dict[str, Any]) -> BreakerRecord:
         | {
             "scope": BreakerScope(row["scope"]),
             "state": BreakerState(row["state"]),
-            "ignored": Tally(**row["ignored"]),
+            "ignored": Tally(**{name: row["ignored"][name] for name in _SUMS if name in row["ignored"]}),
         }
     )
     if again is None or again <= record.since or record.state is BreakerState.CLOSED:

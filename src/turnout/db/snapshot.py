@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 
 from turnout.db import rows
 from turnout.db.limits import BreakerReads
+from turnout.db.recordings import RecordingReads
 from turnout.db.tables import (
     agents,
     approvals,
@@ -42,7 +43,7 @@ _EVAL_RUN = tuple(eval_runs.c[name] for name in EvalRun.__dataclass_fields__)
 _UNFINISHED = sorted(IN_PROGRESS | {Phase.ROLLING_BACK})
 
 
-class SqlSnapshot(TaskReads, BreakerReads):
+class SqlSnapshot(TaskReads, BreakerReads, RecordingReads):
     """Reads; see the port for the meaning of each."""
 
     def agents(self) -> tuple[str, ...]:

@@ -332,7 +332,6 @@ tallies = Table(
     Column("release", _DIGEST, primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("requests", Integer, nullable=False),
-    Column("known", Integer, nullable=False),
     Column("errors", Integer, nullable=False),
     Column("interventions", Integer, nullable=False),
     Column("cost", Float, nullable=False),
@@ -379,6 +378,10 @@ model_calls = Table(
     Column("prices", Text, nullable=False),
     Column("attempts", JSON, nullable=False),
     Column("error", Text, nullable=False),
+    Column("request_digest", Text, nullable=False, server_default=""),
+    Column("answer_digest", Text, nullable=False, server_default=""),
+    Column("content_type", Text, nullable=False, server_default=""),
+    Column("answer", Text),
     Index(None, "task"),
     Index(None, "agent", "ring", "release", "at"),
     Index(None, "at"),
@@ -408,6 +411,22 @@ tool_calls = Table(
     Index(None, "task"),
     Index(None, "agent", "ring", "release", "at"),
     Index(None, "at"),
+)
+
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("agent", _NAME, primary_key=True),
+    Column("ring", _NAME, primary_key=True),
+    Column("task", String(256), primary_key=True),
+    Column("release", _DIGEST, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("kept_until", Float, nullable=False),
+    Column("digest", _DIGEST, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Index(None, "agent", "at"),
+    Index(None, "kept_until"),
+    Index(None, "digest"),
 )
 
 breakers = Table(

@@ -236,7 +236,8 @@ class TaskWrites(TaskReads):
     def _take_back_costs(self, priced: set[tuple[str, str, str]], sums: Sums) -> None:
         """What somebody reported counts instead of what the calls cost that were summed before."""
         for part in in_parts({task for task, _, _ in priced}):
-            for row in self._all(select(model_calls).where(model_calls.c.task.in_(part), model_calls.c.nanos > 0)):
+            columns = (model_calls.c[name] for name in ("task", "agent", "ring", "release", "at", "nanos"))
+            for row in self._all(select(*columns).where(model_calls.c.task.in_(part), model_calls.c.nanos > 0)):
                 if (row["task"], row["agent"], row["ring"]) in priced:
                     place = Place(row["agent"], row["ring"], row["release"])
                     sums[place, int(row["at"] // TALLY_SECONDS)]["cost"] -= row["nanos"] / NANOS
@@ -357,7 +358,6 @@ def _is_foreign(outcome: Outcome, place: Place) -> bool:
 
 def _add_to(counts: dict[str, float], new: Known) -> None:
     if new.failed is not None:
-        counts["known"] += 1
         counts["errors"] += new.failed
     counts["interventions"] += bool(new.intervened)
     counts["cost"] += new.cost or 0.0

@@ -62,6 +62,11 @@ class ModelCall:
     prices: str = ""  # the digest of the price table; "" where nothing was charged
     attempts: tuple[Attempt, ...] = ()
     error: str = ""
+    # Where the ring records what models answer, else empty.
+    request_digest: str = ""  # SHA-256 of what was asked
+    answer: str | None = None  # as the agent got it, by the capture policy of the ring; None is not kept
+    answer_digest: str = ""  # SHA-256 of all of it
+    content_type: str = ""  # of it
 
 
 @dataclass(frozen=True, slots=True)

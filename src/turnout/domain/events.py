@@ -32,6 +32,8 @@ class EventType(StrEnum):
     BUDGET_UNSET = "budget.unset"
     TOOL_REFUSED = "tool.refused"
     CALLS_LOST = "calls.lost"
+    RECORDING_KEPT = "recording.kept"
+    RECORDING_DELETED = "recording.deleted"
     POINTER_CHANGED = "pointer.changed"
     EVAL_RECORDED = "eval.recorded"
     APPROVAL_GIVEN = "approval.given"

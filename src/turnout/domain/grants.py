@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turnout.domain.budget import Budget
+from turnout.domain.captures import kept_capture
 from turnout.domain.models import Capture, Deployment, Digest, Pointer, Release, ReplicaStatus, RingSettings
 from turnout.domain.routes import warm_digests
 
@@ -49,6 +50,7 @@ class Grant:
     tools: tuple[ToolPin, ...] = ()
     budgets: tuple[Budget, ...] = ()
     capture: Capture = field(default_factory=Capture)  # of arguments and results
+    record_models: bool = False  # whether what models answer is kept too, within `capture`
     stopped: str | None = None  # why nothing is let through, for a person
 
 
@@ -102,7 +104,8 @@ def build_grant(
         restart_streams=pins.restart_streams,
         tools=pins.tools,
         budgets=(*settings.budgets, *limits),
-        capture=settings.capture,
+        capture=kept_capture(settings),
+        record_models=settings.record is not None and settings.record.models,
         stopped=stopped,
     )
 

@@ -149,6 +149,16 @@ class ChangeRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """Which tasks of the stable release are kept for replay, and what of them."""
+
+    share: float = 1.0  # of the tasks
+    keep: float = 2_592_000.0  # seconds
+    models: bool = True  # the answers of models too
+    size: int = 256_000  # bytes of each payload, at most
+
+
+@dataclass(frozen=True, slots=True)
 class RingSettings:
     """What a release asks of one ring."""
 
@@ -170,6 +180,7 @@ class RingSettings:
     evals: tuple[str, ...] = ()  # suites that every release must have passed
     eval_age: float = 2_592_000.0  # how old the result of a suite may be
     changes: tuple[ChangeRule, ...] = ()  # what a change of some components needs
+    record: Record | None = None  # None: no task is kept for replay
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,11 +200,10 @@ class Observation:
 class Tally:
     """Sums over the tasks of one release in one ring, for a while.
 
-    `errors`: of the known ones; `cost`: as reported, and what the calls of tasks cost that nobody reported the cost of.
+    `cost`: as reported, and what the calls of tasks cost that nobody reported the cost of.
     """
 
     requests: int = 0
-    known: int = 0  # tasks of which it is known whether they failed
     errors: int = 0
     interventions: int = 0
     cost: float = 0.0

@@ -132,8 +132,9 @@ class Journal:
 
 def _build_line(call: Call) -> bytes:
     line = call_to_line(call)
-    if len(line) > LONGEST_LINE and isinstance(call, ToolCall):
-        line = call_to_line(replace(call, arguments=None, result=None))
+    if len(line) > LONGEST_LINE:
+        call = replace(call, arguments=None, result=None) if isinstance(call, ToolCall) else replace(call, answer=None)
+        line = call_to_line(call)
     if len(line) > LONGEST_LINE:
         line = call_to_line(replace(call, error=call.error[:1_000]))
     if len(line) > LONGEST_LINE:

@@ -9,6 +9,7 @@ from turnout.domain.budget import NANOS, Amount, Budget, Refusal, Spender, Unit
 from turnout.domain.calls import Ended, ModelCall
 from turnout.domain.errors import CallRefused, Retryable
 from turnout.gateway.failover import Candidate, Journey
+from turnout.gateway.kept_answer import KeptAnswer
 from turnout.gateway.prices import PriceTable, Terms
 from turnout.gateway.protocols.usage import Usage
 from turnout.gateway.requests import Asked
@@ -46,6 +47,7 @@ class Bill:
     charged: Usage = field(default_factory=Usage)
     estimated: bool = False
     closed: bool = False
+    kept: KeptAnswer | None = None  # where the ring records what models answer
 
     async def hold(self, accounts: Spending, most: Amount) -> None:
         """Reserve the worst case. Raises `CallRefused` where a budget is in the way, or the ledger does not answer."""
@@ -144,6 +146,7 @@ class Bill:
             prices=self.prices.digest if self.spent.nanos else "",
             attempts=tuple(self.journey.attempts) if self.journey else (),
             error=self.error,
+            **(self.kept.fields(self.asked.body) if self.kept is not None else {}),
         )
 
 

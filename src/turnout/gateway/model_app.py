@@ -29,6 +29,7 @@ from turnout.gateway.choice import (
     worst_case,
 )
 from turnout.gateway.failover import Candidate, Journey, RouteBoard
+from turnout.gateway.kept_answer import KeptAnswer
 from turnout.gateway.listing import answer_elsewhere
 from turnout.gateway.metering import Bill
 from turnout.gateway.prices import PriceTable
@@ -135,6 +136,7 @@ class ModelGateway:
             await send_problem(send, endpoint.protocol, problem_of(refusal))
             return
         bill = Bill(self._new_id(), at, began, spender, asked, self._prices())
+        bill.kept = KeptAnswer(grant.capture) if grant.record_models else None
         close = partial(bill.close, self._accounts, self._journal)
         relay = Relay(bill, Presence(receive), send, close, restart=grant.restart_streams)
         try:

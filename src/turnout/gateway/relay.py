@@ -109,6 +109,7 @@ class Relay:
             problem = Problem(answer.status, "provider_refused", f"the provider refused the call: {bill.error}")
             await send_problem(self._send, bill.asked.endpoint.protocol, problem, _turnout_headers(bill))
         else:
+            self._keep(answer.body, answer.headers)
             await send_answer(self._send, answer.status, [*answer.headers, *_turnout_headers(bill)], answer.body)
         self._end()
 
@@ -130,7 +131,9 @@ class Relay:
                 self._tell(kind)
                 out.append(event.raw)
             if out:
-                await self._send({"type": "http.response.body", "body": b"".join(out), "more_body": True})
+                part = b"".join(out)
+                self._keep(part, stream.headers)
+                await self._send({"type": "http.response.body", "body": part, "more_body": True})
             if stream.over:
                 raise RouteFailed("the stream broke off before its end", answered=200, sent=True)
             await stream.read(stream.candidate.route.idle_timeout)
@@ -149,8 +152,13 @@ class Relay:
         self.presence.stop()
         self._bill.ended = Ended.DONE
         self._note(stream)
+        self._keep(rest, stream.headers)
         await self._send({"type": "http.response.body", "body": rest})
         self._end()
+
+    def _keep(self, part: bytes, headers: RawHeaders) -> None:
+        if self._bill.kept is not None:
+            self._bill.kept.add(part, dict(headers).get(b"content-type", b""))
 
     def _note(self, stream: Stream) -> None:
         bill, reader = self._bill, stream.reader

@@ -27,6 +27,7 @@ from turnout.domain.models import (
     JudgeSettings,
     Limits,
     Ramp,
+    Record,
     ReleaseSpec,
     RingSettings,
     SmokeTask,
@@ -105,8 +106,9 @@ def _ring_document(ring: RingSettings) -> dict[str, Any]:
         "budgets": [_fields(budget) for budget in ring.budgets],
         "evals": list(ring.evals),
         "changes": [_change_document(rule) for rule in ring.changes],
+        "record": _fields(ring.record) if ring.record else None,
     }
-    unsaid = [name for name in ("budgets", "evals", "changes") if not document[name]]
+    unsaid = [name for name in ("budgets", "evals", "changes", "record") if not document[name]]
     return _without(document, *unsaid, *(["eval_age"] if ring.eval_age == RingSettings("").eval_age else []))
 
 
@@ -159,6 +161,7 @@ def _ring_settings(name: str, ring: ring_schema.Ring) -> RingSettings:
         evals=ring.evals,
         eval_age=ring.eval_age,
         changes=tuple(ChangeRule(rule.of, rule.evals, rule.approvals, rule.approvers) for rule in ring.changes),
+        record=Record(**ring.record.model_dump()) if ring.record else None,
     )
 
 

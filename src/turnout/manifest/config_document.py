@@ -23,6 +23,7 @@ from turnout.domain.models import (
     JudgeSettings,
     Limits,
     Ramp,
+    Record,
     ReleaseSpec,
     RingSettings,
     SmokeTask,
@@ -151,6 +152,13 @@ class _Capture(_Document):
     redact: tuple[Annotated[Text, AfterValidator(_check_pattern)], ...] = Field(max_length=50)
 
 
+class _Record(_Document):
+    share: float = Field(gt=0, le=1, allow_inf_nan=False)
+    keep: _Duration
+    models: bool
+    size: int = Field(gt=0, le=1 << 20)
+
+
 class _Budget(_Document):
     scope: Literal["task", "deployment", "ring"]
     limit: _Positive
@@ -188,6 +196,7 @@ class _Ring(_Document):
     evals: tuple[Text, ...] = ()
     eval_age: _Duration = RingSettings("").eval_age
     changes: tuple[_Change, ...] = Field(default=(), max_length=20)
+    record: _Record | None = None
 
     def settings(self) -> RingSettings:
         return RingSettings(
@@ -202,6 +211,7 @@ class _Ring(_Document):
                 "capture": Capture(**self.capture.model_dump()),
                 "budgets": tuple(budget.budget() for budget in self.budgets),
                 "changes": tuple(ChangeRule(**change.model_dump()) for change in self.changes),
+                "record": Record(**self.record.model_dump()) if self.record else None,
             }
         )
 

@@ -223,6 +223,19 @@ class ChangeTable(Table):
     )
 
 
+class RecordTable(Table):
+    """Which tasks of the stable release are kept so that they can be replayed, without what [capture] redacts."""
+
+    share: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False, description="share of the tasks", examples=[0.1])
+    keep: Seconds = Field(default=2_592_000.0, gt=0, description="how long a recording is kept")
+    models: bool = Field(default=True, description="keep what models answered too")
+    size: Size = Field(
+        default=256_000,
+        le=1 << 20,
+        description="bytes of one payload, at most; a task with a larger one cannot be replayed",
+    )
+
+
 class Ring(Table):
     """What the release asks of one ring. The order of the rings in the file is the order of promotion."""
 
@@ -265,6 +278,7 @@ class Ring(Table):
     budgets: tuple[BudgetTable, ...] = Field(
         default=(), strict=False, max_length=20, description="what may be spent on models and tools; repeatable"
     )
+    record: RecordTable | None = Field(default=None, description="which tasks are kept for replay")
 
     def suites_asked(self) -> Iterator[tuple[str, str]]:
         """(place, name) of each suite that is asked for."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from turnout.domain.calls import Call, ToolCall
 from turnout.domain.errors import NotFound, TurnoutError
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Deployment, Digest, Release, Task
@@ -46,7 +48,7 @@ def trace_task(office: Office, actor: Actor, name: str) -> LineageView:
         requests, more = _find_requests(snapshot, name)
         task = requests[0].task if requests else name
         stored = snapshot.outcomes(task)
-        calls = snapshot.calls(task, MOST_CALLS + 1)
+        requests, calls = _as_captured(snapshot, requests, snapshot.calls(task, MOST_CALLS + 1))
         if not requests and not stored and not calls:
             raise NotFound(
                 f"there is no task or request {name[:80]!r}",
@@ -150,6 +152,36 @@ def _find_requests(snapshot: Snapshot, name: str) -> tuple[list[Task], bool]:
     task = name if any(item.task == name for item in found) else found[0].task if found else name
     mine = [item for item in found if item.task == task]
     return mine[:MOST_REQUESTS][::-1], len(found) > MOST_REQUESTS
+
+
+def _as_captured(snapshot: Snapshot, requests: Sequence[Task], calls: Sequence[Call]) -> tuple[list[Task], list[Call]]:
+    """As much of each payload as its ring captures: what is kept beyond that is for recordings, and for other eyes."""
+    placed: list[Task | Call] = [*requests, *calls]
+    releases = {digest: snapshot.release(digest) for digest in {item.release for item in placed} if digest is not None}
+
+    def size(item: Task | ToolCall) -> int:
+        release = releases.get(item.release) if item.release is not None else None
+        settings = release.spec.ring(item.ring) if release is not None else None
+        return settings.capture.size if settings is not None else 0
+
+    return [
+        replace(item, question=_first(item.question, size(item)), answer=_first(item.answer, size(item)))
+        for item in requests
+    ], [
+        replace(item, arguments=_first_text(item.arguments, size(item)), result=_first_text(item.result, size(item)))
+        if isinstance(item, ToolCall)
+        else item
+        for item in calls
+    ]
+
+
+def _first(content: bytes | None, size: int) -> bytes | None:
+    return content[:size] if content is not None and size else None
+
+
+def _first_text(text: str | None, size: int) -> str | None:
+    content = _first(text.encode(), size) if text is not None else None
+    return None if content is None else content.decode(errors="ignore")
 
 
 def _view_request(task: Task, known: Mapping[str, Known], versions: Mapping[str, str]) -> RequestView:

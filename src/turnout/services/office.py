@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from turnout.domain.errors import NotFound
 from turnout.domain.models import ComponentRef, Digest, Pointer, Release, ReleaseSpec
 from turnout.domain.policy import Role, Verb, check_allowed
-from turnout.ports import Account, ArtifactStore, Clock, Intake, Notary, Runtime, Snapshot, Store
+from turnout.ports import Account, ArtifactStore, Clock, Intake, Notary, Runtime, Snapshot, Store, StoredRecording
 from turnout.schemas import ComponentDiff, GatewayProcessView, PromptView
 
 
@@ -33,6 +34,19 @@ class ReadRelease:
     config: bytes
 
 
+class RecordingDesk(Protocol):
+    """Recordings and their documents."""
+
+    def keep(self, agent: str, task: str, ring: str | None, actor: str) -> StoredRecording:
+        """Record a task now, whatever the sample. Raises `NotFound`, `Conflict` for one that is under way."""
+
+    def read(self, digest: Digest) -> bytes:
+        """A document. Raises `NotFound`, `DamagedContent`."""
+
+    def forget(self, recordings: Sequence[StoredRecording], actor: str) -> None:
+        """Forget recordings, and their documents if nothing else refers to them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Office:
     """The ports and functions that the use cases work with."""
@@ -50,6 +64,7 @@ class Office:
     diff: Callable[[Release, Release], list[ComponentDiff]]
     read_texts: Callable[[ComponentRef], list[PromptView]]  # the files of a component that is an archive
     traffic_url: str  # such as http://127.0.0.1:8080
+    recordings: RecordingDesk
     accounts: Callable[[], tuple[Account, ...]] = tuple  # what calls have spent; none without a gateway
     gateway: Callable[[], list[GatewayProcessView]] = list  # its processes; none without a gateway
 

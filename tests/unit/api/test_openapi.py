@@ -22,6 +22,7 @@ from turnout.api import (
     metrics,
     otlp,
     outcomes,
+    recordings,
     releases,
     rollouts,
     tasks,
@@ -30,7 +31,7 @@ from turnout.api import (
 
 ROOMS = (
     *(instance, metrics, agents, releases, deployments, incidents, rollouts),
-    *(outcomes, otlp, tasks, alerts, breakers, budgets, tokens, keys),
+    *(outcomes, otlp, tasks, alerts, recordings, breakers, budgets, tokens, keys),
 )
 
 

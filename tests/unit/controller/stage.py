@@ -24,12 +24,14 @@ from turnout.controller.grants import GrantBook
 from turnout.controller.jobs import Jobs
 from turnout.controller.publish import Publisher
 from turnout.controller.reconcile import Parts, Reconciler
+from turnout.controller.recording import Recorder
 from turnout.db.store import SqlStore
 from turnout.domain.models import Arm, Deployment, Digest, Pointer, Quarantine, Release, Task, replica_id
 from turnout.domain.outcomes import read_task
 from turnout.domain.policy import Role
 from turnout.domain.view import Job
 from turnout.ports import Store
+from turnout.recordings.fake import MemoryRecordings
 from turnout.runtimes.fake import FakeProber, FakeRuntime
 from turnout.services import approvals
 from turnout.services.deployments import Wish, deploy
@@ -283,6 +285,7 @@ def build_stage(store: Store, **options: Any) -> Stage:
     runtime = runtime or FakeRuntime(clock.now)
     numbers, artifacts = count(1), MemoryArtifactStore()
     office = Office(
+        recordings=Recorder(store, MemoryRecordings(), clock),
         store=store,
         artifacts=artifacts,
         intake=Intake(artifacts),

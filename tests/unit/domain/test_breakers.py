@@ -19,9 +19,9 @@ def find(
 
 
 def test_a_rate_trips_above_its_limit_and_with_enough_tasks() -> None:
-    assert find(ERRORS, {HERE: Tally(requests=20, known=1, errors=6)}) is None
-    assert find(ERRORS, {HERE: Tally(requests=19, known=1, errors=19)}) is None
-    trip = find(ERRORS, {HERE: Tally(requests=20, known=1, errors=7)})
+    assert find(ERRORS, {HERE: Tally(requests=20, errors=6)}) is None
+    assert find(ERRORS, {HERE: Tally(requests=19, errors=19)}) is None
+    trip = find(ERRORS, {HERE: Tally(requests=20, errors=7)})
     assert trip == Trip(ERRORS, ONE, 0.35)
     assert trip.describe() == "breaker: 35.0% failed tasks in 300 s, above 30.0%"
 

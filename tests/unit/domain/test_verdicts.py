@@ -11,7 +11,7 @@ from turnout.domain.verdicts import build_judge_config
 
 def test_the_past_of_conversations_is_measured_by_all_their_answers() -> None:
     # Good answers of a conversation tell nothing of it, so that only the failed ones are known.
-    past = Tally(requests=200, known=4, errors=4, interventions=2, cost=10.0)
+    past = Tally(requests=200, errors=4, interventions=2, cost=10.0)
     history = build_judge_config(JudgeSettings(), "status", past).history
     assert (history.failure, history.intervention, history.cost) == pytest.approx((0.02, 0.01, 0.05))
     assert history.units == 200

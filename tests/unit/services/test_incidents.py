@@ -301,7 +301,7 @@ def test_the_course_of_what_a_breaker_saw_is_drawn(stage: Stage) -> None:
 
 
 def test_the_course_counts_the_good_answers_of_conversations_too() -> None:
-    since = [Tally(requests=20, known=2, errors=2), Tally(requests=10, known=1, errors=1), Tally()]
+    since = [Tally(requests=20, errors=2), Tally(requests=10, errors=1), Tally()]
     assert [point["against"] for point in build_course("error_rate", since)] == [{"error_rate": 0.1}] * 2
 
 

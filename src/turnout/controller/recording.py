@@ -1,0 +1,273 @@
+"""Tasks of rings that record → recordings, each once; and what is kept no longer goes.
+
+A document is put first and named by a row then, so a crash leaves at most a document that nothing names, which the next
+sweep removes. How far a look came is written down after its rows: what is looked at again is there already.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from turnout.domain.errors import Conflict, InvalidRequest, NotFound, TurnoutError
+from turnout.domain.events import Event, EventType
+from turnout.domain.models import Digest, Pointer, Record, Release, Task
+from turnout.domain.outcomes import Known
+from turnout.domain.recording_document import render_recording
+from turnout.domain.recording_parts import (
+    MOST_CALLS,
+    MOST_REQUESTS,
+    build_recording,
+    is_of_stable,
+    is_over,
+    is_sampled,
+    record_of,
+)
+from turnout.ports import Clock, RecordingQuery, RecordingStore, Snapshot, Store, StoredRecording, TaskQuery
+
+log = logging.getLogger(__name__)
+
+CURSOR = "recordings"
+SETTLE_SECONDS = 60.0  # after the end of a task, in which its outcome may come and another request of it
+LONGEST_TASK = 86_400.0  # seconds; one that goes on for longer is not recorded
+_BATCH = 500
+
+Place = tuple[float, str]  # when a request began, and its id
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A task that may be recorded. `at`: when its request that was looked at began."""
+
+    agent: str
+    ring: str
+    task: str
+    at: float
+
+
+class Recorder:
+    """Records and forgets. Any number of threads may call; what is written is written by one at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        documents: RecordingStore,
+        clock: Clock,
+        settle: float = SETTLE_SECONDS,
+        read_up_to: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        """`settle`: seconds after the end of a task; `read_up_to`: the time up to which all of tasks is in the store."""
+        self._store = store
+        self._documents = documents
+        self._clock = clock
+        self._settle = settle
+        self._read_up_to = read_up_to
+        self._lock = threading.Lock()
+        self._places: dict[tuple[str, str], Place] = {}  # how far a look came in each ring
+        self._releases: dict[Digest, Release] = {}  # they are immutable, so never out of date
+        self._waiting: dict[_Candidate, None] = {}  # were not over
+        self._written: float | None = None  # the cursor
+
+    def look(self) -> int:
+        """Record what is due. Returns how many tasks were."""
+        with self._lock:
+            until = min(self._clock.now(), self._read_up_to()) - self._settle
+            if until == -math.inf:
+                return 0
+            since = self._since(until)
+            with self._store.snapshot() as snapshot:
+                rings = [pointer for pointer in snapshot.pointers() if _records(snapshot, pointer)]
+            done = sum(self._look_at(pointer, since, until) for pointer in rings)
+            behind = [item.at for item in self._waiting]
+            self._save(min([until, *behind]))
+            return done
+
+    def keep(self, agent: str, task: str, ring: str | None, actor: str) -> StoredRecording:
+        """Record a task now, whatever the sample. Raises `NotFound`, `Conflict` for one that is under way."""
+        with self._lock, self._store.snapshot() as snapshot:
+            found = _requests(snapshot, agent, ring, task)
+            if not found:
+                raise NotFound(
+                    f"{agent} has had no task {task[:80]!r}{f' in {ring}' if ring else ''}",
+                    hint=f"`turnout tasks list {agent}` shows the latest",
+                )
+            requests = [item for item in found if item.ring == found[-1].ring]
+            stored = snapshot.recordings(RecordingQuery(agent, requests[0].ring, task=task))
+            if stored:
+                return stored[0]
+            if not is_over(requests, math.inf):
+                raise Conflict(f"the task {task[:80]!r} is under way", hint="keep it when it is over")
+            release = snapshot.release(requests[-1].release) if requests[-1].release is not None else None
+            if release is None or len({item.release for item in requests}) > 1:
+                raise Conflict(f"the task {task[:80]!r} was not answered by one release alone")
+            record = record_of(release, requests[0].ring) or Record()
+            recording = self._record(snapshot, release, requests, record, actor)
+        if recording is None:
+            raise Conflict(
+                f"the task {task[:80]!r} is too long to be recorded",
+                hint=f"at most {MOST_REQUESTS} requests and {MOST_CALLS:,} calls",
+            )
+        return recording
+
+    def read(self, digest: Digest) -> bytes:
+        """A document. Raises `NotFound`, `DamagedContent`."""
+        return self._documents.read(digest)
+
+    def forget(self, recordings: Sequence[StoredRecording], actor: str) -> None:
+        """Forget recordings, and their documents if nothing else refers to them."""
+        with self._lock:
+            with self._store.transaction() as transaction:
+                transaction.remove_recordings(recordings)
+                for recording in recordings:
+                    transaction.emit(_event(EventType.RECORDING_DELETED, recording, self._clock.now(), actor))
+            self._remove_unnamed([recording.digest for recording in recordings])
+
+    def sweep(self) -> int:
+        """Forget what is kept no longer, and every document that nothing refers to. Returns how many documents went."""
+        with self._lock:
+            while True:
+                with self._store.transaction() as transaction:
+                    if transaction.prune_recordings(self._clock.now(), _BATCH) < _BATCH:
+                        break
+            return self._remove_unnamed(self._documents.digests())
+
+    def _since(self, until: float) -> float:
+        if self._written is None:
+            with self._store.snapshot() as snapshot:
+                stored = snapshot.cursor(CURSOR)
+            self._written = until if stored is None else float(stored)
+            self._save(self._written, again=stored is None)
+        return self._written
+
+    def _save(self, at: float, *, again: bool = False) -> None:
+        if at == self._written and not again:
+            return
+        with self._store.transaction() as transaction:
+            transaction.save_cursor(CURSOR, repr(at))
+        self._written = at
+
+    def _look_at(self, pointer: Pointer, since: float, until: float) -> int:
+        """Record what is due in one ring."""
+        ring = (pointer.agent, pointer.ring)
+        place = self._places.get(ring, (since, ""))
+        done = 0
+        for item in [item for item in self._waiting if (item.agent, item.ring) == ring]:
+            with self._store.snapshot() as snapshot:
+                done += self._take(snapshot, item, pointer, until)
+        while True:
+            with self._store.snapshot() as snapshot:
+                begun = snapshot.begun_tasks(*ring, place, until, _BATCH)
+                for first in _first_of_each(begun):
+                    if self._is_wanted(snapshot, first):
+                        done += self._take(snapshot, _Candidate(*ring, first.task, first.at), pointer, until)
+            if begun:
+                place = (begun[-1].at, begun[-1].request)
+            if len(begun) < _BATCH:
+                break
+        self._places[ring] = place
+        return done
+
+    def _is_wanted(self, snapshot: Snapshot, first: Task) -> bool:
+        """As far as one request tells: most tasks of a small sample are passed over here."""
+        _, record = self._recording_release(snapshot, first)
+        return record is not None and is_sampled(first.task, record.share)
+
+    def _recording_release(self, snapshot: Snapshot, request: Task) -> tuple[Release | None, Record | None]:
+        """The release that answered, and what it says of recordings in its ring."""
+        if request.release is None:
+            return None, None
+        if request.release not in self._releases:
+            found = snapshot.release(request.release)
+            if found is None:
+                return None, None
+            self._releases[request.release] = found
+        release = self._releases[request.release]
+        return release, record_of(release, request.ring)
+
+    def _take(self, snapshot: Snapshot, item: _Candidate, pointer: Pointer, until: float) -> bool:
+        """Record a task if it is to be; remember it if it is not over."""
+        self._waiting.pop(item, None)
+        requests = _requests(snapshot, item.agent, item.ring, item.task)
+        if not requests or not is_of_stable(requests, pointer.stable):
+            return False
+        release, record = self._recording_release(snapshot, requests[0])
+        if release is None or record is None:
+            return False
+        if not is_over(requests, until):
+            if until - item.at < LONGEST_TASK:
+                self._waiting[item] = None
+            return False
+        if snapshot.recordings(RecordingQuery(item.agent, item.ring, task=item.task, limit=1)):
+            return False
+        try:
+            return self._record(snapshot, release, requests, record) is not None
+        except InvalidRequest as error:
+            log.info("the task %s cannot be recorded: %s", item.task, error.message)
+            return False
+        except TurnoutError:
+            self._waiting[item] = None  # such as a full disk: it is tried again
+            raise
+
+    def _record(
+        self, snapshot: Snapshot, release: Release, requests: Sequence[Task], record: Record, actor: str | None = None
+    ) -> StoredRecording | None:
+        """Put the document, then the row; `actor`: who asked for it. None for a task with too much in it."""
+        task = requests[0].task
+        calls = snapshot.calls(task, MOST_CALLS + 1)
+        if len(requests) > MOST_REQUESTS or len(calls) > MOST_CALLS:
+            log.info("the task %s is too long to be recorded", task)
+            return None
+        known = snapshot.known([task]).get(task, Known())
+        payloads = _requests(snapshot, requests[0].agent, requests[0].ring, task, payloads=True)
+        content = render_recording(build_recording(release, payloads, calls, known))
+        digest = self._documents.put(content)
+        recording = StoredRecording(
+            agent=requests[0].agent,
+            ring=requests[0].ring,
+            task=task,
+            release=release.digest,
+            at=requests[0].at,
+            kept_until=self._clock.now() + record.keep,
+            digest=digest,
+            size=len(content),
+        )
+        with self._store.transaction() as transaction:
+            added = transaction.add_recording(recording)
+            if added and actor is not None:
+                transaction.emit(_event(EventType.RECORDING_KEPT, recording, self._clock.now(), actor))
+        return recording
+
+    def _remove_unnamed(self, digests: Iterable[Digest]) -> int:
+        with self._store.snapshot() as snapshot:
+            given = set(digests)
+            unnamed = given - snapshot.kept_digests(given)
+        for digest in unnamed:
+            self._documents.delete(digest)
+        return len(unnamed)
+
+
+def _event(type_: EventType, recording: StoredRecording, at: float, actor: str) -> Event:
+    data = {"task": recording.task, "digest": recording.release, "document": recording.digest}
+    return Event(type_, at, actor, recording.agent, recording.ring, None, data)
+
+
+def _records(snapshot: Snapshot, pointer: Pointer) -> bool:
+    release = snapshot.release(pointer.stable) if pointer.stable is not None else None
+    return release is not None and record_of(release, pointer.ring) is not None
+
+
+def _requests(snapshot: Snapshot, agent: str, ring: str | None, task: str, *, payloads: bool = False) -> list[Task]:
+    """Those of a task, oldest first; no more than tells that there are too many."""
+    query = TaskQuery(task=task, agent=agent, ring=ring, limit=MOST_REQUESTS + 1, payloads=payloads)
+    return [item for item in snapshot.tasks(query) if item.task == task][::-1]
+
+
+def _first_of_each(begun: Iterable[Task]) -> list[Task]:
+    """The first request of each task."""
+    found: dict[str, Task] = {}
+    for item in begun:
+        found.setdefault(item.task, item)
+    return list(found.values())
