@@ -36,7 +36,7 @@ def recorded_tool(tool: str, arguments: Mapping[str, Any] | None = None, **chang
     return RecordedTool(**{**values, **changes})
 
 
-def recorded_model(answer: str = "{}", digest: str = "d1", **changes: Any) -> RecordedModel:
+def recorded_model(answer: str | None = "{}", digest: str = "d1", **changes: Any) -> RecordedModel:
     values: dict[str, Any] = {
         "endpoint": "chat/completions",
         "provider": "openai",

@@ -180,7 +180,7 @@ def test_a_very_long_side_is_cut_and_says_so() -> None:
 
 
 def test_a_summary_counts_what_did_not_come_out_the_same() -> None:
-    priced = {"cost_before": 1.0, "cost_after": 2.0, "seconds_before": 1.0, "seconds_after": 0.5}
+    priced: Any = {"cost_before": 1.0, "cost_after": 2.0, "seconds_before": 1.0, "seconds_after": 0.5}
     tasks = [
         *(TaskDiff(f"s{n}", Came.SAME, **priced) for n in range(7)),
         TaskDiff("c", Came.CHANGED, divergences=2),
