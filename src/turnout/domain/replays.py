@@ -153,6 +153,7 @@ class ReplayReport:
     answers: bool  # whether another text counts as changed
     at: float
     duration: float
+    strays: int  # calls that could not be told to belong to a task
     tasks: tuple[TaskDiff, ...]
 
     @property

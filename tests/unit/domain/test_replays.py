@@ -206,7 +206,7 @@ def test_a_threshold_is_held_by_the_upper_bound_and_never_without_usable_recordi
 
 
 def report(*tasks: TaskDiff) -> ReplayReport:
-    return ReplayReport("shop", "production", RELEASE, "v1", RELEASE, "v2", "recorded", False, 1.0, 2.0, tasks)
+    return ReplayReport("shop", "production", RELEASE, "v1", RELEASE, "v2", "recorded", False, 1.0, 2.0, 0, tasks)
 
 
 changes = st.builds(Change, st.sampled_from(ChangeKind), st.just("call 1"), st.just("{}"), st.just('{"a":1}'))
