@@ -58,7 +58,8 @@ class Replay:
     candidate: Digest
     candidate_version: str
     rule: str = "status"
-    models: str = "live"  # or "recorded"
+    models: str = "recorded"  # or "live"
+    live_tools: bool = False  # whether tools without side effects are asked for what was not recorded
     answers: bool = False  # whether another text counts as changed
     parallel: int = 1
     timeout: float = 60.0  # seconds for all requests of a task
