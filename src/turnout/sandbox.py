@@ -36,6 +36,7 @@ from turnout.gateway.asgi import Application
 from turnout.gateway.config import resolve_secret
 from turnout.gateway.keys import key_digest
 from turnout.gateway.ledger import MemoryLedger
+from turnout.gateway.seams import CallJournal
 from turnout.gateway.serve import build_server, listen
 from turnout.gateway.values import GatewayConfig, ToolServer
 from turnout.gateway_control import agent_environment, read_pins
@@ -108,7 +109,7 @@ def build_sandbox_grant(release: Release, artifacts: ArtifactStore, key: str) ->
     return replace(grant, budgets=())
 
 
-def build_live_models(grant: Grant, config: GatewayConfig, log: CallLog) -> Application:
+def build_live_models(grant: Grant, config: GatewayConfig, log: CallJournal) -> Application:
     """Models by the routes of an instance."""
     from turnout.gateway.model_app import create_model_app
 

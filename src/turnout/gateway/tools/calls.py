@@ -34,7 +34,7 @@ class Answer:
     error: str = ""
 
 
-class _Ends(Exception):
+class CallEnds(Exception):
     """A call that ends here. `why` is what the agent hears, and what is written down."""
 
     def __init__(self, ended: Ended, why: str) -> None:
@@ -65,7 +65,7 @@ class ToolCalls:
         try:
             record.result = await self._made(record, name)
             record.ended = Ended.DONE
-        except _Ends as end:
+        except CallEnds as end:
             record.ended, record.error = end.ended, end.why
             return Answer(error=end.why)
         except asyncio.CancelledError:
@@ -78,15 +78,19 @@ class ToolCalls:
     async def _made(self, record: Record, name: str) -> dict[str, Any]:
         grant = record.grant
         if grant.stopped:
-            raise _Ends(Ended.REFUSED, f"release {grant.version} was stopped in {grant.ring}: {grant.stopped}")
+            raise CallEnds(Ended.REFUSED, f"release {grant.version} was stopped in {grant.ring}: {grant.stopped}")
         _check_json(record.arguments)
         pin = record.pin = find_pin(grant.tools, name)
         if pin is None:
-            raise _Ends(Ended.REFUSED, unlisted_text(grant.tools, name, grant.version))
+            raise CallEnds(Ended.REFUSED, unlisted_text(grant.tools, name, grant.version))
         self._check_arguments(pin, record.arguments)
+        return await self._answered(record, pin)
+
+    async def _answered(self, record: Record, pin: ToolPin) -> dict[str, Any]:
+        """By the server, where it describes the tool as it was pinned, within the budgets. Raises `CallEnds`."""
         upstream = self._upstreams.find(pin.server)
         if upstream is None and pin.server:
-            raise _Ends(Ended.FAILED, f'the instance has no tool server "{pin.server}"')
+            raise CallEnds(Ended.FAILED, f'the instance has no tool server "{pin.server}"')
         await self._check_pin(record, pin, upstream)
         assert upstream is not None  # noqa: S101  # a pin without a server was refused
         return await self._spent(record, pin, upstream)
@@ -94,22 +98,22 @@ class ToolCalls:
     def _check_arguments(self, pin: ToolPin, arguments: Mapping[str, Any]) -> None:
         fault = self._schema(pin).fault(arguments) if pin.schema else None
         if fault:
-            raise _Ends(Ended.REFUSED, f'the arguments do not fit the schema of "{pin.name}": {fault}')
+            raise CallEnds(Ended.REFUSED, f'the arguments do not fit the schema of "{pin.name}": {fault}')
         if pin.rules is None:
             return
         fault = arguments_fault(pin.rules, arguments, matches)
         if fault:
-            raise _Ends(Ended.REFUSED, f'the rules of "{pin.name}" refuse these arguments: {fault}')
+            raise CallEnds(Ended.REFUSED, f'the rules of "{pin.name}" refuse these arguments: {fault}')
 
     async def _check_pin(self, record: Record, pin: ToolPin, upstream: Upstream | None) -> None:
         try:
             found = await upstream.digest(pin.name) if upstream and pin.schema else None
         except Unreachable as error:
-            raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {error}') from None
+            raise CallEnds(Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {error}') from None
         fault = pin_fault(pin, found)
         if fault:
             record.found = found_as(found) if pin.schema else ""
-            raise _Ends(Ended.REFUSED, fault)
+            raise CallEnds(Ended.REFUSED, fault)
 
     async def _spent(self, record: Record, pin: ToolPin, upstream: Upstream) -> dict[str, Any]:
         """The call within its budgets: one call is held while it is made, and counted if it was."""
@@ -120,9 +124,9 @@ class ToolCalls:
         try:
             refusal = await self._spending.reserve(record.id, spender, grant.budgets, Amount(calls=1))
         except Retryable as error:
-            raise _Ends(Ended.REFUSED, f"budgets cannot be asked just now: {error.message}") from None
+            raise CallEnds(Ended.REFUSED, f"budgets cannot be asked just now: {error.message}") from None
         if refusal is not None:
-            raise _Ends(Ended.REFUSED, _budget_text(refusal))
+            raise CallEnds(Ended.REFUSED, _budget_text(refusal))
         try:
             return await self._sent(record, pin, upstream)
         finally:
@@ -136,13 +140,13 @@ class ToolCalls:
             )
         except Changed as change:  # after it was looked at
             record.sent, record.found = False, found_as(change.found)
-            raise _Ends(Ended.REFUSED, pin_fault(pin, change.found) or "") from None
+            raise CallEnds(Ended.REFUSED, pin_fault(pin, change.found) or "") from None
         except Slow as error:
-            raise _Ends(Ended.TIMEOUT, f'the tool "{pin.name}" did not answer in time: {error}') from None
+            raise CallEnds(Ended.TIMEOUT, f'the tool "{pin.name}" did not answer in time: {error}') from None
         except Unreachable as error:
-            raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" did not answer the call: {error}') from None
+            raise CallEnds(Ended.FAILED, f'the tool server "{pin.server}" did not answer the call: {error}') from None
         if result.get("resultType", "complete") != "complete" or not isinstance(result.get("content"), list):
-            raise _Ends(Ended.FAILED, f'the tool "{pin.name}" asks for what the gateway does not pass on')
+            raise CallEnds(Ended.FAILED, f'the tool "{pin.name}" asks for what the gateway does not pass on')
         return result
 
     def _schema(self, pin: ToolPin) -> JsonSchema:
@@ -151,7 +155,7 @@ class ToolCalls:
             try:
                 known = JsonSchema(pin.description.get("inputSchema", {}))
             except ValueError:
-                raise _Ends(Ended.REFUSED, f'the pinned schema of "{pin.name}" cannot be used') from None
+                raise CallEnds(Ended.REFUSED, f'the pinned schema of "{pin.name}" cannot be used') from None
             self._schemas[pin.schema] = known
             if len(self._schemas) > _MOST_SCHEMAS:
                 self._schemas.popitem(last=False)
@@ -163,7 +167,7 @@ def _check_json(arguments: Mapping[str, Any]) -> None:
     try:
         json.dumps(dict(arguments), ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        raise _Ends(Ended.REFUSED, "the arguments are not JSON that can be passed on") from None
+        raise CallEnds(Ended.REFUSED, "the arguments are not JSON that can be passed on") from None
 
 
 def _budget_text(refusal: Refusal) -> str:

@@ -64,6 +64,11 @@ class Record:
         )
 
 
+def arguments_digest(arguments: Mapping[str, Any]) -> str:
+    """By what a call is known: the SHA-256, in hexadecimal digits, of its canonical arguments."""
+    return hashlib.sha256(_canonical(arguments)).hexdigest()
+
+
 def _written(content: bytes, capture: Capture) -> tuple[str | None, str]:
     """(what is kept, the digest of all of it)."""
     kept = _redactor.redact(content, capture)
