@@ -20,7 +20,9 @@ from turnout.db import engine as db_engine
 from turnout.db.engine import migrate, open_engine
 from turnout.db.store import SqlStore
 from turnout.db.tables import metadata
+from turnout.domain.calls import ModelCall
 from turnout.domain.errors import SetupFailed, StorageFull, TurnoutError
+from turnout.domain.outcomes import Tally
 from turnout.ports import TaskQuery
 
 
@@ -224,4 +226,47 @@ def test_what_the_first_version_wrote_is_read_by_this_one(tmp_path: Path) -> Non
         (task,) = snapshot.tasks(TaskQuery())
     assert (pointer.generation, pointer.rollout, pointer.holdback) == (3, None, 0)
     assert (task.request, task.duration, task.arm, task.pinned) == ("r1", 0.1, None, False)
+    engine.dispose()
+
+
+def test_sums_and_calls_from_before_recordings_are_read_by_this_version(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(db_engine.__file__).parent / "migrations"))
+    digest = "sha256:" + "a" * 64
+    ignored = '{"requests": 5, "known": 4, "errors": 1, "interventions": 0, "cost": 0.5, "calls": 2, "failed_calls": 0}'
+    with engine.connect() as connection:
+        connection.execution_options(turnout_write=True)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        sums = f"('support', 'dev', '{digest}', 7, 10, 9, 3, 1, 2.5, 4, 2)"
+        connection.exec_driver_sql(
+            "INSERT INTO tallies (agent, ring, release, step, requests, known, errors, interventions, cost, calls, "
+            f"failed_calls) VALUES {sums}"
+        )
+        call = (
+            f"('c1', 5.0, 0.1, 'support', 'dev', '{digest}', 't1', 'messages', 'anthropic', 'claude', '', '', 0, NULL"
+        )
+        connection.exec_driver_sql(
+            f"INSERT INTO model_calls VALUES {call}, 200, 'done', 1, 0, 2, 0, 0, 7, '', '[]', '')"
+        )
+        breaker = (
+            f"('support', 'dev', '{digest}', 'run', 'cost', 'open', 1.0, 2.0, 1.0, 60.0, NULL, '', '', '{ignored}')"
+        )
+        connection.exec_driver_sql("INSERT INTO agents VALUES ('support', 1.0)")
+        connection.exec_driver_sql(
+            "INSERT INTO releases (digest, agent, version, components, config, author, created_at) "
+            f"VALUES ('{digest}', 'support', 'v1', '{{}}', x'7b7d', 'ann', 1.0)"
+        )
+        connection.exec_driver_sql(f"INSERT INTO breakers VALUES {breaker}")
+        connection.commit()
+    migrate(engine)
+    with SqlStore(engine).snapshot() as snapshot:
+        (tally,) = snapshot.tallies(0.0).values()
+        (model,) = snapshot.calls("t1")
+        (record,) = snapshot.breakers()
+    assert tally == Tally(10, 3, 1, 2.5, 4, 2)
+    assert isinstance(model, ModelCall)
+    assert (model.nanos, model.answer, model.request_digest) == (7, None, "")
+    assert record.ignored == Tally(5, 1, 0, 0.5, 2, 0)
     engine.dispose()

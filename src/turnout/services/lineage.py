@@ -155,33 +155,29 @@ def _find_requests(snapshot: Snapshot, name: str) -> tuple[list[Task], bool]:
 
 
 def _as_captured(snapshot: Snapshot, requests: Sequence[Task], calls: Sequence[Call]) -> tuple[list[Task], list[Call]]:
-    """As much of each payload as its ring captures: what is kept beyond that is for recordings, and for other eyes."""
-    placed: list[Task | Call] = [*requests, *calls]
-    releases = {digest: snapshot.release(digest) for digest in {item.release for item in placed} if digest is not None}
+    """Where a ring records: as much of each payload as it captures. What is kept beyond that is for other eyes."""
+    digests = {item.release for item in (*requests, *calls) if item.release is not None}
+    releases = {release.digest: release for digest in digests if (release := snapshot.release(digest)) is not None}
 
-    def size(item: Task | ToolCall) -> int:
+    def first(content: bytes | None, item: Task | Call) -> bytes | None:
         release = releases.get(item.release) if item.release is not None else None
         settings = release.spec.ring(item.ring) if release is not None else None
-        return settings.capture.size if settings is not None else 0
+        if content is None or settings is None or settings.record is None:
+            return content
+        return content[: settings.capture.size] if settings.capture.size else None
 
-    return [
-        replace(item, question=_first(item.question, size(item)), answer=_first(item.answer, size(item)))
-        for item in requests
-    ], [
-        replace(item, arguments=_first_text(item.arguments, size(item)), result=_first_text(item.result, size(item)))
-        if isinstance(item, ToolCall)
-        else item
-        for item in calls
+    def first_text(text: str | None, call: ToolCall) -> str | None:
+        content = first(text.encode() if text is not None else None, call)
+        return None if content is None else content.decode(errors="ignore")
+
+    shown_requests = [replace(it, question=first(it.question, it), answer=first(it.answer, it)) for it in requests]
+    shown_calls = [
+        replace(call, arguments=first_text(call.arguments, call), result=first_text(call.result, call))
+        if isinstance(call, ToolCall)
+        else call
+        for call in calls
     ]
-
-
-def _first(content: bytes | None, size: int) -> bytes | None:
-    return content[:size] if content is not None and size else None
-
-
-def _first_text(text: str | None, size: int) -> str | None:
-    content = _first(text.encode(), size) if text is not None else None
-    return None if content is None else content.decode(errors="ignore")
+    return shown_requests, shown_calls
 
 
 def _view_request(task: Task, known: Mapping[str, Known], versions: Mapping[str, str]) -> RequestView:

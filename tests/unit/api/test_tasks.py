@@ -21,7 +21,7 @@ from turnout.artifacts.archive import FileEntry, pack
 from turnout.artifacts.fake import MemoryArtifactStore
 from turnout.artifacts.texts import read_texts
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Arm, ComponentRef, Release, RingSettings
+from turnout.domain.models import Arm, Capture, ComponentRef, Record, Release, RingSettings
 from turnout.ports import StoredJudgement
 from turnout.services.lineage import MOST_REQUESTS
 
@@ -337,6 +337,23 @@ def test_a_lineage_shows_the_calls_that_a_task_made_and_what_they_cost(api: Api)
     (tool,) = view["tool_calls"]
     assert (tool["tool"], tool["result"], tool["arguments"]) == ("search", "{}", None)
     assert view["more_calls"] is False
+
+
+@pytest.mark.parametrize(("captured", "shown"), [(0, None), (4, "abcd"), (100, "abcdefgh")])
+def test_what_a_ring_keeps_for_recordings_alone_is_not_shown(api: Api, captured: int, shown: str | None) -> None:
+    rings = (RingSettings("dev", capture=Capture(captured), record=Record()),)
+    release = make_release("v9", rings=rings)
+    add_release(api.stage.store, release)
+    serve(api, "task-1", release=release, question=b"abcdefgh", bytes_in=8)
+    here = {"agent": AGENT, "ring": "dev", "release": release.digest}
+    with api.stage.store.transaction() as transaction:
+        calls = (tool_call("t", result="abcdefgh", **here), model_call("m", answer="abcdefgh", **here))
+        transaction.add_calls(calls, "c", "1:1")
+    view = lineage(api, "task-1")
+    question = view["requests"][0]["question"]
+    assert (question and question["text"], view["tool_calls"][0]["result"]) == (shown, shown)
+    assert question is None or question["whole"] is (captured == 100)
+    assert "answer" not in view["model_calls"][0]
 
 
 def test_a_reported_cost_is_shown_instead_of_the_metered_one(api: Api) -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.domain.values import AGENT, RING, make_digest
-from turnout.domain.captures import JSON_RULE_SIZE, capture_size
+from turnout.domain.captures import JSON_RULE_SIZE, capture_size, kept_capture
 from turnout.domain.errors import InvalidRequest
-from turnout.domain.models import Capture, ReleaseSpec, RingSettings, Task
+from turnout.domain.models import Capture, Record, ReleaseSpec, RingSettings, Task
 from turnout.domain.outcomes import Known, Outcome, Source, check_outcome, is_path, parse_header, read_task
 
 TASK = Task("t1", "t1", AGENT, RING, make_digest("v1"), 10.0, 0.5, 200)
@@ -142,3 +142,6 @@ def test_the_proxy_logs_what_the_rule_needs_and_the_ring_keeps() -> None:
     spec = ReleaseSpec("a", ("run",), (RingSettings("dev", capture=Capture(100)), RingSettings("production")))
     assert [capture_size(spec, ring) for ring in ("dev", "production", "moon")] == [100, 0, 0]
     assert capture_size(replace(spec, success="$.ok"), "dev") == JSON_RULE_SIZE
+    recording = replace(spec, rings=(RingSettings("dev", capture=Capture(100, ("x",)), record=Record(size=70_000)),))
+    assert capture_size(recording, "dev") == capture_size(replace(recording, success="$.ok"), "dev") == 70_000
+    assert kept_capture(recording.rings[0]) == Capture(70_000, ("x",))

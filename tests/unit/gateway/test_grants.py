@@ -27,6 +27,7 @@ def grant(key: str = KEY, **fields: object) -> Grant:
         "tools": (ToolPin("docs", "search", "ab", {"name": "search"}, {"query": {"type": "string"}}, 3.0, False),),
         "budgets": (Budget(BudgetScope.TASK, 5), Budget(BudgetScope.RING, 7, Unit.CALLS, 60.0)),
         "capture": Capture(10, ("x+",)),
+        "record_models": True,
         "stopped": "a breaker tripped",
     }
     return Grant(key=key_digest(key), **{**given, **fields})  # type: ignore[arg-type]
@@ -54,8 +55,9 @@ def test_a_document_of_another_version_is_read_as_far_as_it_is_understood() -> N
     document["grants"][0]["mood"] = "new"
     del document["grants"][0]["restart_streams"]
     del document["grants"][0]["capture"]
+    del document["grants"][0]["record_models"]
     found = parse_grants(json.dumps(document).encode())[0].grants[key_digest(KEY)]
-    assert found == grant(restart_streams=False, capture=Capture())
+    assert found == grant(restart_streams=False, capture=Capture(), record_models=False)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from tests.unit.manifest.patience import PATIENT
 from turnout.domain.budget import NANOS, Budget, BudgetScope, Unit
 from turnout.domain.errors import InvalidRequest
-from turnout.domain.models import CanaryStep, Capture, HealthCheck, Limits, ReleaseSpec, RingSettings, SmokeTask
+from turnout.domain.models import (
+    CanaryStep,
+    Capture,
+    HealthCheck,
+    Limits,
+    Record,
+    ReleaseSpec,
+    RingSettings,
+    SmokeTask,
+)
 from turnout.manifest import Manifest, build_config, parse_config
 from turnout.manifest.config import build_spec, spec_document
 
@@ -196,6 +205,7 @@ def test_what_a_ring_asks_of_a_rollout_comes_back_as_it_went_in() -> None:
                 "judge": {"ramp": "timed", "ages": ["1m", "5m"], "ceiling": 3.0, "bake": "1h", "holdback": 2.5},
                 "breakers": [{"metric": "cost", "above": 5.0, "scope": "run"}],
                 "capture": {"size": "1KB", "redact": ["[0-9]{4,}"]},
+                "record": {"share": 0.25, "keep": "2h", "models": False, "size": "64KB"},
             }
         },
     )
@@ -206,7 +216,16 @@ def test_what_a_ring_asks_of_a_rollout_comes_back_as_it_went_in() -> None:
     assert (settings.judge.ramp, settings.judge.ages, settings.judge.holdback) == ("timed", (60.0, 300.0), 250)
     assert settings.breakers[0].scope == "run"
     assert settings.capture == Capture(1_000, ("[0-9]{4,}",))
+    assert settings.record == Record(0.25, 7_200.0, False, 64_000)
     assert spec.success == "$.result.ok"
+
+
+def test_a_ring_that_says_nothing_of_recordings_has_the_document_that_it_always_had() -> None:
+    (silent,) = build_config(manifest(rings={"dev": {}}))["rings"]
+    assert "record" not in silent
+    spec = build_spec(manifest(rings={"dev": {"record": {}}}))
+    assert spec.rings[0].record == Record(1.0, 30 * 86_400.0, True, 256_000)
+    assert build_spec(manifest(rings={"dev": {}})).rings[0].record is None
 
 
 @pytest.mark.parametrize(
@@ -241,6 +260,9 @@ def test_what_a_ring_asks_of_a_rollout_comes_back_as_it_went_in() -> None:
         broken(success="$"),
         broken(rings=[ring(capture={"size": 10, "redact": ["("]})]),
         broken(rings=[ring(capture={"size": 2 << 20, "redact": []})]),
+        broken(rings=[ring(record={"share": 0, "keep": 1, "models": True, "size": 1})]),
+        broken(rings=[ring(record={"share": 1, "keep": 1, "models": True, "size": 2 << 20})]),
+        broken(rings=[ring(record={"share": 1})]),
         broken(rings=[ring(judge={**JUDGE, "ages": []})]),
         broken(rings=[ring(judge={**JUDGE, "ceiling": "much"})]),
         broken(rings=[ring(judge={**JUDGE, "holdback": 9_000})]),
