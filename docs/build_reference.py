@@ -47,6 +47,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "recording.kept": "somebody had a task recorded: `task`, `digest`, `document`",
     "recording.deleted": "somebody had a recording deleted: `task`, `digest`, `document`",
     "pointer.changed": "what a ring routes to: `stable`, `candidate`, `weight` in basis points, `last_good`, `generation`",
+    "eval.recorded": "a suite was run against a release: `digest`, `suite`, `passed`, `run`",
     "approval.given": "a release was approved for the ring: `digest`, `expires_at`, `comment`",
     "approval.rejected": "a release was rejected for the ring",
     "release.untagged": "a version names nothing any more: `version`, `digest`",

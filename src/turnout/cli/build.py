@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -11,7 +13,6 @@ from turnout.cli.building import WORK_FOLDER, build_store, built, cache_option, 
 from turnout.cli.connection import connect, note, print_json
 from turnout.cli.evaluating import Evaluating, evals_option, gateway_option
 from turnout.cli.signing import Signing, sign_option
-from turnout.client import Client
 from turnout.domain.errors import ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.models import short_digest
 
@@ -46,14 +47,15 @@ def build(
     manifest = load_manifest(folder)
     with build_store(folder, throw_away=False) as store, built(folder, manifest, store, cached=cached) as parts:
         remember_build(folder, manifest.agent, parts.digest)
-        release = None
-        client = _find_server(server, state, pushed)
+        client = release = None
+        with _noted(pushed):
+            client = connect(server, state) if pushed is not False else None
         reports = Evaluating(folder, manifest, client, evals, gateway).built(store, parts)
         if client is not None:
-            git_sha = find_git_sha(folder)
+            spool, git_sha = folder / WORK_FOLDER, find_git_sha(folder)
             signing = Signing(folder, git_sha, began, sign)
-            spool = folder / WORK_FOLDER
-            release = push(client, store, parts, signing, reports, spool=spool, tag=tag, verify=not cached)
+            with _noted(pushed):
+                release = push(client, store, parts, signing, reports, spool=spool, tag=tag, verify=not cached)
     # Only a server gives out version numbers; a build without one is named by its digest.
     version = tag or (release["version"] if release else f"sha-{short_digest(parts.digest)}")
     if as_json:
@@ -76,16 +78,12 @@ def build(
         click.echo(f"  {name:<8} {short_digest(ref.digest)}  {size:>14,} bytes{cut}")
 
 
-def _find_server(server: str | None, state: Path | None, pushed: bool | None) -> Client | None:
-    """Whom to push to; None where nobody is asked, or answers and was not asked for."""
-    if pushed is False:
-        return None
+@contextmanager
+def _noted(pushed: bool | None) -> Iterator[None]:
+    """Say why nothing is pushed where no server answers, unless it was asked for."""
     try:
-        client = connect(server, state)
-        client.instance()
+        yield
     except TurnoutError as error:
         if pushed or error.code not in (ServerUnreachable.code, Unauthenticated.code):
             raise
         note(f"not pushed: {error.message}")
-        return None
-    return client

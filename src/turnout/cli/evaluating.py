@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from turnout.cli.connection import note
 from turnout.cli.evidence_table import show_verdict
-from turnout.domain.errors import EvalsNotPassed, NotFound, TurnoutError
+from turnout.domain.errors import EvalsNotPassed, NotFound, ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.eval_report import EvalReport, parse_report, render_report, verdict_document
 from turnout.domain.models import Digest, Release, short_digest
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from turnout.manifest import Manifest
     from turnout.manifest.eval_schema import Evals
     from turnout.schemas import EvalRunView
+
+R = TypeVar("R")
 
 LARGEST_REPORT = 3 << 20  # bytes that a server takes, with room for the rest of the request
 _SAY_EVERY = 5.0  # seconds between lines of progress where there is no terminal
@@ -134,7 +136,7 @@ class Evaluating:
 
     def _find_known(self, release: Release, suite: Evals, digest: Digest) -> EvalRunView | None:
         """A run of exactly this suite that the release has passed, and that every ring still takes."""
-        if self.client is None or self.wanted:
+        if self.wanted:
             return None
         ages = [ring.eval_age for ring in release.spec.rings]
         runs = self._runs(release.digest, suite.name)
@@ -148,11 +150,9 @@ class Evaluating:
         """What the stable release did in the same suite; it is run where nobody has done so."""
         if suite.no_worse is None:
             return _Stable()
-        if self.client is None:
-            note(f"eval     {suite.name}: not compared with the stable release, as no server is asked")
-            return _Stable()
         stable = self._find_stable(suite)
-        if stable is None or stable == release.digest:
+        if stable is None or stable == release.digest or self.client is None:
+            note(f"eval     {suite.name}: there is no stable release to compare with")
             return _Stable()
         for run in self._runs(stable, suite.name):
             if run["suite_digest"] == digest:
@@ -163,36 +163,32 @@ class Evaluating:
         return _Stable(report, (report,))
 
     def _find_stable(self, suite: Evals) -> str | None:
-        assert self.client is not None  # noqa: S101
-        try:
-            rings = self.client.agent(self.manifest.agent)["rings"]
-        except TurnoutError as error:
-            if error.code == NotFound.code:  # its first release
-                return None
-            raise
+        agent = self._ask(lambda client: client.agent(self.manifest.agent))
+        rings = agent["rings"] if agent is not None else []
         named = [ring for ring in rings if suite.against is None or ring["ring"] == suite.against]
         return next((ring["stable"] for ring in reversed(named) if ring["stable"]), None)
 
     def _runs(self, release: str, suite: str) -> list[EvalRunView]:
-        assert self.client is not None  # noqa: S101
-        try:
-            return self.client.evals(self.manifest.agent, release=release, suite=suite)["runs"]
-        except TurnoutError as error:
-            if error.code == NotFound.code:
-                return []
-            raise
+        found = self._ask(lambda client: client.evals(self.manifest.agent, release=release, suite=suite))
+        return found["runs"] if found is not None else []
 
     def _hand_in_failures(self, subject: Subject, reports: Sequence[EvalReport]) -> None:
         """Keep what was found of a release that the server knows already; of others nothing is kept."""
+        release = subject.release
+        known = self._ask(lambda client: client.release(release.agent, release.digest))
+        if known is not None and self.client is not None:
+            hand_in(self.client, reports)
+
+    def _ask(self, ask: Callable[[Client], R]) -> R | None:
+        """What a server answers; None without one, and for what it does not know."""
         if self.client is None:
-            return
+            return None
         try:
-            self.client.release(subject.release.agent, subject.release.digest)
+            return ask(self.client)
         except TurnoutError as error:
-            if error.code == NotFound.code:
-                return
+            if error.code in (NotFound.code, ServerUnreachable.code, Unauthenticated.code):
+                return None  # where a server is needed, the push says so
             raise
-        hand_in(self.client, reports)
 
 
 @dataclass(frozen=True, slots=True)

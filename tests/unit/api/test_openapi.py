@@ -16,6 +16,7 @@ from turnout.api import (
     breakers,
     budgets,
     deployments,
+    evals,
     incidents,
     instance,
     keys,
@@ -31,7 +32,7 @@ from turnout.api import (
 
 ROOMS = (
     *(instance, metrics, agents, releases, deployments, incidents, rollouts),
-    *(outcomes, otlp, tasks, alerts, recordings, breakers, budgets, tokens, keys),
+    *(outcomes, otlp, tasks, alerts, evals, recordings, breakers, budgets, tokens, keys),
 )
 
 
