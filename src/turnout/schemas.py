@@ -230,6 +230,7 @@ class PreviewView(TypedDict):
     version: str
     kind: str
     steps: list[str]
+    later: dict[str, list[str]]  # what the rings after it will ask, by ring
     overrides: list[str]
     changed: list[str]
     config: list[str]

@@ -25,3 +25,7 @@ def show_preview(preview: PreviewView, pushes: list[str], *, as_json: bool) -> N
         click.echo(f"  overrides {text}")
     for number, step in enumerate([*pushes, *preview["steps"]], 1):
         click.echo(f"  {number}. {step}")
+    for ring, gates in preview["later"].items():
+        click.echo(f"  later, for {ring}:")
+        for gate in gates:
+            click.echo(f"     {gate}")

@@ -61,9 +61,7 @@ def find_needs(candidate: Release, stable: Release | None, ring: str) -> Needs:
 
 def find_unproven(needs: Needs, runs: Iterable[EvalRun], now: float) -> tuple[str, ...]:
     """A sentence for each suite that a release has not passed, or too long ago. Of each suite the newest run holds."""
-    newest: dict[str, EvalRun] = {}
-    for run in sorted(runs, key=lambda run: run.at):
-        newest[run.suite] = run
+    newest = _newest(runs)
     return tuple(
         sentence
         for name, why in needs.suites.items()
@@ -71,11 +69,26 @@ def find_unproven(needs: Needs, runs: Iterable[EvalRun], now: float) -> tuple[st
     )
 
 
+def describe_evidence(needs: Needs, runs: Iterable[EvalRun], now: float) -> list[str]:
+    """A sentence for each suite that is asked for: when it was passed, or why it does not count."""
+    newest = _newest(runs)
+    said = []
+    for name, why in needs.suites.items():
+        run = newest.get(name)
+        objection = _objection(name, why, run, needs, now)
+        said.append(objection or (f"{name} was passed {_days(now - run.at)} ago ({why})" if run else ""))
+    return said
+
+
 def changed_components(stable: Release | None, release: Release) -> list[str]:
     """The names of the components that differ from what is stable; all of them where nothing is."""
     before = {name: ref.digest for name, ref in stable.components.items()} if stable else {}
     after = {name: ref.digest for name, ref in release.components.items()}
     return [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+
+
+def _newest(runs: Iterable[EvalRun]) -> dict[str, EvalRun]:
+    return {run.suite: run for run in sorted(runs, key=lambda run: run.at)}
 
 
 def _rules_met(

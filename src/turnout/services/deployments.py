@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from turnout.domain.errors import Conflict, NotFound, PolicyRefused
 from turnout.domain.events import Event, EventType
-from turnout.domain.evidence import changed_components, find_needs, find_unproven
+from turnout.domain.evidence import changed_components, describe_evidence, find_needs, find_unproven
 from turnout.domain.models import Deployment, Kind, Release, ReleaseSpec, RingSettings
 from turnout.domain.phases import IN_PROGRESS, TERMINAL, Phase
 from turnout.domain.policy import (
@@ -105,42 +105,39 @@ def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None =
         faults = _read_faults(office, release, wish.ring) if stored else ReleaseFaults()
         active = _already_active(snapshot, wish, release)
         overridden = () if active else _check(snapshot, actor, wish, release, faults)
-        pointer = snapshot.pointer(wish.agent, wish.ring)
-        stable = snapshot.release(pointer.stable) if pointer.stable else None
+        stable = find_stable(snapshot, wish.agent, wish.ring)
+        steps = ["nothing: the ring runs it already"] if active else _steps(office, snapshot, release, wish.ring)
+        rings = [ring.name for ring in release.spec.rings]
+        later = rings[rings.index(wish.ring) + 1 :] if wish.ring in rings else []
+        needs = {ring: gates for ring in later if (gates := describe_gates(office, snapshot, release, ring))}
     return {
         "agent": wish.agent,
         "ring": wish.ring,
         "digest": release.digest,
         "version": release.version,
         "kind": (Kind.PROMOTE if wish.source else Kind.DEPLOY).value,
-        "steps": ["nothing: the ring runs it already"] if active else describe_steps(release, stable, wish.ring),
+        "steps": steps,
+        "later": needs,
         "overrides": list(overridden),
         "changed": changed_components(stable, release),
         "config": list(diff_settings(release.spec, wish.source, wish.ring)),
     }
 
 
-def describe_steps(release: Release, stable: Release | None, ring: str) -> list[str]:
+def _steps(office: Office, snapshot: Snapshot, release: Release, ring: str) -> list[str]:
     """The way of a release to active, gate by gate, in words."""
     spec: ReleaseSpec = release.spec
     settings = spec.ring(ring)
     if settings is None:
         return []
+    stable = find_stable(snapshot, release.agent, ring)
     canary = choose_canary(settings, stable.spec.ring(ring) if stable else None)
-    needed = approvals_needed(release, stable, ring)
     steps = [
         f"build: unpack the release, build its environment from {spec.lock}"
         if spec.lock
         else "build: unpack the release"
     ]
-    needs = find_needs(release, stable, ring)
-    steps.extend(f"evals: {name} must be passed ({why})" for name, why in needs.suites.items())
-    if needed:
-        of = "".join(f", one by {' or '.join(group)}" for group in needs.approvers)
-        steps.append(f"approval: {needed}, not by {release.author} alone{of}")
-    demanded = attestations_needed(release, stable, ring)
-    if demanded:
-        steps.append(f"verify: {', '.join(demanded)}, signed by keys that are trusted")
+    steps += describe_gates(office, snapshot, release, ring)
     steps.append(f"deploy: start {settings.replicas} replicas, wait until GET {spec.health.path} answers")
     if spec.smoke:
         steps.append(f"smoke: {', '.join(task.name for task in spec.smoke)}")
@@ -150,6 +147,28 @@ def describe_steps(release: Release, stable: Release | None, ring: str) -> list[
     else:
         steps.append("active")
     return steps
+
+
+def describe_gates(office: Office, snapshot: Snapshot, release: Release, ring: str) -> list[str]:
+    """What a release has to show before it starts in a ring, and how far that is, in words."""
+    stable = find_stable(snapshot, release.agent, ring)
+    needs = find_needs(release, stable, ring)
+    runs = snapshot.eval_runs(release.agent, release.digest) if needs.suites else ()
+    gates = [f"evals: {text}" for text in describe_evidence(needs, runs, office.clock.now())]
+    needed = approvals_needed(release, stable, ring)
+    if needed:
+        groups = "".join(f", one by {' or '.join(group)}" for group in needs.approvers)
+        gates.append(f"approval: {needed}, not by {release.author} alone{groups}")
+    demanded = attestations_needed(release, stable, ring)
+    if demanded:
+        gates.append(f"verify: {', '.join(demanded)}, signed by keys that are trusted")
+    return gates
+
+
+def find_stable(snapshot: Snapshot, agent: str, ring: str) -> Release | None:
+    """The release that serves a ring."""
+    pointer = snapshot.pointer(agent, ring)
+    return snapshot.release(pointer.stable) if pointer.stable else None
 
 
 def diff_settings(spec: ReleaseSpec, source: str | None, ring: str) -> Iterator[str]:
@@ -246,8 +265,7 @@ def _read_faults(office: Office, release: Release, ring: str) -> ReleaseFaults:
 
 def find_unproven_suites(snapshot: Snapshot, release: Release, ring: str, now: float) -> tuple[str, ...]:
     """A sentence for each suite that a release would have to have passed for a ring."""
-    pointer = snapshot.pointer(release.agent, ring)
-    stable = snapshot.release(pointer.stable) if pointer.stable else None
+    stable = find_stable(snapshot, release.agent, ring)
     if stable is not None and stable.digest == release.digest:
         return ()
     needs = find_needs(release, stable, ring)

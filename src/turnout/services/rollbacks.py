@@ -90,6 +90,7 @@ def preview_rollback(office: Office, actor: Actor, wish: RollbackWish) -> Previe
         "version": target.version,
         "kind": Kind.ROLLBACK.value,
         "steps": steps,
+        "later": {},
         "overrides": [],
         "changed": [],
         "config": [],
