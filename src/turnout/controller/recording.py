@@ -1,7 +1,7 @@
 """Tasks of rings that record → recordings, each once; and what is kept no longer goes.
 
-A document is put first and named by a row then, so a crash leaves at most a document that nothing names, which the next
-sweep removes. How far a look came is written down after its rows: what is looked at again is there already.
+Documents are put first and named by rows then, so a crash leaves at most documents that nothing names, which the next sweep
+removes. How far a look came is written down after its rows: what is looked at again is there already.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from turnout.domain.errors import Conflict, InvalidRequest, NotFound, TurnoutError
+from turnout.domain.errors import Conflict, InvalidRequest, NotFound
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Digest, Pointer, Record, Release, Task
 from turnout.domain.outcomes import Known
@@ -34,6 +34,7 @@ CURSOR = "recordings"
 SETTLE_SECONDS = 60.0  # after the end of a task, in which its outcome may come and another request of it
 LONGEST_TASK = 86_400.0  # seconds; one that goes on for longer is not recorded
 _BATCH = 500
+_TOGETHER = 25  # tasks whose rows are written in one transaction
 
 Place = tuple[float, str]  # when a request began, and its id
 
@@ -65,7 +66,8 @@ class Recorder:
         self._clock = clock
         self._settle = settle
         self._read_up_to = read_up_to
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # between a document and its row nothing may sweep
+        self._looking = threading.Lock()
         self._places: dict[tuple[str, str], Place] = {}  # how far a look came in each ring
         self._releases: dict[Digest, Release] = {}  # they are immutable, so never out of date
         self._waiting: dict[_Candidate, None] = {}  # were not over
@@ -73,7 +75,7 @@ class Recorder:
 
     def look(self) -> int:
         """Record what is due. Returns how many tasks were."""
-        with self._lock:
+        with self._looking:
             until = min(self._clock.now(), self._read_up_to()) - self._settle
             if until == -math.inf:
                 return 0
@@ -81,8 +83,8 @@ class Recorder:
             with self._store.snapshot() as snapshot:
                 rings = [pointer for pointer in snapshot.pointers() if _records(snapshot, pointer)]
             done = sum(self._look_at(pointer, since, until) for pointer in rings)
-            behind = [item.at for item in self._waiting]
-            self._save(min([until, *behind]))
+            self._waiting = {item: None for item in self._waiting if until - item.at < LONGEST_TASK}
+            self._save(min([until, *(item.at for item in self._waiting)]))
             return done
 
     def keep(self, agent: str, task: str, ring: str | None, actor: str) -> StoredRecording:
@@ -104,12 +106,15 @@ class Recorder:
             if release is None or len({item.release for item in requests}) > 1:
                 raise Conflict(f"the task {task[:80]!r} was not answered by one release alone")
             record = record_of(release, requests[0].ring) or Record()
-            recording = self._record(snapshot, release, requests, record, actor)
-        if recording is None:
-            raise Conflict(
-                f"the task {task[:80]!r} is too long to be recorded",
-                hint=f"at most {MOST_REQUESTS} requests and {MOST_CALLS:,} calls",
-            )
+            recording = self._put(snapshot, release, requests, record)
+            if recording is None:
+                raise Conflict(
+                    f"the task {task[:80]!r} is too long to be recorded",
+                    hint=f"at most {MOST_REQUESTS} requests and {MOST_CALLS:,} calls",
+                )
+            with self._store.transaction() as transaction:
+                if transaction.add_recording(recording):
+                    transaction.emit(_event(EventType.RECORDING_KEPT, recording, self._clock.now(), actor))
         return recording
 
     def read(self, digest: Digest) -> bytes:
@@ -153,22 +158,18 @@ class Recorder:
         """Record what is due in one ring."""
         ring = (pointer.agent, pointer.ring)
         place = self._places.get(ring, (since, ""))
-        done = 0
-        for item in [item for item in self._waiting if (item.agent, item.ring) == ring]:
-            with self._store.snapshot() as snapshot:
-                done += self._take(snapshot, item, pointer, until)
+        waited = [item for item in self._waiting if (item.agent, item.ring) == ring]
+        done = sum(self._take(part, pointer, until) for part in _parts(waited))
         while True:
             with self._store.snapshot() as snapshot:
                 begun = snapshot.begun_tasks(*ring, place, until, _BATCH)
-                for first in _first_of_each(begun):
-                    if self._is_wanted(snapshot, first):
-                        done += self._take(snapshot, _Candidate(*ring, first.task, first.at), pointer, until)
+                firsts = [first for first in _first_of_each(begun) if self._is_wanted(snapshot, first)]
+            wanted = [_Candidate(*ring, first.task, first.at) for first in firsts]
+            done += sum(self._take(part, pointer, until) for part in _parts(wanted))
             if begun:
-                place = (begun[-1].at, begun[-1].request)
+                place = self._places[ring] = (begun[-1].at, begun[-1].request)
             if len(begun) < _BATCH:
-                break
-        self._places[ring] = place
-        return done
+                return done
 
     def _is_wanted(self, snapshot: Snapshot, first: Task) -> bool:
         """As far as one request tells: most tasks of a small sample are passed over here."""
@@ -187,58 +188,61 @@ class Recorder:
         release = self._releases[request.release]
         return release, record_of(release, request.ring)
 
-    def _take(self, snapshot: Snapshot, item: _Candidate, pointer: Pointer, until: float) -> bool:
-        """Record a task if it is to be; remember it if it is not over."""
-        self._waiting.pop(item, None)
+    def _take(self, items: Sequence[_Candidate], pointer: Pointer, until: float) -> int:
+        """Record those that are to be; remember those that are not over. Returns how many were recorded."""
+        again: list[_Candidate] = []
+        with self._lock:
+            with self._store.snapshot() as snapshot:
+                found = [self._find(snapshot, item, pointer, until, again) for item in items]
+            with self._store.transaction() as transaction:
+                done = sum(transaction.add_recording(recording) for recording in found if recording is not None)
+        for item in items:
+            self._waiting.pop(item, None)
+        self._waiting.update(dict.fromkeys(again))
+        return done
+
+    def _find(
+        self, snapshot: Snapshot, item: _Candidate, pointer: Pointer, until: float, again: list[_Candidate]
+    ) -> StoredRecording | None:
+        """The recording of a task, whose document is stored by now. None for one that is not to be recorded, or not yet."""
         requests = _requests(snapshot, item.agent, item.ring, item.task)
         if not requests or not is_of_stable(requests, pointer.stable):
-            return False
+            return None
         release, record = self._recording_release(snapshot, requests[0])
         if release is None or record is None:
-            return False
+            return None
         if not is_over(requests, until):
-            if until - item.at < LONGEST_TASK:
-                self._waiting[item] = None
-            return False
+            again.append(item)
+            return None
         if snapshot.recordings(RecordingQuery(item.agent, item.ring, task=item.task, limit=1)):
-            return False
+            return None
         try:
-            return self._record(snapshot, release, requests, record) is not None
+            return self._put(snapshot, release, requests, record)
         except InvalidRequest as error:
             log.info("the task %s cannot be recorded: %s", item.task, error.message)
-            return False
-        except TurnoutError:
-            self._waiting[item] = None  # such as a full disk: it is tried again
-            raise
-
-    def _record(
-        self, snapshot: Snapshot, release: Release, requests: Sequence[Task], record: Record, actor: str | None = None
-    ) -> StoredRecording | None:
-        """Put the document, then the row; `actor`: who asked for it. None for a task with too much in it."""
-        task = requests[0].task
-        calls = snapshot.calls(task, MOST_CALLS + 1)
-        if len(requests) > MOST_REQUESTS or len(calls) > MOST_CALLS:
-            log.info("the task %s is too long to be recorded", task)
             return None
-        known = snapshot.known([task]).get(task, Known())
-        payloads = _requests(snapshot, requests[0].agent, requests[0].ring, task, payloads=True)
-        content = render_recording(build_recording(release, payloads, calls, known))
-        digest = self._documents.put(content)
-        recording = StoredRecording(
-            agent=requests[0].agent,
-            ring=requests[0].ring,
-            task=task,
+
+    def _put(
+        self, snapshot: Snapshot, release: Release, requests: Sequence[Task], record: Record
+    ) -> StoredRecording | None:
+        """Store the document of a task. None for one with too much in it."""
+        first = requests[0]
+        calls = snapshot.calls(first.task, MOST_CALLS + 1)
+        if len(requests) > MOST_REQUESTS or len(calls) > MOST_CALLS:
+            log.info("the task %s is too long to be recorded", first.task)
+            return None
+        known = snapshot.known([first.task]).get(first.task, Known())
+        content = render_recording(build_recording(release, requests, calls, known))
+        return StoredRecording(
+            agent=first.agent,
+            ring=first.ring,
+            task=first.task,
             release=release.digest,
-            at=requests[0].at,
+            at=first.at,
             kept_until=self._clock.now() + record.keep,
-            digest=digest,
+            digest=self._documents.put(content),
             size=len(content),
         )
-        with self._store.transaction() as transaction:
-            added = transaction.add_recording(recording)
-            if added and actor is not None:
-                transaction.emit(_event(EventType.RECORDING_KEPT, recording, self._clock.now(), actor))
-        return recording
 
     def _remove_unnamed(self, digests: Iterable[Digest]) -> int:
         with self._store.snapshot() as snapshot:
@@ -259,9 +263,9 @@ def _records(snapshot: Snapshot, pointer: Pointer) -> bool:
     return release is not None and record_of(release, pointer.ring) is not None
 
 
-def _requests(snapshot: Snapshot, agent: str, ring: str | None, task: str, *, payloads: bool = False) -> list[Task]:
-    """Those of a task, oldest first; no more than tells that there are too many."""
-    query = TaskQuery(task=task, agent=agent, ring=ring, limit=MOST_REQUESTS + 1, payloads=payloads)
+def _requests(snapshot: Snapshot, agent: str, ring: str | None, task: str) -> list[Task]:
+    """Those of a task with what was captured, oldest first; no more than tells that there are too many."""
+    query = TaskQuery(task=task, agent=agent, ring=ring, limit=MOST_REQUESTS + 1, payloads=True)
     return [item for item in snapshot.tasks(query) if item.task == task][::-1]
 
 
@@ -271,3 +275,7 @@ def _first_of_each(begun: Iterable[Task]) -> list[Task]:
     for item in begun:
         found.setdefault(item.task, item)
     return list(found.values())
+
+
+def _parts(items: Sequence[_Candidate]) -> Iterator[Sequence[_Candidate]]:
+    return (items[start : start + _TOGETHER] for start in range(0, len(items), _TOGETHER))
