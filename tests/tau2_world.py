@@ -29,7 +29,7 @@ EXAMPLE = REPOSITORY / "examples" / "tau2"
 PACKAGE = Path(sys.prefix) / "tau2"
 sys.path.insert(0, str(EXAMPLE))
 
-from adapter import read_tasks, write_cases  # noqa: E402
+from adapter import read_tasks, write_suite  # noqa: E402
 from recorded_tasks import Task, write_tasks  # noqa: E402
 from tool_server import Counts, build_server  # noqa: E402
 
@@ -63,7 +63,7 @@ def write_tau2_agent(
     """
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "tasks"))
     write_tasks(folder / "tasks" / "tasks.jsonl", tau2_tasks())
-    write_cases(folder / "evals" / "cases.jsonl", tau2_tasks())
+    write_suite(folder, tau2_tasks())
     changes = {"ERROR_RATE": f"{error_rate:g}", "PLANTED": ",".join(planted), **(env or {})}
     manifest = folder / "turnout.toml"
     text = manifest.read_text()
