@@ -15,7 +15,7 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,16 +41,31 @@ PARTS = ("calibration", "decisions", "suites", "replay", "harness")
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A release whose runs pass with a known chance. `alike`: correlation of the runs of a case."""
+    """A gate, and how the runs of a case resemble each other. `alike`: their correlation."""
 
     threshold: float
-    truth: float
     alike: float = 0.0
 
     @property
     def name(self) -> str:
         """For the table."""
         return f"threshold {self.threshold:.0%}, correlation {self.alike:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How many suites are drawn of each kind. `noise`: standard errors by which a figure may miss its limit."""
+
+    runs: int
+    noise: float
+    jobs: int
+
+    def allowance(self, share: float) -> float:
+        """By how much a share may be off."""
+        return float(self.noise * (share * (1.0 - share) / self.runs) ** 0.5)
+
+
+Count = Callable[[World, float, int, int], int]  # (world, distance of the truth, seed, how many) → how many pass
 
 
 def main() -> int:
@@ -79,37 +94,34 @@ def main() -> int:
     return judge(figures)
 
 
-def measure_calibration(runs: int, jobs: int) -> list[Figure]:
+def measure_calibration(sample: Sample) -> list[Figure]:
     """How often the gate passes a release that is 5 points below or above its threshold."""
-    print(f"{runs} suites of {CASES} cases, {REPEAT} runs each, drawn with a known share of passed runs\n")
-    worlds = [
-        World(threshold, threshold + away, alike)
-        for threshold in THRESHOLDS
-        for alike in ALIKE
-        for away in (-AWAY, AWAY)
-    ]
-    return _report(worlds, _passes(count_passes, worlds, runs, jobs), runs, "simulated")
+    print(f"{sample.runs} suites of {CASES} cases, {REPEAT} runs each, drawn with a known share of passed runs\n")
+    worlds = [World(threshold, alike) for threshold in THRESHOLDS for alike in ALIKE]
+    return _report(count_passes, worlds, sample, "simulated")
 
 
-def measure_decisions(runs: int, jobs: int) -> list[Figure]:
+def measure_decisions(sample: Sample) -> list[Figure]:
     """The same with what the example agent decides on the tasks of tau2."""
-    print(f"{runs} suites of tau2's {len(tau2_tasks())} tasks, {REPEAT} runs each, as the example agent decides\n")
-    worlds = [World(threshold, threshold + away) for threshold in THRESHOLDS for away in (-AWAY, AWAY)]
-    return _report(worlds, _passes(count_decided_passes, worlds, runs, jobs), runs, "tau2")
+    print(
+        f"{sample.runs} suites of tau2's {len(tau2_tasks())} tasks, {REPEAT} runs each, as the example agent decides\n"
+    )
+    return _report(count_decided_passes, [World(threshold) for threshold in THRESHOLDS], sample, "tau2")
 
 
-def count_passes(world: World, seed: int, runs: int) -> int:
-    """Of so many drawn suites, how many pass."""
-    chance = random.Random(f"{world}/{seed}")
-    return sum(passes(world.threshold, draw_suite(world, chance)) for _ in range(runs))
+def count_passes(world: World, away: float, seed: int, runs: int) -> int:
+    """Of so many suites, drawn with a truth that is so far from the threshold, how many pass."""
+    chance = random.Random(f"{world}/{away}/{seed}")
+    truth = world.threshold + away
+    return sum(passes(world.threshold, draw_suite(truth, world.alike, chance)) for _ in range(runs))
 
 
-def count_decided_passes(world: World, seed: int, runs: int) -> int:
+def count_decided_passes(world: World, away: float, seed: int, runs: int) -> int:
     """Of so many suites that the agent decided, how many pass."""
     tasks = tau2_tasks()
     passed = 0
     for number in range(runs):
-        mistakes = Mistakes(1.0 - world.truth, f"{seed}.{number}")
+        mistakes = Mistakes(1.0 - world.threshold - away, f"{seed}.{number}")
         suite = [
             [float(decide(task, str(repeat), mistakes) == task.actions) for repeat in range(REPEAT)] for task in tasks
         ]
@@ -117,14 +129,14 @@ def count_decided_passes(world: World, seed: int, runs: int) -> int:
     return passed
 
 
-def draw_suite(world: World, chance: random.Random) -> list[list[float]]:
+def draw_suite(truth: float, alike: float, chance: random.Random) -> list[list[float]]:
     """By case its runs, 1.0 for one that passed: cases differ by a beta distribution, which gives the correlation."""
     suite = []
     for _ in range(CASES):
-        share = world.truth
-        if world.alike > 0:
-            spread = 1.0 / world.alike - 1.0
-            share = chance.betavariate(world.truth * spread, (1.0 - world.truth) * spread)
+        share = truth
+        if alike > 0:
+            spread = 1.0 / alike - 1.0
+            share = chance.betavariate(truth * spread, (1.0 - truth) * spread)
         suite.append([float(chance.random() < share) for _ in range(REPEAT)])
     return suite
 
@@ -136,30 +148,28 @@ def passes(threshold: float, suite: Sequence[Sequence[float]]) -> bool:
     return judge_suite(Bar(at_least={SUCCESS: threshold}), runs, expected=cases, repeat=REPEAT).passed
 
 
-def _passes(count: Callable[[World, int, int], int], worlds: Sequence[World], runs: int, jobs: int) -> list[float]:
-    """By world the share of suites that pass."""
-    part = max(1, runs // (4 * jobs))
-    parts = [min(part, runs - begin) for begin in range(0, runs, part)]
-    with ProcessPoolExecutor(jobs) as pool:
-        found = [[pool.submit(count, world, seed, size) for seed, size in enumerate(parts)] for world in worlds]
-        return [sum(future.result() for future in futures) / runs for futures in found]
-
-
-def _report(worlds: Sequence[World], shares: Sequence[float], runs: int, where: str) -> list[Figure]:
-    below = {world.name: share for world, share in zip(worlds, shares, strict=True) if world.truth < world.threshold}
-    above = {world.name: share for world, share in zip(worlds, shares, strict=True) if world.truth > world.threshold}
-    rows = [(name, f"{below[name]:.2%}", f"{above[name]:.2%}") for name in below]
-    show_table(("gate", "passes 5 points below", "passes 5 points above"), rows)
-    return list(_figures(below, above, runs, where))
-
-
-def _figures(below: dict[str, float], above: dict[str, float], runs: int, where: str) -> Iterator[Figure]:
-    for name, share in below.items():
-        noise = NOISE * (WRONG * (1 - WRONG) / runs) ** 0.5
-        yield Figure(f"{where}, {name}: passes 5 points below", 100 * share, 100 * (WRONG + noise), "%")
-    for name, share in above.items():
-        noise = NOISE * (RIGHT * (1 - RIGHT) / runs) ** 0.5
-        yield Figure(f"{where}, {name}: passes 5 points above", 100 * share, 100 * (RIGHT - noise), "%", at_least=True)
+def _report(count: Count, worlds: Sequence[World], sample: Sample, where: str) -> list[Figure]:
+    """A row a world: how often the gate passes below, at and above the threshold."""
+    part = max(1, sample.runs // (4 * sample.jobs))
+    parts = [min(part, sample.runs - begin) for begin in range(0, sample.runs, part)]
+    with ProcessPoolExecutor(sample.jobs) as pool:
+        begun = {
+            (world, away): [pool.submit(count, world, away, seed, size) for seed, size in enumerate(parts)]
+            for world in worlds
+            for away in (-AWAY, 0.0, AWAY)
+        }
+        share = {key: sum(future.result() for future in futures) / sample.runs for key, futures in begun.items()}
+    rows = [(world.name, *(f"{share[world, away]:.1%}" for away in (-AWAY, 0.0, AWAY))) for world in worlds]
+    show_table(("gate passes a release that is truly", "5 points below", "at the threshold", "5 points above"), rows)
+    figures = []
+    for world in worlds:
+        name = f"{where}, {world.name}: passes 5 points"
+        most, least = WRONG + sample.allowance(WRONG), RIGHT - sample.allowance(RIGHT)
+        figures += [
+            Figure(f"{name} below", 100 * share[world, -AWAY], 100 * most, "%"),
+            Figure(f"{name} above", 100 * share[world, AWAY], 100 * least, "%", at_least=True),
+        ]
+    return figures
 
 
 if __name__ == "__main__":
