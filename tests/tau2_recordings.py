@@ -6,35 +6,28 @@ import json
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tests.tau2_world import Tau2Server, running_agent, tau2_gateway
 from turnout.domain.calls import ToolCall
-from turnout.domain.models import Capture, Release
+from turnout.domain.models import Release
 from turnout.domain.recordings import RecordedRequest, RecordedTool, Recording
 
 from recorded_tasks import Task  # isort: skip  # from the folder of the example
 
-PAYLOAD = 1 << 20  # bytes that are kept
 RING = "production"
 
 
 def record_tasks(source: Path, server: Tau2Server, release: Release, tasks: Sequence[Task]) -> list[Recording]:
     """What the agent in a folder does with each task, through a gateway, at the real server. A task is known by its id."""
     found = []
-    with tau2_gateway(server) as gateway:
-        key, grant = next(iter(gateway.grants.items()))
-        gateway.grants[key] = replace(grant, capture=Capture(PAYLOAD))
-        with running_agent(source, gateway.url) as agent:
-            for task in tasks:
-                request = _ask(agent.url, task.id)
-                calls, gateway.calls[:] = list(gateway.calls), []
-                tools = tuple(_tool(call) for call in calls)
-                names = (release.agent, RING, release.digest, release.version, task.id)
-                found.append(
-                    Recording(*names, request.at, (request,), tools, (), failed=None, intervened=None, cost=None)
-                )
+    with tau2_gateway(server.as_tool_server()) as gateway, running_agent(source, gateway.url) as agent:
+        for task in tasks:
+            request = _ask(agent.url, task.id)
+            calls, gateway.calls[:] = list(gateway.calls), []
+            tools = tuple(_tool(call) for call in calls)
+            names = (release.agent, RING, release.digest, release.version, task.id)
+            found.append(Recording(*names, request.at, (request,), tools, (), failed=None, intervened=None, cost=None))
     return found
 
 

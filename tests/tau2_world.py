@@ -22,6 +22,7 @@ from typing import Any
 from tests.live import REPOSITORY, free_port
 from tests.mcp_servers import KEY, Gateway, build_grant, http_server, tool_gateway
 from turnout.domain.grants import ToolPin
+from turnout.domain.models import Capture
 from turnout.gateway.values import ToolServer
 from turnout.manifest.tool_manifest import read_tool_pins
 
@@ -34,6 +35,7 @@ from recorded_tasks import Task, write_tasks  # noqa: E402
 from tool_server import Counts, build_server  # noqa: E402
 
 SERVER = "tau2"  # its name in tools.json
+PAYLOAD = 1 << 20  # bytes of arguments and results that are kept
 
 
 @cache
@@ -98,9 +100,9 @@ def tau2_server(calls: Path | None = None) -> Iterator[Tau2Server]:
 
 
 @contextmanager
-def tau2_gateway(server: Tau2Server) -> Iterator[Gateway]:
-    """A tool gateway before a server, with a grant of all its tools for `tests.mcp_servers.KEY`."""
-    with tool_gateway(build_grant(*tau2_pins()), server.as_tool_server()) as gateway:
+def tau2_gateway(server: ToolServer) -> Iterator[Gateway]:
+    """A tool gateway before a server, with a grant of all its tools for `tests.mcp_servers.KEY`. It keeps all of calls."""
+    with tool_gateway(build_grant(*tau2_pins(), capture=Capture(PAYLOAD)), server) as gateway:
         yield gateway
 
 
