@@ -22,6 +22,7 @@ from typing import Any
 from tests.live import REPOSITORY, free_port
 from tests.mcp_servers import KEY, Gateway, build_grant, http_server, tool_gateway
 from turnout.domain.grants import ToolPin
+from turnout.domain.models import Capture
 from turnout.gateway.values import ToolServer
 from turnout.manifest.tool_manifest import read_tool_pins
 
@@ -29,11 +30,12 @@ EXAMPLE = REPOSITORY / "examples" / "tau2"
 PACKAGE = Path(sys.prefix) / "tau2"
 sys.path.insert(0, str(EXAMPLE))
 
-from adapter import read_tasks, write_cases  # noqa: E402
+from adapter import read_tasks, write_suite  # noqa: E402
 from recorded_tasks import Task, write_tasks  # noqa: E402
 from tool_server import Counts, build_server  # noqa: E402
 
 SERVER = "tau2"  # its name in tools.json
+PAYLOAD = 1 << 20  # bytes of arguments and results that are kept
 
 
 @cache
@@ -63,7 +65,7 @@ def write_tau2_agent(
     """
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "tasks"))
     write_tasks(folder / "tasks" / "tasks.jsonl", tau2_tasks())
-    write_cases(folder / "evals" / "cases.jsonl", tau2_tasks())
+    write_suite(folder, tau2_tasks())
     changes = {"ERROR_RATE": f"{error_rate:g}", "PLANTED": ",".join(planted), **(env or {})}
     manifest = folder / "turnout.toml"
     text = manifest.read_text()
@@ -98,9 +100,9 @@ def tau2_server(calls: Path | None = None) -> Iterator[Tau2Server]:
 
 
 @contextmanager
-def tau2_gateway(server: Tau2Server) -> Iterator[Gateway]:
-    """A tool gateway before a server, with a grant of all its tools for `tests.mcp_servers.KEY`."""
-    with tool_gateway(build_grant(*tau2_pins()), server.as_tool_server()) as gateway:
+def tau2_gateway(server: ToolServer) -> Iterator[Gateway]:
+    """A tool gateway before a server, with a grant of all its tools for `tests.mcp_servers.KEY`. It keeps all of calls."""
+    with tool_gateway(build_grant(*tau2_pins(), capture=Capture(PAYLOAD)), server) as gateway:
         yield gateway
 
 

@@ -2,8 +2,8 @@
 
     python adapter.py --package FOLDER
 
-writes `tasks/tasks.jsonl`, the agent's data, and `evals/cases.jsonl`, the cases of the eval suite. FOLDER is where the
-package was installed, with or without its dependencies: files are read, nothing is imported.
+writes `tasks/tasks.jsonl`, the agent's data, and below `evals/` the cases of the eval suite and the tools of its stand-in.
+FOLDER is where the package was installed, with or without its dependencies: files are read, nothing is imported.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ def main() -> None:
     except Fault as fault:
         sys.exit(str(fault))
     write_tasks(arguments.folder / "tasks" / "tasks.jsonl", tasks)
-    write_cases(arguments.folder / "evals" / "cases.jsonl", tasks)
+    write_suite(arguments.folder, tasks)
     print(f"{len(tasks)} tasks, {sum(len(task.actions) for task in tasks)} actions")
 
 
@@ -87,14 +88,18 @@ def parse_tasks(
         yield Task(f"{domain}-{number}", domain, wants, actions)
 
 
-def write_cases(path: Path, tasks: Iterable[Task]) -> None:
-    """The cases of an eval suite, a JSON object a line: id, input, expected."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{json.dumps(case(task), ensure_ascii=False)}\n" for task in tasks), encoding="utf-8")
+def write_suite(folder: Path, tasks: Iterable[Task]) -> None:
+    """The cases of the eval suite of the agent in `folder`, and the descriptions of the tools for their stand-in."""
+    evals = folder / "evals"
+    evals.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(HERE / "tools.json", evals / "tools.json")
+    (evals / "cases.jsonl").write_text(
+        "".join(f"{json.dumps(case(task), ensure_ascii=False)}\n" for task in tasks), encoding="utf-8"
+    )
 
 
 def case(task: Task) -> dict[str, Any]:
-    """One case. What is expected are the calls alone."""
+    """One case: id, input, expected. What is expected are the calls alone."""
     actions = [action_document(action) for action in task.actions]
     return {"id": task.id, "input": {"task": task.id}, "expected": {"actions": actions}}
 

@@ -80,12 +80,11 @@ def main() -> None:
         sys.exit(f"the agent cannot start: {type(error).__name__}: {error}")
     threading.stack_size(THREAD_STACK)
     server = Server((os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000"))), agent)
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # in every thread, so that none but the wait below gets them
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     print(f"listening on port {server.server_port}", flush=True)
-    stopped.wait()
+    signal.sigwait(ends)
     server.finish()
 
 

@@ -10,7 +10,6 @@ how many there were. Runs where turnout is installed: FastMCP speaks the protoco
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter import find_package
+from evals.stand_in import answer
 from fastmcp import FastMCP
 from fastmcp.tools.base import Tool, ToolResult
 from mcp_types import ToolAnnotations
@@ -66,12 +66,6 @@ class RecordedTool(Tool):
         """Count the call, and answer it."""
         self.counts.add(self.source, arguments)
         return ToolResult(structured_content=answer(self.name, arguments))
-
-
-def answer(tool: str, arguments: Mapping[str, Any]) -> dict[str, str]:
-    """What a tool answers to these arguments, always."""
-    called = json.dumps([tool, arguments], sort_keys=True, ensure_ascii=False)
-    return {"tool": tool, "record": hashlib.sha256(called.encode()).hexdigest()[:16]}
 
 
 def build_server(package: Path, counts: Counts) -> FastMCP[Any]:

@@ -33,6 +33,7 @@ from tests.tau2_world import (
 from turnout.gateway.values import ToolServer
 
 from adapter import case  # isort: skip  # from the folder of the example
+from evals.stand_in import answer as said  # isort: skip
 
 
 @dataclass
@@ -48,7 +49,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("tau2")
-    with tau2_server(folder / "calls.jsonl") as server, tau2_gateway(server) as gateway:
+    with tau2_server(folder / "calls.jsonl") as server, tau2_gateway(server.as_tool_server()) as gateway:
         yield World(write_tau2_agent(folder / "agent"), server, gateway)
 
 
@@ -204,3 +205,17 @@ def test_over_standard_input_the_server_has_the_pinned_tools() -> None:
     assert {pin.name: pin.schema for pin in pins_of(ToolServer("tau2", command=command))} == {
         pin.name: pin.schema for pin in tau2_pins()
     }
+
+
+def test_over_standard_input_the_stand_in_of_the_suite_has_the_pinned_tools_and_answers_as_the_server(
+    world: World,
+) -> None:
+    stand_in = ToolServer("tau2", command=(sys.executable, "-S", str(world.folder / "evals" / "stand_in.py")))
+    task = next(task for task in tau2_tasks() if task.id == "retail-0")
+    with tau2_gateway(stand_in) as gateway, running_agent(world.folder, gateway.url) as agent:
+        status, answer, _ = ask(agent.url, {"task": task.id})
+
+    assert {pin.name: pin.schema for pin in pins_of(stand_in)} == {pin.name: pin.schema for pin in tau2_pins()}
+    assert (status, answer["done"]) == (200, True)
+    results = [json.loads(call.result or "")["structuredContent"] for call in gateway.calls]
+    assert results == [said(action.tool, action.arguments) for action in task.actions]

@@ -1,8 +1,9 @@
 """Evaluates runs of the agent: reads a case a line, gives the task to the agent, compares its calls with the recorded ones.
 
-A case is {"id", "input": {"task"}, "expected": {"actions": [{"tool", "arguments"}]}, "repeat"}; TURNOUT_AGENT_URL says where
-the agent is. For each case one line goes out: {"id", "repeat", "passed", "score", "cost", "duration", "detail"}. It passes
-when the calls are the recorded ones, in their order; the score is the share of calls that both have. Standard library only.
+A case is {"id", "input": {"task"}, "expected": {"actions": [{"tool", "arguments"}]}, "repeat", "task"}; the agent is at
+TURNOUT_AGENT_URL. For each case one line goes out: {"id", "repeat", "passed", "score", "cost", "duration", "detail"}. It
+passes when the calls are the recorded ones, in their order; the score is the share of calls that both have. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def ask(url: str, case: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """What the agent answered; why it could not, when it could not. Raises `OSError`, `ValueError`."""
     run = case.get("repeat", 0)
     body = json.dumps({**case["input"], "run": run}).encode()
-    headers = {"Content-Type": "application/json", "x-turnout-task": f"{case['id']}.{run}"}
+    headers = {"Content-Type": "application/json", "x-turnout-task": case.get("task") or f"{case['id']}.{run}"}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=TIMEOUT) as response:
             return json.load(response), ""
