@@ -235,6 +235,55 @@ class PreviewView(TypedDict):
     config: list[str]
 
 
+class ReplaySummaryView(TypedDict):
+    """What the tasks of a replay add up to. `share`: of those that did not come out the same, with bounds of 95 % each.
+
+    Ratios: after over before, over the tasks that have both; null without any.
+    """
+
+    tasks: int
+    same: int
+    changed: int
+    failed: int
+    unusable: int
+    divergences: int
+    share: float
+    low: float
+    high: float
+    cost_ratio: float | None
+    latency_ratio: float | None
+    message: str
+
+
+class ReplayView(TypedDict):
+    """Recorded tasks of one release that were asked of another. `deployment`: whose gate it was."""
+
+    id: str
+    agent: str
+    ring: str
+    baseline: str
+    baseline_version: str
+    candidate: str
+    candidate_version: str
+    at: str
+    actor: str
+    deployment: str | None
+    summary: ReplaySummaryView
+    report: str
+
+
+class ReplayList(TypedDict):
+    """Replays, newest first."""
+
+    replays: list[ReplayView]
+
+
+class ReplayReportView(ReplayView):
+    """One of them with its report, as it was handed in."""
+
+    document: str
+
+
 class EvalFinding(TypedDict):
     """One demand of a suite, and what was found."""
 

@@ -21,11 +21,13 @@ from turnout.domain.models import Release
 from turnout.domain.recording_document import render_recording
 from turnout.domain.recordings import Recording
 from turnout.domain.replay_document import parse_report
+from turnout.domain.replay_lines import unreadable_line
 from turnout.domain.replays import Came, ChangeKind, ReplayReport, Unreadable
 from turnout.gateway.json_object import parse_object
 from turnout.gateway.kept_answer import request_digest
 from turnout.replay.engine import Replay
-from turnout.replay_process import Spec, replay_release, unreadable_line
+from turnout.replay.launch import Spec
+from turnout.replay_process import replay_release
 from turnout.runtimes.environment import Environments
 
 TASKS = 12
