@@ -117,7 +117,7 @@ class ComponentView(TypedDict):
 
 
 class ReleaseView(TypedDict):
-    """One release. `version` is its first tag."""
+    """One release. `version` is its first tag; `success`: how a task is known to have succeeded."""
 
     digest: str
     agent: str
@@ -127,6 +127,7 @@ class ReleaseView(TypedDict):
     author: str
     created_at: str
     git_sha: str | None
+    success: str
     quarantine: str | None
 
 
