@@ -44,6 +44,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "tool.refused": "a tool is no longer what a release pinned, and calls of it are refused: `digest`, `server`, `tool`, "
     "`pinned`, `found`, `task`, `message`; once for each description",
     "calls.lost": "the gateway's journal had no room for calls, which are in no lineage: `lost`, `journal`",
+    "replay.recorded": "recorded tasks were asked of a release: `replay`, `digest`, `baseline`, `tasks`, `same`, `message`",
     "recording.kept": "somebody had a task recorded: `task`, `digest`, `document`",
     "recording.deleted": "somebody had a recording deleted: `task`, `digest`, `document`",
     "pointer.changed": "what a ring routes to: `stable`, `candidate`, `weight` in basis points, `last_good`, `generation`",

@@ -44,6 +44,9 @@ from turnout.schemas import (
     RecordingView,
     ReleaseList,
     ReleaseView,
+    ReplayList,
+    ReplayReportView,
+    ReplayView,
     RolloutPlanView,
     RolloutView,
     TakenView,
@@ -320,6 +323,18 @@ class Client:
         """Record a release whose blobs are uploaded."""
         path = f"/v1/agents/{quote(agent, '')}/releases/{digest}"
         return cast(ReleaseView, self._call("PUT", path, body))
+
+    def record_replay(self, agent: str, document: str) -> ReplayView:
+        """Hand in the report of a replay."""
+        return cast(ReplayView, self._call("POST", f"/v1/agents/{quote(agent, '')}/replays", {"document": document}))
+
+    def replays(self, agent: str, **which: str | int | None) -> ReplayList:
+        """Replays, newest first; filters as in the API."""
+        return cast(ReplayList, self._call("GET", f"/v1/agents/{quote(agent, '')}/replays{_query(**which)}"))
+
+    def replay(self, agent: str, replay: str) -> ReplayReportView:
+        """One replay with its report; `latest` is the newest."""
+        return cast(ReplayReportView, self._call("GET", f"/v1/agents/{quote(agent, '')}/replays/{quote(replay, '')}"))
 
     def record_eval(self, agent: str, ref: str, document: str) -> EvalRunView:
         """Hand in the report of a suite."""

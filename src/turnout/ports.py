@@ -36,6 +36,7 @@ from turnout.domain.models import (
 from turnout.domain.outcomes import Known, Observation, Outcome, Taken, Tally, TallyKey
 from turnout.domain.phases import Phase
 from turnout.domain.policy import Role
+from turnout.domain.replays import KeptReplay
 
 ACCESS_LOG = "access_log"  # the cursor of the proxy's access log
 
@@ -459,6 +460,17 @@ class Snapshot(Protocol):
     def eval_report(self, run_id: str) -> bytes | None:
         """Its whole report."""
 
+    def replays(
+        self, agent: str, candidate: Digest | None = None, *, deployment: str | None = None, limit: int = 100
+    ) -> tuple[KeptReplay, ...]:
+        """Replays, newest first."""
+
+    def replay(self, replay_id: str) -> KeptReplay | None:
+        """One of them."""
+
+    def replay_report(self, replay_id: str) -> bytes | None:
+        """Its whole report."""
+
     def quarantine(self, agent: str, digest: Digest) -> Quarantine | None:
         """Why a release is in quarantine, if it is."""
 
@@ -599,6 +611,9 @@ class Transaction(Snapshot, Protocol):
 
     def add_eval_run(self, run: EvalRun, report: bytes) -> None:
         """Keep a run of a suite with its report."""
+
+    def add_replay(self, replay: KeptReplay, report: bytes) -> None:
+        """Keep a replay with its report."""
 
     def add_quarantine(self, quarantine: Quarantine) -> None:
         """Put a release into quarantine; the first reason stays."""

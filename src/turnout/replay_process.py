@@ -17,8 +17,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from turnout.artifacts.release import read_release
 from turnout.domain.errors import InvalidRequest, TurnoutError
 from turnout.domain.grants import Grant
 from turnout.domain.models import Capture, Digest, Release
-from turnout.domain.recording_document import parse_recording
 from turnout.domain.recordings import Recording
 from turnout.domain.replay_document import render_report
+from turnout.domain.replay_lines import read_recordings
 from turnout.domain.replays import ReplayReport, TaskDiff, Unreadable
 from turnout.gateway.accounts import Accounts
 from turnout.gateway.asgi import Application
@@ -39,37 +39,12 @@ from turnout.gateway.values import GatewayConfig
 from turnout.playback import Playback
 from turnout.ports import ArtifactStore
 from turnout.replay.engine import OnProgress, Replay, run_replay
+from turnout.replay.launch import Spec, parse_spec
 from turnout.runtimes.environment import Environments
 from turnout.sandbox import CallLog, OneGrant, SandboxGateway, build_live_models, build_sandbox_grant, sandbox
 
 LONGEST_PAYLOAD = 1 << 20  # bytes of arguments and results that are compared as texts
 END_SECONDS = 15.0  # for everything to end, once nobody listens any more
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What one process replays. Paths are absolute."""
-
-    state: str  # the folder that the artifact store and the environments belong to
-    registry: str | None
-    recordings: str  # a file: a line each is a document, or {"task": …, "why": …} for one that cannot be read
-    report: str  # the file that gets the report
-    workspace: str  # a new folder, removed at the end
-    gateway: str | None  # gateway.toml
-    replay: Replay
-
-    def render(self) -> bytes:
-        """As a file."""
-        return json.dumps(asdict(self)).encode()
-
-
-def parse_spec(content: bytes) -> Spec:
-    """Raises `InvalidRequest`."""
-    try:
-        document = json.loads(content)
-        return Spec(**{**document, "replay": Replay(**document["replay"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidRequest(f"not the description of a replay: {error}") from None
 
 
 def replay_release(
@@ -99,17 +74,6 @@ def replay_release(
     own = _build_gateway(release, artifacts, replay, config, playback, workspace)
     with sandbox(release, artifacts, workspace, environments=environments, gateway=own, say=say) as live:
         return run_replay(live, playback, recordings, replay, on_progress)
-
-
-def read_recordings(lines: Iterable[bytes]) -> Iterator[Recording | Unreadable]:
-    """The recordings of a file: one that is no document is named, and stops nothing."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield _read_line(line)
-        except InvalidRequest as error:
-            yield Unreadable(_task_of(line) or f"line {number}", error.message)
 
 
 def found_release(artifacts: ArtifactStore, digest: Digest, version: str) -> Release:
@@ -152,32 +116,6 @@ def _build_tools(grant: Grant, config: GatewayConfig, replay: Replay, playback: 
     upstreams = Upstreams(lambda: servers, lambda reference: resolve_secret(reference, os.environ), logs=logs)
     calls = RecordedToolCalls(playback, upstreams, Accounts(MemoryLedger()), live_tools=replay.live_tools)
     return build_tool_app(OneGrant(grant), calls, upstreams)
-
-
-# --- recordings in a file ---------------------------------------------------------------------------------------------
-
-
-def unreadable_line(item: Unreadable) -> bytes:
-    """One that cannot be read, as a line of the file."""
-    return json.dumps(asdict(item)).encode()
-
-
-def _read_line(line: bytes) -> Recording | Unreadable:
-    try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        document = None
-    if isinstance(document, dict) and document.keys() == {"task", "why"}:
-        return Unreadable(str(document["task"]), str(document["why"]))
-    return parse_recording(line)
-
-
-def _task_of(line: bytes) -> str | None:
-    try:
-        task = json.loads(line)["task"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return None
-    return task if isinstance(task, str) else None
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ class ComponentView(TypedDict):
 
 
 class ReleaseView(TypedDict):
-    """One release. `version` is its first tag."""
+    """One release. `version` is its first tag; `success`: how a task is known to have succeeded."""
 
     digest: str
     agent: str
@@ -127,6 +127,7 @@ class ReleaseView(TypedDict):
     author: str
     created_at: str
     git_sha: str | None
+    success: str
     quarantine: str | None
 
 
@@ -234,6 +235,55 @@ class PreviewView(TypedDict):
     overrides: list[str]
     changed: list[str]
     config: list[str]
+
+
+class ReplaySummaryView(TypedDict):
+    """What the tasks of a replay add up to. `share`: of those that did not come out the same, with bounds of 95 % each.
+
+    Ratios: after over before, over the tasks that have both; null without any.
+    """
+
+    tasks: int
+    same: int
+    changed: int
+    failed: int
+    unusable: int
+    divergences: int
+    share: float
+    low: float
+    high: float
+    cost_ratio: float | None
+    latency_ratio: float | None
+    message: str
+
+
+class ReplayView(TypedDict):
+    """Recorded tasks of one release that were asked of another. `deployment`: whose gate it was."""
+
+    id: str
+    agent: str
+    ring: str
+    baseline: str
+    baseline_version: str
+    candidate: str
+    candidate_version: str
+    at: str
+    actor: str
+    deployment: str | None
+    summary: ReplaySummaryView
+    report: str
+
+
+class ReplayList(TypedDict):
+    """Replays, newest first."""
+
+    replays: list[ReplayView]
+
+
+class ReplayReportView(ReplayView):
+    """One of them with its report, as it was handed in."""
+
+    document: str
 
 
 class EvalFinding(TypedDict):

@@ -41,7 +41,7 @@ from turnout.db.engine import migrate, open_engine
 from turnout.db.store import SqlStore
 from turnout.domain.errors import SetupFailed
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Deployment, Digest, Release
+from turnout.domain.models import Deployment, Digest, Release, ReplaySettings
 from turnout.domain.policy import Role
 from turnout.durable import PRIVATE, replace_file
 from turnout.gateway.journal_files import JournalFiles
@@ -53,11 +53,14 @@ from turnout.ports import ArtifactStore, KeyRecord
 from turnout.recordings.files import FOLDER as RECORDINGS_FOLDER
 from turnout.recordings.files import RecordingFiles
 from turnout.redaction import Redactor
+from turnout.replay.launch import FOLDER as REPLAYS_FOLDER
+from turnout.replay.launch import ReplayRunner
 from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.probe import HttpProber
 from turnout.runtimes.process import ProcessRuntime
 from turnout.services.incidents import why
 from turnout.services.office import Actor, Office, ReadRelease
+from turnout.services.replays import replay_for_gate
 from turnout.services.tokens import create_token
 from turnout.services.verification import verify_deployment
 from turnout.settings import ALERTS_FILE, INSTANCE_FILE, LOCK_FILE, TOKEN_FILE, Settings
@@ -147,6 +150,11 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
     def verify(deployment: Deployment, release: Release, demanded: tuple[str, ...]) -> str | None:
         return verify_deployment(offices[0], deployment, release, demanded)
 
+    runner = ReplayRunner(settings.state, settings.registry, settings.state / REPLAYS_FOLDER, settings.gateway_file)
+
+    def replay(deployment: Deployment, asked: ReplaySettings, say: Callable[[str], None]) -> str | None:
+        return replay_for_gate(offices[0], runner.ask, deployment, asked, say)
+
     notary = StoreNotary(artifacts, own.unlock)
     access_log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
     ingest = Ingest(store, access_log, parse_access_line, Redactor().redact, clock)
@@ -163,6 +171,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         lambda: min(ingest.read_up_to, calls.read_up_to),
         verify,
         gateway.book,
+        replay,
     )
     recorder = Recorder(
         store, RecordingFiles(settings.state / RECORDINGS_FOLDER), clock, settings.record_settle, parts.read_up_to

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from turnout.domain.models import Release
 from turnout.domain.recording_document import render_recording
 from turnout.domain.recordings import Recording
 from turnout.domain.replay_document import parse_report
+from turnout.domain.replay_lines import unreadable_line
 from turnout.domain.replays import Came, ChangeKind, ReplayReport, Unreadable
 from turnout.gateway.json_object import parse_object
 from turnout.gateway.kept_answer import request_digest
 from turnout.replay.engine import Replay
-from turnout.replay_process import Spec, replay_release, unreadable_line
+from turnout.replay.launch import Spec
+from turnout.replay_process import replay_release
 from turnout.runtimes.environment import Environments
 
 TASKS = 12
@@ -41,7 +44,7 @@ class Shop:
         self.runs += 1
         return build_shop(self.folder / f"agent-{self.runs}", self.store, f"v{self.runs + 1}", **how)
 
-    def replay(self, candidate: Release, recordings: list[Recording | Unreadable], **how: Any) -> ReplayReport:
+    def replay(self, candidate: Release, recordings: Sequence[Recording | Unreadable], **how: Any) -> ReplayReport:
         self.runs += 1
         environments = Environments(self.folder / "runtime" / "envs")
         workspace = self.folder / f"run-{self.runs}"
@@ -57,7 +60,10 @@ class Shop:
 
     def recorded(self, number: int) -> Recording:
         """As the stable release answered it."""
-        calls = [["find", {"order": number}], ["refund", {"order": number, "amount": 5}]]
+        calls: list[tuple[str, dict[str, int]]] = [
+            ("find", {"order": number}),
+            ("refund", {"order": number, "amount": 5}),
+        ]
         tools = [recorded_tool(tool, arguments) for tool, arguments in calls]
         asked = {"model": MODEL, "messages": [{"role": "user", "content": f"order {number}"}]}
         answer = {"choices": [{"message": {"role": "assistant", "content": "all well"}}]}

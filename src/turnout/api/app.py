@@ -27,6 +27,7 @@ from turnout.api import (
     outcomes,
     recordings,
     releases,
+    replays,
     rollouts,
     tasks,
     tokens,
@@ -57,7 +58,7 @@ def create_app(office: Office) -> FastAPI:
     app.openapi = lambda: build_document(app)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit)
     rooms = (instance, metrics, agents, releases, deployments, incidents, rollouts, outcomes, otlp, tasks, alerts)
-    for room in (*rooms, evals, recordings, breakers, budgets, tokens, keys):
+    for room in (*rooms, evals, replays, recordings, breakers, budgets, tokens, keys):
         app.include_router(room.router)
     app.add_exception_handler(TurnoutError, _show_error)
     app.add_exception_handler(RequestValidationError, _show_invalid)

@@ -31,6 +31,7 @@ EXIT_CODES: dict[str, int] = {
     "deployment_ended": 8,
     "verification_failed": 9,
     "evals_not_passed": 10,
+    "replay_not_held": 11,
     "interrupted": 130,
 }
 

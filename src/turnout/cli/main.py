@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "breakers": ("breakers", "breakers", "Show breakers; let calls of a release through again."),
     "budgets": ("budgets", "budgets", "Show what is spent of budgets; set them for the instance."),
     "recordings": ("recordings", "recordings", "List, show, keep, export and delete tasks that are kept for replay."),
+    "replay": ("replay", "replay", "Ask recorded tasks of another release; show what it did otherwise."),
     "logs": ("logs", "logs", "Show what the replicas of a ring print."),
     "diff": ("diff", "diff", "Show what differs between two releases."),
     "tools": ("tools", "tools", "Pin the tools of MCP servers; list and check what is pinned."),
@@ -90,7 +91,8 @@ def cli() -> None:
 
     Exit codes: 0 done; 1 a fault of turnout; 2 wrong usage; 3 invalid manifest, request or build; 4 not found; 5 refused
     by the state of a ring or a policy; 6 not allowed; 7 not reachable just now; 8 the deployment failed or was rolled
-    back; 9 a release is not verified; 10 an eval suite is not passed; 130 interrupted.
+    back; 9 a release is not verified; 10 an eval suite is not passed; 11 a replay
+    changed too much; 130 interrupted.
     """
 
 

@@ -22,6 +22,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._futures: dict[tuple[str, str], Future[str | None]] = {}
+        self._messages: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
 
     def start(self, kind: str, name: str, work: Callable[[], str | None], on_end: Callable[[], None]) -> None:
@@ -48,7 +49,7 @@ class Jobs:
         if future is None:
             return None
         if not future.done():
-            return Job()
+            return Job(message=self._messages.get((kind, name), ""))
         error = future.exception()
         if error is None:
             return Job(over=True, error=future.result())
@@ -57,9 +58,14 @@ class Jobs:
         log.error("job %s %s failed", kind, name, exc_info=error)
         return Job(over=True, error=f"unexpected {type(error).__name__}: {error}")
 
+    def say(self, kind: str, name: str, message: str) -> None:
+        """Note how far a job is, for a person."""
+        self._messages[kind, name] = message
+
     def forget(self, kind: str, name: str) -> None:
         """Drop a job that is over; its name may be used again."""
         with self._lock:
             future = self._futures.get((kind, name))
             if future is not None and future.done():
                 del self._futures[kind, name]
+                self._messages.pop((kind, name), None)

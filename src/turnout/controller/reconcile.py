@@ -22,6 +22,7 @@ from turnout.domain.actions import (
     EnterStep,
     Prepare,
     Retreat,
+    RunReplay,
     RunSmoke,
     StartReplica,
     StopReplica,
@@ -40,6 +41,7 @@ from turnout.domain.models import (
     Kind,
     Pointer,
     Release,
+    ReplaySettings,
     ReplicaStatus,
     RingSettings,
 )
@@ -47,6 +49,7 @@ from turnout.domain.outcomes import Tally, TallyKey
 from turnout.domain.phases import Phase
 from turnout.domain.plan import plan, wanted_digests
 from turnout.domain.pointers import take_back_id
+from turnout.domain.replays import KeptReplay
 from turnout.domain.replicas import build_replica_spec
 from turnout.domain.routes import warm_digests
 from turnout.domain.verdicts import build_judge_config, choose_judge
@@ -78,6 +81,8 @@ class Parts:
     # Attests what led to a deployment and checks what is demanded of its release; returns what is missing.
     verify: Callable[[Deployment, Release, tuple[str, ...]], str | None] = lambda _deployment, _release, _demanded: None
     grants: GrantBook | None = None  # None: the instance has no gateway
+    # Asks recorded tasks of the release of a deployment, says how far it is, and keeps what was found; returns a fault.
+    replay: Callable[[Deployment, ReplaySettings, Callable[[str], None]], str | None] = lambda *_: None
 
 
 class Reconciler:
@@ -142,6 +147,8 @@ class Reconciler:
                 preparations=self._look("prepare", running),
                 verifications=self._look("verify", running),
                 smoke=self._look("smoke", running),
+                replays=self._look("replay", running),
+                replay=_find_replay(snapshot, deployment),
                 quarantine=_find_quarantine(snapshot, deployment),
                 slot_free=not running or snapshot.unprepared() < self._parts.build_slots,
                 tasks=_count_tasks(snapshot, deployment),
@@ -263,6 +270,8 @@ class Reconciler:
                 self._start_preparing(view, action)
             case Verify():
                 self._start_verifying(view, action)
+            case RunReplay():
+                self._start_replay(view, action)
             case RunSmoke():
                 self._start_smoke(view, action)
             case StartReplica():
@@ -294,6 +303,18 @@ class Reconciler:
             return self._parts.verify(deployment, view.releases[action.digest], action.demanded)
 
         self._jobs.start("verify", action.deployment, verify, self._waker(view))
+
+    def _start_replay(self, view: RingView, action: RunReplay) -> None:
+        deployment, wake = view.deployment, self._waker(view)
+
+        def say(message: str) -> None:
+            self._jobs.say("replay", action.deployment, message)
+            wake()
+
+        def ask() -> str | None:
+            return self._parts.replay(deployment, action.asked, say) if deployment is not None else None
+
+        self._jobs.start("replay", action.deployment, ask, wake)
 
     def _start_smoke(self, view: RingView, action: RunSmoke) -> None:
         tasks = view.releases[action.digest].spec.smoke
@@ -351,6 +372,13 @@ def _find_unproven(snapshot: Snapshot, pointer: Pointer, deployment: Deployment 
         return ()
     needs = find_needs(release, snapshot.release(pointer.stable) if pointer.stable else None, pointer.ring)
     return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now) if needs.suites else ()
+
+
+def _find_replay(snapshot: Snapshot, deployment: Deployment | None) -> KeptReplay | None:
+    """What the replay for a deployment that was not started yet found."""
+    if deployment is None or deployment.phase is not Phase.BUILDING:
+        return None
+    return next(iter(snapshot.replays(deployment.agent, deployment=deployment.id, limit=1)), None)
 
 
 def _find_quarantine(snapshot: Snapshot, deployment: Deployment | None) -> str | None:

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from turnout.db import rows
 from turnout.db.limits import BreakerReads
 from turnout.db.recordings import RecordingReads
+from turnout.db.replays import ReplayReads
 from turnout.db.tables import (
     agents,
     approvals,
@@ -43,7 +44,7 @@ _EVAL_RUN = tuple(eval_runs.c[name] for name in EvalRun.__dataclass_fields__)
 _UNFINISHED = sorted(IN_PROGRESS | {Phase.ROLLING_BACK})
 
 
-class SqlSnapshot(TaskReads, BreakerReads, RecordingReads):
+class SqlSnapshot(TaskReads, BreakerReads, RecordingReads, ReplayReads):
     """Reads; see the port for the meaning of each."""
 
     def agents(self) -> tuple[str, ...]:

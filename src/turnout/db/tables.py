@@ -170,6 +170,26 @@ eval_runs = Table(
     sqlite_autoincrement=True,
 )
 
+replays = Table(
+    "replays",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("agent", _NAME, ForeignKey("agents.name"), nullable=False),
+    Column("ring", _NAME, nullable=False),  # whose tasks were recorded
+    Column("baseline", _DIGEST, nullable=False),
+    Column("candidate", _DIGEST, ForeignKey("releases.digest"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("deployment", String(40)),
+    Column("summary", JSON, nullable=False),
+    Column("report", _DIGEST, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index(None, "agent", "candidate"),
+    Index(None, "deployment"),
+    sqlite_autoincrement=True,
+)
+
 quarantines = Table(
     "quarantines",
     metadata,

@@ -14,6 +14,7 @@ from turnout.db import rows
 from turnout.db.call_writes import CallWrites
 from turnout.db.limits import BreakerWrites
 from turnout.db.recordings import RecordingWrites
+from turnout.db.replays import ReplayWrites
 from turnout.db.snapshot import SqlSnapshot
 from turnout.db.tables import (
     agents,
@@ -41,7 +42,7 @@ from turnout.ports import KeyRecord, Lease, StoredResponse, TokenRecord
 _KEEP_RESPONSES = 86_400.0  # an idempotency key is honoured for a day
 
 
-class SqlTransaction(CallWrites, BreakerWrites, RecordingWrites, SqlSnapshot):
+class SqlTransaction(CallWrites, BreakerWrites, RecordingWrites, ReplayWrites, SqlSnapshot):
     """Reads and writes; see the port for the meaning of each."""
 
     def add_agent(self, name: str, at: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from turnout.domain.breakers import Trip
-from turnout.domain.models import Condition, Deployment, Digest, Judgement
+from turnout.domain.models import Condition, Deployment, Digest, Judgement, ReplaySettings
 from turnout.domain.phases import Phase
 
 
@@ -49,6 +49,15 @@ class MarkPrepared:
     """The release of a deployment can be started."""
 
     deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunReplay:
+    """Start to ask recorded tasks of the release of a deployment, apart from all traffic."""
+
+    deployment: str
+    digest: Digest
+    asked: ReplaySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +177,7 @@ Action = (
     | Prepare
     | Verify
     | MarkPrepared
+    | RunReplay
     | RunSmoke
     | MarkSmokePassed
     | EnterStep

@@ -180,6 +180,13 @@ class CallRefused(Terminal):
         self.retry_after = retry_after
 
 
+class ReplayNotHeld(Terminal):
+    """A replay does not show that few enough tasks change."""
+
+    code = "replay_not_held"
+    status = 409
+
+
 class EvalsNotPassed(Terminal):
     """A release has not passed a suite that it has to pass."""
 

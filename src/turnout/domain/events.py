@@ -36,6 +36,7 @@ class EventType(StrEnum):
     RECORDING_DELETED = "recording.deleted"
     POINTER_CHANGED = "pointer.changed"
     EVAL_RECORDED = "eval.recorded"
+    REPLAY_RECORDED = "replay.recorded"
     APPROVAL_GIVEN = "approval.given"
     APPROVAL_REJECTED = "approval.rejected"
     KEY_TRUSTED = "key.trusted"

@@ -159,6 +159,19 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    """Recorded tasks that a release is asked before it starts in a ring. `changed`: what share may come out otherwise."""
+
+    source: str  # the ring whose tasks were recorded
+    tasks: int = 50  # the newest
+    changed: float | None = None  # held against the upper bound; None: the report is only shown
+    models: str = "recorded"  # or "live"
+    answers: bool = False  # whether another text counts as changed
+    parallel: int = 1
+    timeout: float = 60.0  # seconds for all requests of a task
+
+
+@dataclass(frozen=True, slots=True)
 class RingSettings:
     """What a release asks of one ring."""
 
@@ -180,6 +193,7 @@ class RingSettings:
     evals: tuple[str, ...] = ()  # suites that every release must have passed
     eval_age: float = 2_592_000.0  # how old the result of a suite may be
     changes: tuple[ChangeRule, ...] = ()  # what a change of some components needs
+    replay: ReplaySettings | None = None
     record: Record | None = None  # None: no task is kept for replay
 
 

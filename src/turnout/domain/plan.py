@@ -6,7 +6,7 @@ planning again converges; a converged ring plans nothing. A rollback is planned 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from turnout.domain.actions import (
     Action,
@@ -18,6 +18,7 @@ from turnout.domain.actions import (
     Move,
     Prepare,
     Retreat,
+    RunReplay,
     RunSmoke,
     StartReplica,
     StopReplica,
@@ -37,6 +38,7 @@ from turnout.domain.models import (
 from turnout.domain.phases import Phase
 from turnout.domain.policy import approvals_needed, assess_approvals, attestations_needed
 from turnout.domain.ramp import plan_canary, plan_verdicts
+from turnout.domain.replay_gate import replay_asked, replay_fault
 from turnout.domain.replicas import in_crash_loop, next_attempt
 from turnout.domain.routes import warm_digests
 from turnout.domain.view import RingView
@@ -123,7 +125,32 @@ def _plan_building(view: RingView, deployment: Deployment, now: float) -> Iterat
     if deployment.kind is Kind.ROLLBACK:
         yield from _plan_verification(view, deployment, "a rollback needs no approval", now)
         return
-    yield from _plan_approval(view, deployment, now)
+    if (yield from _plan_replay(view, deployment, now)):
+        yield from _plan_approval(view, deployment, now)
+
+
+def _plan_replay(view: RingView, deployment: Deployment, now: float) -> Generator[Action, None, bool]:
+    """Whether the way is free. What was found is kept: nothing is asked again while approvals are waited for."""
+    candidate = view.releases[deployment.digest]
+    stable = view.releases.get(view.pointer.stable) if view.pointer.stable else None
+    asked = replay_asked(candidate, stable, deployment.ring) if deployment.override is None else None
+    if asked is None:
+        return True
+    if view.replay is not None:
+        fault = replay_fault(asked, view.replay, deployment.ring)
+    else:
+        job = view.replays.get(deployment.id)
+        if job is None:
+            yield RunReplay(deployment.id, deployment.digest, asked)
+        if job is None or not job.over:
+            message = (job.message if job is not None else "") or f"replaying recorded tasks of {asked.source}"
+            yield from wait(deployment, "replaying", message, now)
+            return False
+        fault = job.error if asked.changed is not None else None
+    if fault is None:
+        return True
+    yield Move(deployment.id, Phase.FAILED, fault)
+    return False
 
 
 def _plan_approval(view: RingView, deployment: Deployment, now: float) -> Iterator[Action]:

@@ -162,6 +162,22 @@ class ReplayReport:
         return summarise(self.tasks)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptReplay:
+    """A replay that an instance keeps. `report`: the digest of its document; `deployment`: whose gate it was."""
+
+    id: str
+    agent: str
+    ring: str  # whose tasks were recorded
+    baseline: Digest
+    candidate: Digest
+    at: float
+    actor: str
+    deployment: str | None
+    summary: ReplaySummary
+    report: Digest
+
+
 def what_changed(
     before: Recording,
     after: Recording,

@@ -17,6 +17,7 @@ from turnout.domain.models import (
     ReplicaStatus,
     RingSettings,
 )
+from turnout.domain.replays import KeptReplay
 from turnout.domain.verdicts import choose_judge
 
 
@@ -26,6 +27,7 @@ class Job:
 
     over: bool = False
     error: str | None = None
+    message: str = ""  # how far it is, for a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class RingView:
     preparations: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     verifications: Mapping[str, Job] = field(default_factory=dict)  # by deployment
     smoke: Mapping[str, Job] = field(default_factory=dict)  # by deployment
+    replays: Mapping[str, Job] = field(default_factory=dict)  # by deployment
+    replay: KeptReplay | None = None  # what the replay for `deployment` found
     slot_free: bool = True
     unproven: tuple[str, ...] = ()  # suites that the release of `deployment` has not passed, a sentence each
     quarantine: str | None = None  # why the release of `deployment` is in quarantine, if it is

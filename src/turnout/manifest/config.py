@@ -29,6 +29,7 @@ from turnout.domain.models import (
     Ramp,
     Record,
     ReleaseSpec,
+    ReplaySettings,
     RingSettings,
     SmokeTask,
 )
@@ -107,8 +108,9 @@ def _ring_document(ring: RingSettings) -> dict[str, Any]:
         "evals": list(ring.evals),
         "changes": [_change_document(rule) for rule in ring.changes],
         "record": _fields(ring.record) if ring.record else None,
+        "replay": _fields(ring.replay) if ring.replay else None,
     }
-    unsaid = [name for name in ("budgets", "evals", "changes", "record") if not document[name]]
+    unsaid = [name for name in ("budgets", "evals", "changes", "record", "replay") if not document[name]]
     return _without(document, *unsaid, *(["eval_age"] if ring.eval_age == RingSettings("").eval_age else []))
 
 
@@ -161,6 +163,7 @@ def _ring_settings(name: str, ring: ring_schema.Ring) -> RingSettings:
         evals=ring.evals,
         eval_age=ring.eval_age,
         changes=tuple(ChangeRule(rule.of, rule.evals, rule.approvals, rule.approvers) for rule in ring.changes),
+        replay=ReplaySettings(**ring.replay.model_dump()) if ring.replay else None,
         record=Record(**ring.record.model_dump()) if ring.record else None,
     )
 

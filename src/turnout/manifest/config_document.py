@@ -25,6 +25,7 @@ from turnout.domain.models import (
     Ramp,
     Record,
     ReleaseSpec,
+    ReplaySettings,
     RingSettings,
     SmokeTask,
 )
@@ -176,6 +177,16 @@ class _Change(_Document):
     approvers: tuple[Text, ...]
 
 
+class _Replay(_Document):
+    source: RingName
+    tasks: int = Field(ge=1, le=10_000)
+    changed: float | None = Field(ge=0, lt=1, allow_inf_nan=False)
+    models: Literal["recorded", "live"]
+    answers: bool
+    parallel: int = Field(ge=1, le=64)
+    timeout: _Duration = Field(gt=0)
+
+
 class _Ring(_Document):
     name: RingName
     replicas: int = Field(ge=1, le=1_000)
@@ -197,6 +208,7 @@ class _Ring(_Document):
     eval_age: _Duration = RingSettings("").eval_age
     changes: tuple[_Change, ...] = Field(default=(), max_length=20)
     record: _Record | None = None
+    replay: _Replay | None = None
 
     def settings(self) -> RingSettings:
         return RingSettings(
@@ -212,6 +224,7 @@ class _Ring(_Document):
                 "budgets": tuple(budget.budget() for budget in self.budgets),
                 "changes": tuple(ChangeRule(**change.model_dump()) for change in self.changes),
                 "record": Record(**self.record.model_dump()) if self.record else None,
+                "replay": ReplaySettings(**self.replay.model_dump()) if self.replay else None,
             }
         )
 

@@ -236,6 +236,25 @@ class RecordTable(Table):
     )
 
 
+class ReplayTable(Table):
+    """Recorded tasks that a release is asked, apart from all traffic, before it starts in the ring."""
+
+    source: Text = Field(alias="from", description="the ring whose tasks were recorded", examples=["production"])
+    tasks: int = Field(default=50, ge=1, le=10_000, description="how many of them, the newest")
+    changed: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="share of tasks that may come out otherwise, held against the upper bound",
+        examples=[0.1],
+    )
+    models: Literal["recorded", "live"] = Field(default="recorded", description="what answers calls of models")
+    answers: bool = Field(default=False, description="whether another text of an answer counts")
+    parallel: int = Field(default=1, ge=1, le=64, description="tasks at a time")
+    timeout: Seconds = Field(default=60.0, gt=0, description="time for all requests of a task")
+
+
 class Ring(Table):
     """What the release asks of one ring. The order of the rings in the file is the order of promotion."""
 
@@ -279,6 +298,8 @@ class Ring(Table):
         default=(), strict=False, max_length=20, description="what may be spent on models and tools; repeatable"
     )
     record: RecordTable | None = Field(default=None, description="which tasks are kept for replay")
+
+    replay: ReplayTable | None = Field(default=None, description="recorded tasks that a release is asked before")
 
     def suites_asked(self) -> Iterator[tuple[str, str]]:
         """(place, name) of each suite that is asked for."""

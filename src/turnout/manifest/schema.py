@@ -247,13 +247,15 @@ class Manifest(Table):
         return self
 
     @model_validator(mode="after")
-    def _known_suites(self) -> Self:
+    def _known_names(self) -> Self:
         names = [suite.name for suite in self.evals]
         faults = [(f".evals[{at}].name", "is there twice") for at, name in enumerate(names) if name in names[:at]]
         for ring, table in self.rings.items():
             for place, asked in table.suites_asked():
                 if asked not in names:
                     faults.append((f".rings.{ring}{place}", f'there is no suite "{asked}" in [[evals]]'))
+            if table.replay is not None and table.replay.source not in self.ring_tables:
+                faults.append((f".rings.{ring}.replay.from", f'there is no ring "{table.replay.source}"'))
         if faults:
             raise Faults(*faults)
         return self

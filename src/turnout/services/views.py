@@ -100,6 +100,7 @@ def view_release(snapshot: Snapshot, release: Release) -> ReleaseView:
         "author": release.author,
         "created_at": view_time(release.created_at),
         "git_sha": release.git_sha,
+        "success": release.spec.success,
         "quarantine": quarantine.reason if quarantine else None,
     }
 
