@@ -72,6 +72,7 @@ def rolled_back(**fields: Any) -> WhyView:
             "author": "ann@example.com",
             "created_at": view_time(START - 4_000),
             "git_sha": "8f14e45fceea167a5a36dedd4bea2543f1c0ffee",
+            "success": "status",
             "quarantine": "taken out of the canary in production: the judge says fail",
         },
         "cause": {
