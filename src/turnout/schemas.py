@@ -40,6 +40,7 @@ class DeploymentView(TypedDict):
     weight: float
     tasks: int
     transitions: NotRequired[list[TransitionView]]
+    replay: NotRequired[ReplayView | None]  # that was made before it started
 
 
 # `from` is a keyword, hence the call form.
@@ -351,6 +352,7 @@ class ApprovalView(TypedDict):
     message: str
     changed: list[str]  # components that differ from what is stable
     evals: list[EvalRunView]  # of each suite the newest run
+    replay: ReplayView | None  # the newest of recorded tasks
 
 
 class EventView(TypedDict):

@@ -75,17 +75,20 @@ def post(url, body, task):
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Agent).serve_forever()
 """
 _OBJECT = {"type": "object", "properties": {"order": {"type": "integer"}, "amount": {"type": "integer"}}}
+TOOLS: list[dict[str, Any]] = [
+    {"name": name, "description": f"Does {name}.", "inputSchema": _OBJECT} for name in ("find", "refund")
+]
 
 
-def write_shop(folder: Path, *, odd: str = "", does: str = "", rings: str = "[rings.dev]\n", pins: Any = None) -> Path:
-    """The agent. `odd`: tasks in which this release `does` something else; `pins`: its tool manifest."""
+def write_shop(folder: Path, *, odd: str = "", does: str = "", rings: str = "[rings.dev]\n", note: str = "one") -> Path:
+    """The agent. `odd`: tasks in which this release `does` something else; `note` makes another release of it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "agent.py").write_text(_CODE.replace("THE_MODEL", MODEL))
-    (folder / "tools.json").write_text(json.dumps(pins or _tools()))
+    (folder / "tools.json").write_text(json.dumps(_pinned()))
     (folder / "turnout.toml").write_text(
         f'schema = 1\nagent = "{AGENT}"\n\n[code]\nstart = ["python", "-S", "agent.py"]\n\n'
         f'[model]\nprovider = "openai"\nname = "{MODEL}"\n\n[tools]\nmanifest = "tools.json"\n\n'
-        f'[env]\nODD = "{odd}"\nDOES = "{does}"\n\n[health]\ninterval = "100ms"\n\n{rings}'
+        f'[env]\nODD = "{odd}"\nDOES = "{does}"\nNOTE = "{note}"\n\n[health]\ninterval = "100ms"\n\n{rings}'
     )
     return folder
 
@@ -97,9 +100,7 @@ def build_shop(folder: Path, store: OciLayoutStore, version: str, *, odd: str = 
     return found_release(store, built.digest, version)
 
 
-def _tools() -> dict[str, Any]:
-    tools = []
-    for name, side_effects in (("find", False), ("refund", True)):
-        tool = {"name": name, "description": f"Does {name}.", "inputSchema": _OBJECT}
-        tools.append({**tool, "sha256": tool_digest(tool), "side_effects": side_effects})
-    return {"servers": {"shop": {"tools": tools}}}
+def _pinned() -> dict[str, Any]:
+    side_effects = {"find": False, "refund": True}
+    pins = [{**tool, "sha256": tool_digest(tool), "side_effects": side_effects[tool["name"]]} for tool in TOOLS]
+    return {"servers": {"shop": {"tools": pins}}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -20,8 +19,6 @@ from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import Release
 from turnout.domain.recording_document import render_recording
 from turnout.domain.recordings import Recording
-from turnout.domain.replay_document import parse_report
-from turnout.domain.replay_lines import unreadable_line
 from turnout.domain.replays import Came, ChangeKind, ReplayReport, Unreadable
 from turnout.gateway.json_object import parse_object
 from turnout.gateway.kept_answer import request_digest
@@ -30,7 +27,7 @@ from turnout.replay.launch import Spec
 from turnout.replay_process import replay_release
 from turnout.runtimes.environment import Environments
 
-TASKS = 12
+TASKS = 8
 
 
 @dataclass
@@ -136,23 +133,6 @@ def _spec(shop: Shop, folder: Path, candidate: Release, lines: list[bytes], **ho
         gateway=None,
         replay=shop.described(candidate, **how),
     )
-
-
-def test_the_process_tells_its_progress_and_writes_the_report(shop: Shop, tmp_path: Path) -> None:
-    foreign = dataclasses.replace(shop.recorded(2), agent="other")
-    missing = unreadable_line(Unreadable("t9", "its document is missing"))
-    lines = [render_recording(shop.recorded(1)), render_recording(foreign), b'{"task": "t8"}', missing]
-    process = _start(_spec(shop, tmp_path, shop.stable, lines), tmp_path)
-    assert process.stdout is not None
-    said = [json.loads(line) for line in process.stdout]
-    _close(process)
-
-    assert process.returncode == 0
-    assert [line["done"] for line in said if "done" in line] == [1, 2, 3, 4]
-    assert said[-1]["report"].startswith("sha256:")
-    report = parse_report((tmp_path / "report.json").read_bytes())
-    assert [diff.verdict for diff in report.tasks] == [Came.SAME, *[Came.UNUSABLE] * 3]
-    assert not (tmp_path / "work").exists()
 
 
 def test_the_process_ends_when_nobody_listens_any_more(shop: Shop, tmp_path: Path) -> None:

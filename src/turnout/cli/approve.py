@@ -63,3 +63,5 @@ def _show(view: ApprovalView, *, as_json: bool) -> None:
         click.echo(f"changes  {', '.join(view['changed'])}: turnout diff {stable} {short_digest(view['digest'])}")
     for run in view["evals"]:
         show_verdict(run["suite"], run["verdict"])
+    if view["replay"] is not None:
+        click.echo(f"replay   {view['replay']['id']}: {view['replay']['summary']['message']}")

@@ -58,5 +58,8 @@ def status(client: Client, deployment: str, as_json: bool) -> None:
         ("AT", "STATE", "BY", "REASON"),
         [(local_time(item["at"]), item["to"], item["actor"], item["reason"]) for item in view.get("transitions", [])],
     )
+    replay = view.get("replay")
+    if replay is not None:
+        click.echo(f"replay {replay['id']}: {replay['summary']['message']}")
     for line in next_steps(view):
         click.echo(line)

@@ -26,6 +26,7 @@ from turnout.domain.replays import Came
 from turnout.replay.engine import Replay
 
 FOLDER = "replays"  # in the state folder of an instance
+PROGRAM = (sys.executable, "-m", "turnout.replay_process")
 END_SECONDS = 20.0  # for the process to end by itself
 _LOOK = 1.0  # seconds between looks whether it is still wanted
 _SAY_EVERY = 2.0  # seconds
@@ -126,7 +127,7 @@ class ReplayRunner:
 
 
 def _run(work: Path, say: Callable[[str], None], wanted: Callable[[], bool]) -> None:
-    command = [sys.executable, "-m", "turnout.replay_process", str(work / "spec.json")]
+    command = [*PROGRAM, str(work / "spec.json")]
     pipe = subprocess.PIPE
     with (work / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True)

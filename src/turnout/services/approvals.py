@@ -11,6 +11,7 @@ from turnout.ports import Snapshot
 from turnout.schemas import ApprovalView
 from turnout.services.evals import view_newest_evals
 from turnout.services.office import Actor, Office, check_ring, find_release
+from turnout.services.views import view_replay
 
 
 def decide(
@@ -71,6 +72,7 @@ def _view(snapshot: Snapshot, release: Release, ring: str, now: float) -> Approv
     stable = snapshot.release(pointed) if pointed else None
     needed, needs = approvals_needed(release, stable, ring), find_needs(release, stable, ring)
     decisions = snapshot.approvals(release.agent, ring, release.digest)
+    replays = snapshot.replays(release.agent, release.digest, limit=1)
     status = assess_approvals(needed, release.author, decisions, now, needs.approvers)
     return {
         "agent": release.agent,
@@ -82,4 +84,5 @@ def _view(snapshot: Snapshot, release: Release, ring: str, now: float) -> Approv
         "message": status.describe(),
         "changed": changed_components(stable, release),
         "evals": view_newest_evals(snapshot, release),
+        "replay": view_replay(snapshot, replays[0]) if replays else None,
     }

@@ -22,6 +22,7 @@ from turnout.domain.policy import (
     choose_reference,
     is_last_ring,
 )
+from turnout.domain.replay_gate import replay_asked
 from turnout.domain.rollout import choose_canary, describe_target
 from turnout.manifest.models import floating_fault
 from turnout.ports import Snapshot
@@ -155,6 +156,10 @@ def describe_gates(office: Office, snapshot: Snapshot, release: Release, ring: s
     needs = find_needs(release, stable, ring)
     runs = snapshot.eval_runs(release.agent, release.digest) if needs.suites else ()
     gates = [f"evals: {text}" for text in describe_evidence(needs, runs, office.clock.now())]
+    asked = replay_asked(release, stable, ring)
+    if asked is not None:
+        most = "" if asked.changed is None else f", at most {asked.changed:.0%} may change"
+        gates.append(f"replay: up to {asked.tasks} recorded tasks of {asked.source}{most}")
     needed = approvals_needed(release, stable, ring)
     if needed:
         groups = "".join(f", one by {' or '.join(group)}" for group in needs.approvers)

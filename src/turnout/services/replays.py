@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from turnout.domain.errors import InvalidRequest, NotFound, TurnoutError
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Deployment, Digest, Release, ReplaySettings
 from turnout.domain.phases import Phase
 from turnout.domain.policy import Verb
-from turnout.domain.replay_document import parse_report, summary_document
+from turnout.domain.replay_document import parse_report
 from turnout.domain.replay_gate import replay_fault
 from turnout.domain.replay_lines import unreadable_line
 from turnout.domain.replays import KeptReplay, ReplayReport, Unreadable
-from turnout.ports import RecordingQuery, Snapshot, StoredRecording, Transaction
-from turnout.schemas import ReplayList, ReplayReportView, ReplaySummaryView, ReplayView
+from turnout.ports import RecordingQuery, StoredRecording, Transaction
+from turnout.schemas import ReplayList, ReplayReportView, ReplayView
 from turnout.services.office import Actor, Office, check_agent, find_release
-from turnout.services.views import view_time
+from turnout.services.views import view_replay
 
 _GATE = "turnout"  # who replays for a gate
 
@@ -55,7 +55,7 @@ def record_replay(office: Office, actor: Actor, agent: str, content: bytes) -> R
         known = next(
             (item for item in transaction.replays(agent, report.candidate) if item.report == _hash(content)), None
         )
-        return _view(transaction, known or _keep(office, transaction, report, content, actor.name))
+        return view_replay(transaction, known or _keep(office, transaction, report, content, actor.name))
 
 
 def list_replays(office: Office, actor: Actor, agent: str, ref: str | None, limit: int) -> ReplayList:
@@ -64,7 +64,7 @@ def list_replays(office: Office, actor: Actor, agent: str, ref: str | None, limi
     with office.store.snapshot() as snapshot:
         check_agent(snapshot, agent)
         candidate = find_release(snapshot, agent, ref).digest if ref else None
-        return {"replays": [_view(snapshot, item) for item in snapshot.replays(agent, candidate, limit=limit)]}
+        return {"replays": [view_replay(snapshot, item) for item in snapshot.replays(agent, candidate, limit=limit)]}
 
 
 def show_replay(office: Office, actor: Actor, agent: str, replay_id: str) -> ReplayReportView:
@@ -79,19 +79,7 @@ def show_replay(office: Office, actor: Actor, agent: str, replay_id: str) -> Rep
             raise NotFound(
                 f"agent {agent} has no replay {replay_id!r}", hint=f"`turnout replay list {agent}` shows them"
             )
-        return {**_view(snapshot, found), "document": content.decode()}
-
-
-def view_newest_replay(snapshot: Snapshot, release: Release) -> ReplayView | None:
-    """The last replay against a release; None for none."""
-    found = next(iter(snapshot.replays(release.agent, release.digest, limit=1)), None)
-    return _view(snapshot, found) if found is not None else None
-
-
-def view_gate_replay(snapshot: Snapshot, deployment: Deployment) -> ReplayView | None:
-    """The replay that was made for a deployment; None for none."""
-    found = next(iter(snapshot.replays(deployment.agent, deployment=deployment.id, limit=1)), None)
-    return _view(snapshot, found) if found is not None else None
+        return {**view_replay(snapshot, found), "document": content.decode()}
 
 
 # --- the gate of a ring -----------------------------------------------------------------------------------------------
@@ -173,22 +161,3 @@ def _keep(
 
 def _hash(content: bytes) -> Digest:
     return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
-
-
-def _view(snapshot: Snapshot, item: KeptReplay) -> ReplayView:
-    baseline, candidate = (snapshot.release(digest) for digest in (item.baseline, item.candidate))
-    summary: dict[str, Any] = summary_document(item.summary)
-    return {
-        "id": item.id,
-        "agent": item.agent,
-        "ring": item.ring,
-        "baseline": item.baseline,
-        "baseline_version": baseline.version if baseline is not None else "",
-        "candidate": item.candidate,
-        "candidate_version": candidate.version if candidate is not None else "",
-        "at": view_time(item.at),
-        "actor": item.actor,
-        "deployment": item.deployment,
-        "summary": cast(ReplaySummaryView, {**summary, "message": item.summary.describe()}),
-        "report": item.report,
-    }

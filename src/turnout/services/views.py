@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any, cast
 
 from turnout.domain.events import EventType
 from turnout.domain.models import FULL_WEIGHT, Deployment, Digest, Pointer, Release, ReplicaStatus
 from turnout.domain.phases import IN_PROGRESS, Phase
+from turnout.domain.replay_document import summary_document
+from turnout.domain.replays import KeptReplay
 from turnout.domain.rollout import canary_steps
 from turnout.ports import Snapshot, StoredEvent
 from turnout.schemas import (
@@ -14,6 +17,8 @@ from turnout.schemas import (
     DeploymentView,
     EventView,
     ReleaseView,
+    ReplaySummaryView,
+    ReplayView,
     ReplicaView,
     RetiredView,
     RingView,
@@ -65,6 +70,8 @@ def view_deployment(snapshot: Snapshot, deployment: Deployment, *, transitions: 
     }
     if transitions:
         view["transitions"] = view_transitions(snapshot, deployment.id)
+        found = snapshot.replays(deployment.agent, deployment=deployment.id, limit=1)
+        view["replay"] = view_replay(snapshot, found[0]) if found else None
     return view
 
 
@@ -200,3 +207,23 @@ def view_event(stored: StoredEvent) -> EventView:
 def _version(snapshot: Snapshot, digest: Digest | None) -> str | None:
     release = snapshot.release(digest) if digest else None
     return release.version if release else None
+
+
+def view_replay(snapshot: Snapshot, item: KeptReplay) -> ReplayView:
+    """A replay that is kept, without its report."""
+    baseline, candidate = (snapshot.release(digest) for digest in (item.baseline, item.candidate))
+    summary: dict[str, Any] = summary_document(item.summary)
+    return {
+        "id": item.id,
+        "agent": item.agent,
+        "ring": item.ring,
+        "baseline": item.baseline,
+        "baseline_version": baseline.version if baseline is not None else "",
+        "candidate": item.candidate,
+        "candidate_version": candidate.version if candidate is not None else "",
+        "at": view_time(item.at),
+        "actor": item.actor,
+        "deployment": item.deployment,
+        "summary": cast(ReplaySummaryView, {**summary, "message": item.summary.describe()}),
+        "report": item.report,
+    }
