@@ -189,6 +189,8 @@ class StandingRejection:
             "needed": 1,
             "approvers": ["bob"],
             "satisfied": False,
+            "changed": [],
+            "evals": [],
             "message": "rejected by eve",
         }
 

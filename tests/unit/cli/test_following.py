@@ -89,7 +89,7 @@ class Instance:
         self.asked.append((f"preview {what}", body))
         keys: dict[str, Any] = {"agent": agent, "ring": ring, "digest": TWO, "version": "v2", "kind": "promote"}
         lists = {"steps": ["approval: 1"], "overrides": [], "changed": ["prompts"], "config": self.config}
-        return {**keys, **lists}
+        return {**keys, **lists, "later": {"production": ["evals: answers was passed 1.0 hours ago"]}}
 
     def promote(self, agent: str, ring: str, body: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(("promote", body))
