@@ -58,10 +58,12 @@ def write_tau2_agent(
     planted: tuple[str, ...] = (),
     rings: str | None = None,
     env: Mapping[str, str] | None = None,
+    suite: bool = True,
 ) -> Path:
     """The example agent with its tasks and cases, in a folder of its own. Called again it changes what is there.
 
-    `planted`: such as `retail-3` or `retail-3:extra`. `rings` replaces all [rings.*] tables; `env` changes [env].
+    `planted`: such as `retail-3` or `retail-3:extra`. `rings` replaces all [rings.*] tables; `env` changes [env];
+    without `suite` no evals are declared.
     """
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "tasks"))
     write_tasks(folder / "tasks" / "tasks.jsonl", tau2_tasks())
@@ -71,7 +73,9 @@ def write_tau2_agent(
     text = manifest.read_text()
     lines = [_changed(line, changes) for line in text.splitlines()]
     text = "\n".join(lines) + "\n"
-    manifest.write_text(text if rings is None else text[: text.index("[rings.")] + rings)
+    declared, ringed = text.index("[[evals]]"), text.index("[rings.")
+    evals, own_rings = text[declared:ringed], text[ringed:]
+    manifest.write_text(text[:declared] + (evals if suite else "") + (own_rings if rings is None else rings))
     return folder
 
 
