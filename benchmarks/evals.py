@@ -35,9 +35,6 @@ ALIKE = (0.0, 0.1, 0.2)  # intra-case correlations
 AWAY = 0.05  # from the threshold
 WRONG = 0.05  # passes of a release below the threshold, at most
 RIGHT = 0.90  # passes of a release above it, at least
-PROMISED = (
-    0.1  # the correlation up to which that is a figure: above it so few cases cannot tell 5 points apart everywhere
-)
 NOISE = 2.33  # standard errors that few runs are allowed: once in a hundred it is more
 PARTS = ("calibration", "decisions", "suites", "replay", "harness")
 
@@ -169,8 +166,7 @@ def _report(count: Count, worlds: Sequence[World], sample: Sample, where: str) -
         name = f"{where}, {world.name}: passes 5 points"
         most, least = WRONG + sample.allowance(WRONG), RIGHT - sample.allowance(RIGHT)
         figures.append(Figure(f"{name} below", 100 * share[world, -AWAY], 100 * most, "%"))
-        if world.alike <= PROMISED:
-            figures.append(Figure(f"{name} above", 100 * share[world, AWAY], 100 * least, "%", at_least=True))
+        figures.append(Figure(f"{name} above", 100 * share[world, AWAY], 100 * least, "%", at_least=True))
     return figures
 
 

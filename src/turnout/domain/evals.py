@@ -40,7 +40,7 @@ class Run:
 class Bar:
     """What a suite demands, by metric: success, cost, latency, scores.NAME."""
 
-    confidence: float = 0.95
+    confidence: float = 0.9  # of bounds on one side
     at_least: Mapping[str, float] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
     no_worse: Mapping[str, float] = field(default_factory=dict)  # success in points, cost and latency as a part

@@ -25,6 +25,7 @@ from turnout.api import (
     outcomes,
     recordings,
     releases,
+    replays,
     rollouts,
     tasks,
     tokens,
@@ -32,7 +33,7 @@ from turnout.api import (
 
 ROOMS = (
     *(instance, metrics, agents, releases, deployments, incidents, rollouts),
-    *(outcomes, otlp, tasks, alerts, evals, recordings, breakers, budgets, tokens, keys),
+    *(outcomes, otlp, tasks, alerts, evals, recordings, replays, breakers, budgets, tokens, keys),
 )
 
 

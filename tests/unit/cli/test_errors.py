@@ -191,6 +191,7 @@ class StandingRejection:
             "satisfied": False,
             "changed": [],
             "evals": [],
+            "replay": None,
             "message": "rejected by eve",
         }
 
