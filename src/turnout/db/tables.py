@@ -359,8 +359,9 @@ model_calls = Table(
     Column("prices", Text, nullable=False),
     Column("attempts", JSON, nullable=False),
     Column("error", Text, nullable=False),
+    Column("ended_at", Float, nullable=False, server_default="0"),
     Index(None, "task"),
-    Index(None, "agent", "ring", "release", "at"),
+    Index(None, "agent", "ring", "release", "ended_at"),
     Index(None, "at"),
 )
 

@@ -69,6 +69,7 @@ def call(stage: Stage, release: Release, dollars: float, task: str | None = None
     made = model_call(
         f"call-{next(_numbers)}",
         at=stage.clock.at,
+        duration=0.0,
         agent=AGENT,
         ring="dev",
         release=release.digest,
@@ -144,15 +145,15 @@ def test_calls_of_no_task_and_after_their_task_count_too(behind: Stage) -> None:
     assert behind.pointer().stable == ONE.digest
 
 
-def test_what_was_reported_counts_instead(behind: Stage) -> None:
+def test_an_agent_that_reports_a_small_cost_hides_nothing(behind: Stage) -> None:
     behind.serve(TWO, ["t1"])
     with behind.store.transaction() as transaction:
         transaction.add_outcomes([Outcome("t1", Source.REPORT, behind.clock.at, cost=0.1, reporter="ann")])
+    assert shown(behind, TWO)["value"] == pytest.approx(0.1)
     for _ in range(30):
         call(behind, TWO, 1.0, "t1")
     behind.look()
-    assert (behind.pointer().stable, stopped(behind)) == (TWO.digest, [])
-    assert shown(behind, TWO)["value"] == pytest.approx(0.1)
+    assert (behind.pointer().stable, stopped(behind)) == (ONE.digest, ["v2"])
 
 
 def test_model_calls_that_fail_trip(behind: Stage) -> None:
