@@ -66,18 +66,9 @@ def behind(alone: Stage) -> Stage:
 
 
 def call(stage: Stage, release: Release, dollars: float, task: str | None = None, **changes: Any) -> None:
-    made = model_call(
-        f"call-{next(_numbers)}",
-        at=stage.clock.at,
-        duration=0.0,
-        agent=AGENT,
-        ring="dev",
-        release=release.digest,
-        task=task,
-        nanos=round(dollars * 1e9),
-        prices="sha256:table",
-        **changes,
-    )
+    values = {"at": stage.clock.at, "duration": 0.0, "agent": AGENT, "ring": "dev", "release": release.digest}
+    priced = {"nanos": round(dollars * 1e9), "prices": "sha256:table"}
+    made = model_call(f"call-{next(_numbers)}", task=task, **{**values, **priced, **changes})
     with stage.store.transaction() as transaction:
         transaction.add_calls([made], "calls/model-0.jsonl", "1:1")
 
@@ -199,6 +190,23 @@ def test_the_gateway_is_told_what_is_stopped_and_what_budgets_bind(alone: Stage)
     reconciler.reconcile(AGENT, "dev")
     (grant,) = written[-1].grants.values()
     assert grant.stopped is None
+
+
+def test_a_workspace_breaker_stops_nobody_for_what_runs_where_it_is_not_declared(behind: Stage) -> None:
+    call(behind, ONE, 60.0, agent="billing", ring="nightly")
+    call(behind, TWO, 1.0)
+    behind.look()
+    assert stopped(behind) == []
+    assert shown(behind, TWO, scope="workspace")["value"] == pytest.approx(61.0)
+
+
+def test_what_a_stopped_release_gave_stops_nobody_else(behind: Stage) -> None:
+    call(behind, TWO, 51.0)
+    call(behind, ONE, 2.0)
+    behind.look()
+    behind.look()
+    assert stopped(behind) == ["v2"]
+    assert shown(behind, ONE, scope="workspace")["value"] == pytest.approx(2.0)
 
 
 # --- resetting -------------------------------------------------------------------------------------------------------
