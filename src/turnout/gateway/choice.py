@@ -23,13 +23,14 @@ def find_pins(grant: Grant, model: str) -> tuple[ModelPin, ...]:
     for number, pin in enumerate(grant.models):
         if model in (pin.name, f"{pin.provider}/{pin.name}"):
             return (pin, *grant.fallbacks) if number == 0 else (pin,)
-    listed = ", ".join(pin.name for pin in grant.models) or "none"
-    raise CallRefused(
-        f"the model {model[:100]!r} is not in this release, which may call: {listed}; another one has to be added to"
-        " [model] in its turnout.toml",
-        status=403,
-        code="model_not_allowed",
-    )
+    raise _not_allowed(grant, f"the model {model[:100]!r}")
+
+
+def check_tool_models(grant: Grant, models: tuple[str, ...]) -> None:
+    """Raise `CallRefused` for a model that a tool of the provider is to use, and that the release does not list."""
+    for model in models:
+        if all(model != pin.name for pin in grant.models):
+            raise _not_allowed(grant, f"the model {model[:100]!r} of a tool")
 
 
 def find_candidates(
@@ -83,6 +84,16 @@ def worst_case(asked: Asked, candidates: tuple[Candidate, ...]) -> Amount:
         if candidate.rates is not None:
             nanos = max(nanos, candidate.rates.most(most_in, most_out))
     return Amount(nanos=nanos, tokens=tokens)
+
+
+def _not_allowed(grant: Grant, what: str) -> CallRefused:
+    listed = ", ".join(pin.name for pin in grant.models) or "none"
+    return CallRefused(
+        f"{what} is not in this release, which may call: {listed}; another one has to be added to [model] in its"
+        " turnout.toml",
+        status=403,
+        code="model_not_allowed",
+    )
 
 
 def _candidates(

@@ -22,6 +22,7 @@ from turnout.gateway.answering import Caller, Secrets
 from turnout.gateway.asgi import Application, Presence, Receive, Scope, Send, read_body, read_head, send_problem
 from turnout.gateway.choice import (
     applying_budgets,
+    check_tool_models,
     find_candidates,
     find_pins,
     is_limited,
@@ -180,6 +181,7 @@ class ModelGateway:
     def _choose(self, bill: Bill, grant: Grant) -> tuple[Candidate, ...]:
         asked = bill.asked
         pins = find_pins(grant, asked.model)
+        check_tool_models(grant, asked.tool_models)
         bill.budgets = applying_budgets(grant, bill.spender)
         candidates = find_candidates(pins, asked, self._config(), bill.prices)
         return keep_priced(candidates, bill.budgets)

@@ -82,6 +82,19 @@ def test_a_limit_is_added_only_where_a_budget_counts_and_the_caller_gave_none(
     assert upstream.requests[-1].body == open_end
 
 
+def test_the_limit_of_a_caller_is_told_to_a_route_that_knows_another_name_for_it(upstream: Provider) -> None:
+    given = question(max_tokens=None, max_completion_tokens=3)
+    with model_gateway(config([upstream.url], limit_parameter="max_tokens"), grant(budgets=(BUDGET,))) as live:
+        ask(live, body=given)
+        assert upstream.requests[-1].body == {**given, "max_tokens": 3}
+
+
+def test_a_tool_of_the_provider_may_use_a_model_of_the_release(live: LiveGateway, upstream: Provider) -> None:
+    given = question("responses", tools=[{"type": "image_generation", "model": "gemma"}])
+    assert ask(live, "responses", body=given).status == 200
+    assert upstream.requests[-1].body == given
+
+
 def test_headers_of_one_connection_and_of_other_parties_stay_behind(live: LiveGateway, upstream: Provider) -> None:
     headers = {
         "connection": "x-of-this-hop",

@@ -66,7 +66,11 @@ def test_a_release_that_is_stopped(live: LiveGateway) -> None:
         (b'{"model": "gpt-4o-2024-08-06", "Model": "gpt-5-pro"}', "could be read as 'model'"),
         (b'{"model": "gpt-4o-2024-08-06", "MAX_TOKENS": 99999}', "could be read as 'max_tokens'"),
         ('{"model": "gpt-4o-2024-08-06", "\uff4dodel": "gpt-5-pro"}'.encode(), "could be read as 'model'"),
-        (b'{"model": "gpt-4o-2024-08-06", "models": ["gpt-5-pro"]}', "models names other models"),
+        (b'{"model": "gpt-4o-2024-08-06", "models": ["gpt-5-pro"]}', "models can name other models"),
+        (b'{"model": "gpt-4o-2024-08-06", "route": "fallback"}', "route can name other models"),
+        (b'{"model": "gpt-4o-2024-08-06", "preset": "mine"}', "preset can name other models"),
+        (b'{"model": "gpt-4o-2024-08-06", "Tools": []}', "could be read as 'tools'"),
+        (b'{"model": "gpt-4o-2024-08-06", "tools": [{"type": "x", "Model": "m"}]}', "model of a tool"),
         (b'{"model": "gpt-4o-2024-08-06", "tools": 5}', "tools has to be"),
         (b'{"model": "gpt-4o-2024-08-06", "stream": "yes"}', "stream has to be"),
         (b'{"model": "gpt-4o-2024-08-06", "stream_options": 5}', "stream_options has to be"),
@@ -93,6 +97,13 @@ def test_a_model_that_is_not_in_the_release(live: LiveGateway) -> None:
     answer = ask(live, body=question(model="gpt-5"))
     assert (answer.status, answer.json["error"]["code"]) == (403, "model_not_allowed")
     assert "gpt-4o-2024-08-06" in answer.json["error"]["message"]
+
+
+def test_a_tool_of_the_provider_that_names_another_model(live: LiveGateway) -> None:
+    tools = [{"type": "image_generation", "model": "gpt-image-1"}]
+    answer = ask(live, "responses", body=question("responses", tools=tools))
+    assert (answer.status, answer.json["error"]["code"]) == (403, "model_not_allowed")
+    assert "'gpt-image-1' of a tool" in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize(
