@@ -54,6 +54,7 @@ class RouteBoard:
 
     def __init__(self) -> None:
         self.healths: dict[str, RouteHealth] = {}
+        self.reasoning: dict[str, bool] = {}  # whether a model ever reasoned, of those that told their usage
 
     def begin(self, key: str, now: float, patience: float) -> None:
         """A call begins."""
@@ -134,6 +135,14 @@ class Journey:
         candidate, self.under_way = self.last, False
         self.in_vain += not passed_on
         self.attempts.append(Attempt(candidate.name, candidate.model, self._now() - self._began, None, why))
+
+    def learn(self, candidate: Candidate, *, reasoned: bool) -> None:
+        """Whether the model reasoned before it answered in full."""
+        self._board.reasoning[candidate.key] = reasoned or self._board.reasoning.get(candidate.key, False)
+
+    def may_reason(self, candidate: Candidate) -> bool:
+        """Whether the model may have written tokens that nobody sees; not of one that never did."""
+        return self._board.reasoning.get(candidate.key, True)
 
     def problem(self) -> Problem:
         """What the agent is told when no route answered."""

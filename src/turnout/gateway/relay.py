@@ -102,7 +102,7 @@ class Relay:
         if answer.said is None:
             bill.error = f"status {answer.status} of the provider"
         else:
-            bill.started, bill.ended = True, Ended.DONE
+            bill.started, bill.whole, bill.ended = True, True, Ended.DONE
             bill.usage, bill.answered_by, bill.terms = answer.said.usage, answer.said.model, answer.said.terms
             bill.seen_out = len(answer.body) // 4 if bill.asked.demand.output else 0
         if answer.said is None and not _is_json(answer.headers):
@@ -147,7 +147,7 @@ class Relay:
     async def _finish(self, stream: Stream, caller: Caller, rest: bytes) -> None:
         caller.journey.succeed(stream.candidate, stream.response.status)
         self.presence.stop()
-        self._bill.ended = Ended.DONE
+        self._bill.whole, self._bill.ended = True, Ended.DONE
         self._note(stream)
         await self._send({"type": "http.response.body", "body": rest})
         self._end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -26,6 +27,8 @@ from tests.model_gateway import (
 from tests.provider import Provider, provider
 from turnout.domain.budget import NANOS, Budget, BudgetScope, Unit
 from turnout.domain.calls import Ended
+from turnout.domain.grants import ModelPin
+from turnout.gateway.failover import Candidate, Journey, RouteBoard
 from turnout.gateway.values import GatewayConfig, Price, Route
 
 BUDGET = Budget(BudgetScope.RING, NANOS)
@@ -218,12 +221,53 @@ def test_a_call_whose_agent_goes_away_is_settled_and_read_no_further(
         assert (spent.nanos, spent.tokens) == (most.nanos, most.tokens)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "known", "whole_hold"),
+    [
+        ("chat/completions", {}, False, True),  # nothing is known of the model yet
+        ("chat/completions", {}, True, True),  # the provider of the tests says that it thought
+        ("chat/completions", {"reasoning_effort": "low"}, True, True),
+        ("responses", {"reasoning": {"effort": "low"}}, True, True),
+        ("messages", {}, False, False),
+        ("messages", {"thinking": {"type": "enabled", "budget_tokens": 20}}, True, True),
+        ("messages", {"thinking": {"type": "disabled"}}, True, False),
+    ],
+)
+def test_a_stream_that_breaks_off_costs_all_that_a_model_may_have_thought(
+    live: LiveGateway, endpoint: str, asked: dict[str, object], known: bool, whole_hold: bool
+) -> None:
+    live.grant = grant(budgets=(BUDGET,))
+    if known:
+        assert ask(live, endpoint, stream=True).status == 200
+    ask(live, endpoint, question(endpoint, stream=True, **asked), headers={"x-fault": "cut_midway"})
+    call = live.journal.last(1 + known)
+    assert (call.ended, call.estimated) == (Ended.CUT, True)
+    if whole_hold:
+        assert call.tokens_out == (16_384 if endpoint == "responses" else 50)
+    else:
+        assert 0 < call.tokens_out < 20
+
+
+def test_a_model_is_one_that_reasons_until_an_answer_says_otherwise_and_once_one_says_so() -> None:
+    candidate = Candidate(ModelPin("local", "m"), Route("local", "r", "http://127.0.0.1/v1"), "m", None)
+
+    async def told(*reasoned: bool) -> bool:
+        journey = Journey([candidate], RouteBoard(), 10.0)
+        for one in reasoned:
+            journey.learn(candidate, reasoned=one)
+        return journey.may_reason(candidate)
+
+    assert [asyncio.run(told(*said)) for said in [(), (False,), (True,), (False, True), (True, False)]] == [
+        *(True, False, True, True, True)
+    ]
+
+
 def test_usage_beyond_the_bound_costs_as_much_as_can_be_believed(live: LiveGateway) -> None:
     live.grant = grant(budgets=(BUDGET,))
     assert ask(live, headers={"x-fault": "usage_absurd"}).status == 200
+    assert live.journal.last().estimated
     (most,), (spent,) = live.accounts.most, live.accounts.spent
     assert most.nanos / 2 < spent.nanos <= most.nanos
-    assert live.journal.last().estimated
 
 
 def test_the_name_of_a_model_that_was_made_up_is_cut_short(live: LiveGateway) -> None:

@@ -47,6 +47,7 @@ class Demand:
     tools: bool = False
     elsewhere: bool = False  # whether it refers to content that is not in it
     output: bool = True  # whether tokens come out at all
+    reasons: bool | None = None  # whether the model is told to reason; None: it does as it is used to
 
     def most_in(self, window: int | None) -> int:
         """Tokens in, at most. `window`: of the model, where known."""
@@ -81,6 +82,7 @@ def read_demand(endpoint: Endpoint, body: JsonObject, size: int) -> Demand:
         tools=bool(body.get("tools")),
         elsewhere=elsewhere,
         output=endpoint is not Endpoint.EMBEDDINGS,
+        reasons=_reasons(endpoint, body),
     )
 
 
@@ -105,6 +107,15 @@ def _whole(body: JsonObject, name: str, most: int = 100_000_000) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise _invalid(f"{name} has to be a whole number from 1 to {most}")
     return value
+
+
+def _reasons(endpoint: Endpoint, body: JsonObject) -> bool | None:
+    if endpoint is Endpoint.EMBEDDINGS:
+        return False
+    if endpoint is Endpoint.MESSAGES:  # never without being told to
+        thinking = body.get("thinking")
+        return thinking is not None and not (isinstance(thinking, dict) and thinking.get("type") == "disabled")
+    return True if body.get("reasoning_effort") or body.get("reasoning") else None
 
 
 def _look_through(body: JsonObject) -> tuple[int, bool]:
