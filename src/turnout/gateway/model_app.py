@@ -19,7 +19,18 @@ from turnout.domain.errors import CallRefused, RouteFailed
 from turnout.domain.grants import Grant, ModelPin
 from turnout.gateway.admission import find_grant, find_task
 from turnout.gateway.answering import Caller, Secrets
-from turnout.gateway.asgi import Application, Presence, Receive, Scope, Send, read_body, read_head, send_problem
+from turnout.gateway.asgi import (
+    Application,
+    Presence,
+    Receive,
+    Room,
+    Scope,
+    Send,
+    Share,
+    read_body,
+    read_head,
+    send_problem,
+)
 from turnout.gateway.choice import (
     applying_budgets,
     check_tool_models,
@@ -45,6 +56,7 @@ from turnout.ports import Clock
 _log = logging.getLogger(__name__)
 
 LARGEST_BODY = 32 * 1024 * 1024  # bytes, of a request
+MOST_BODIES = 512 * 1024 * 1024  # bytes, of the requests of all calls under way in a process
 
 
 def create_model_app(
@@ -57,6 +69,7 @@ def create_model_app(
     *,
     new_id: Callable[[], str] | None = None,
     largest_body: int = LARGEST_BODY,
+    most_bodies: int = MOST_BODIES,
     close: Callable[[], Awaitable[None]] | None = None,
 ) -> Application:
     """The application. `grants` finds what a key allows, `config` gives the configuration as it is now.
@@ -65,8 +78,9 @@ def create_model_app(
     `SetupFailed` for one that cannot be read. `close` is awaited when the last call is over: a server that a signal
     tells to end takes the process with it, and what stands after it in the program is not reached.
     """
+    room = Room(most_bodies)
     return ModelGateway(
-        grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body, close
+        grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body, room, close
     )
 
 
@@ -83,6 +97,7 @@ class ModelGateway:
         secret_of: Secrets,
         new_id: Callable[[], str],
         largest_body: int,
+        room: Room,
         close: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._grants = grants
@@ -93,6 +108,7 @@ class ModelGateway:
         self._secret_of = secret_of
         self._new_id = new_id
         self._largest_body = largest_body
+        self._room = room
         self._close = close
         self._upstream = Upstream()
         self._board = RouteBoard()
@@ -107,7 +123,11 @@ class ModelGateway:
             if endpoint is None or scope["method"] != "POST":
                 await answer_elsewhere(scope, send, self._grants)
             else:
-                await self._answer(endpoint, scope, receive, send)
+                share = Share(self._room)
+                try:
+                    await self._answer(endpoint, scope, receive, send, share)
+                finally:
+                    share.close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -121,17 +141,18 @@ class ModelGateway:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send, share: Share) -> None:
         """Everything about one call up to the point where the bill is open."""
         at, began = self._clock.now(), asyncio.get_running_loop().time()
         try:
             head = read_head(scope)
             grant = find_grant(head, self._grants)
             spender = Spender(grant.agent, grant.ring, grant.release, find_task(head))
-            body = await read_body(receive, head, self._largest_body)
+            body = await read_body(receive, head, self._largest_body, share)
             if body is None:
                 return
             asked = read_request(endpoint, body)
+            del body  # its text is in what was read of it
         except CallRefused as refusal:
             await send_problem(send, endpoint.protocol, problem_of(refusal))
             return

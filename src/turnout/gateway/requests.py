@@ -77,7 +77,8 @@ def read_request(endpoint: Endpoint, body: bytes) -> Asked:
         raise _invalid("embeddings cannot be streamed")
     wants_usage = bool(options and options.get("include_usage"))
     demand = read_demand(endpoint, read, len(body))
-    return Asked(endpoint, read, model, bool(stream), wants_usage, demand, read_terms(read), _tool_models(read))
+    tool_models, kept = _tool_models(read), read.without_values("stream_options")
+    return Asked(endpoint, kept, model, bool(stream), wants_usage, demand, read_terms(read), tool_models)
 
 
 def headers_for(head: Mapping[bytes, bytes], route: Route, key: str | None, idempotency_key: str) -> dict[str, str]:

@@ -9,7 +9,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.model_gateway import HOST, KEY, LiveGateway, ask, config, grant, model_gateway, question
+from tests.live import wait_until
+from tests.model_gateway import (
+    HOST,
+    KEY,
+    OPENAI_MODEL,
+    Answer,
+    LiveGateway,
+    ask,
+    config,
+    grant,
+    model_gateway,
+    question,
+)
 from tests.provider import Provider, provider
 
 
@@ -91,6 +103,32 @@ def test_a_body_that_is_too_large(live: LiveGateway) -> None:
     assert ask(live, "messages", b"x" * 100_001).json["error"]["type"] == "request_too_large"
     chunked = _send(live, "transfer-encoding: chunked\r\n", b"%x\r\n" % 100_001 + b"x" * 100_001 + b"\r\n0\r\n\r\n")
     assert chunked.status == 413
+
+
+@pytest.mark.parametrize("filling", [b"{}", b"[]", b"1"])
+def test_a_body_of_very_many_values_is_refused_before_it_is_read(upstream: Provider, filling: bytes) -> None:
+    number = 200_001 if filling != b"1" else 2_000_001
+    body = b'{"model": "%s", "messages": [' % OPENAI_MODEL.encode() + (filling + b",") * number + b"1]}"
+    with model_gateway(config([upstream.url]), grant()) as live:
+        answer = ask(live, body=body)
+    assert answer.status == 400
+    assert "too many values" in answer.json["error"]["message"]
+
+
+def test_bodies_that_take_more_room_than_there_is(upstream: Provider) -> None:
+    with model_gateway(config([upstream.url]), grant(), most_bodies=100_000) as live:
+        with socket.create_connection((HOST, live.port), timeout=5) as slow:
+            head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+            slow.sendall(f"{head}content-length: 80000\r\n\r\n".encode() + b"x" * 79_000)
+            wait_until(lambda: _ask_much(live).status == 503, 5, lambda: "the room is not taken")
+            answer = _ask_much(live)
+            assert answer.json["error"]["type"] == "overloaded_error"
+            assert answer.headers["retry-after"] == "1"
+        wait_until(lambda: _ask_much(live).status == 400, 5, lambda: "the room is not given back")
+
+
+def _ask_much(live: LiveGateway) -> Answer:
+    return ask(live, "messages", b"{" + b" " * 40_000)
 
 
 def test_a_model_that_is_not_in_the_release(live: LiveGateway) -> None:
