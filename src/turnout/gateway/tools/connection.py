@@ -70,6 +70,7 @@ class Connection:
         self.digests: Mapping[str, str] = {}
         self.looked_at = 0.0  # by the clock of the event loop
         self.stale = False  # whether the server said that its tools changed
+        self._changes = 0  # how often it said so
         self._server = server
         self._session: ClientSession | None = None
         self._end = asyncio.Event()
@@ -92,7 +93,7 @@ class Connection:
 
     async def look(self, seconds: float) -> None:
         """Ask for the list of tools again. Raises `Unreachable`."""
-        self.stale = False
+        before = self._changes
         tools: dict[str, Mapping[str, Any]] = {}
         twice: set[str] = set()
         cursor: str | None = None
@@ -109,6 +110,12 @@ class Connection:
         self.tools = tools
         self.digests = {name: AMBIGUOUS if name in twice else _digest(tool) for name, tool in tools.items()}
         self.looked_at = asyncio.get_running_loop().time()
+        self.stale = self._changes != before
+
+    def suspect(self) -> None:
+        """Let nobody call before the tools were looked at again."""
+        self._changes += 1
+        self.stale = True
 
     async def call(self, name: str, arguments: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """What a tool answers, as it came. Raises `Unreachable`; cancelling it cancels the call at the server."""
@@ -194,13 +201,13 @@ class Connection:
         try:
             async with listen(session, tools_list_changed=True) as changes:
                 async for _ in changes:
-                    self.stale = True
+                    self.suspect()
         except (ListenNotSupportedError, SubscriptionLost, MCPError, RuntimeError, TimeoutError, OSError):
-            self.stale = True  # what was missed is unknown
+            self.suspect()  # what was missed is unknown
 
     async def _hear(self, message: mcp_types.ServerNotification | Exception) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):
-            self.stale = True
+            self.suspect()
 
 
 def _build_transport(server: ToolServer, resolve: Resolve, log_file: Path | None) -> ClientTransport:

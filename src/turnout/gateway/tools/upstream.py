@@ -63,7 +63,7 @@ class Upstream:
         try:
             return await connection.call(tool, arguments, seconds)
         except Slow:
-            connection.stale = True  # it may hang: the next call looks first
+            connection.suspect()  # it may hang: the next call looks first
             raise
         except Broken as error:
             self._drop(connection)

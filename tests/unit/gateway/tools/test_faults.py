@@ -28,6 +28,7 @@ from tests.mcp_servers import (
 from tests.unit.gateway.tools.agent import call, calls, text
 from turnout.domain.calls import Ended
 from turnout.domain.grants import ToolPin
+from turnout.gateway.tools.connection import Connection
 from turnout.gateway.tools.upstream import Patience
 from turnout.gateway.values import ToolServer
 
@@ -171,6 +172,25 @@ def test_a_tool_that_changes_without_a_word_is_refused_after_the_next_look(rough
 
     assert not before.is_error
     assert "is not the one that was pinned" in text(after)
+
+
+def test_a_look_that_was_given_up_leaves_the_list_suspect() -> None:
+    async def look() -> bool:
+        connection = Connection(stdio_server())
+        await connection.open(lambda _: "", None, 15)
+        try:
+            connection.suspect()
+            looking = asyncio.create_task(connection.look(5))
+            await asyncio.sleep(0)
+            looking.cancel()
+            await asyncio.wait({looking})
+            suspect = connection.stale
+            await connection.look(5)
+            return suspect and not connection.stale
+        finally:
+            await connection.close()
+
+    assert asyncio.run(look())
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
