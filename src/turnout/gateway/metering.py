@@ -116,11 +116,11 @@ class Bill:
         self.estimated = True
         if said is not None and self.most is not None and said.tokens_out > most_out:
             return Usage(tokens_in=said.tokens_in, tokens_out=most_out)
-        tokens_in = min(demand.estimate_in, most_in) if said is None else said.tokens_in
+        known = said or Usage(tokens_in=min(demand.estimate_in, most_in))
+        out = max(self.seen_out, known.tokens_out if known.tokens_out <= most_out else 0)
         if self.most is not None and not self.whole and self._may_reason(candidate):
-            return Usage(tokens_in=tokens_in, tokens_out=most_out)
-        seen = max(self.seen_out, said.tokens_out if said is not None else 0)
-        return Usage(tokens_in=tokens_in, tokens_out=min(seen, most_out))
+            out = most_out
+        return replace(known, tokens_out=min(out, most_out), reasoning=0)
 
     def _may_reason(self, candidate: Candidate) -> bool:
         """Whether the model may have written more than can be seen of a stream that broke off: that is charged, too."""
