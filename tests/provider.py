@@ -49,6 +49,7 @@ FAULTS = (
     "bad_request",  # 400
     "closed",  # the connection ends without an answer
     "chatter",  # something follows the end of a stream
+    "unfinished",  # a stream ends properly, and does not say why its answer does
 )
 
 

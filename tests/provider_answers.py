@@ -82,7 +82,8 @@ def _chat_events(body: Mapping[str, Any], number: int, fault: str) -> Iterator[b
     yield chunk({"role": "assistant", "content": ""})
     for word in words(number):
         yield chunk({"content": word})
-    yield chunk({}, "stop")
+    if fault != "unfinished":
+        yield chunk({}, "stop")
     usage = _usage("chat/completions", number, fault)
     if wants_usage and usage is not None:
         yield _event({**base, "choices": [], "usage": usage})
@@ -128,7 +129,8 @@ def _message_events(body: Mapping[str, Any], number: int, fault: str) -> Iterato
     end: dict[str, Any] = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}}
     if usage is not None:
         end["usage"] = {"output_tokens": usage["output_tokens"]}
-    yield _event(end, "message_delta")
+    if fault != "unfinished":
+        yield _event(end, "message_delta")
     yield _event({"type": "message_stop"}, "message_stop")
 
 

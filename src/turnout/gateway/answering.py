@@ -117,7 +117,12 @@ class Caller:
     async def _open(self, candidate: Candidate, response: aiohttp.ClientResponse, until: float) -> Stream:
         """Wait for the first event: until then another route can be tried, and the agent sees nothing of it."""
         _check_type(response, "text/event-stream")
-        stream = Stream(candidate, response, passed_headers(response), READERS[self.asked.endpoint]())
+        stream = Stream(
+            candidate,
+            response,
+            passed_headers(response),
+            READERS[self.asked.endpoint](strict=candidate.route.finish_reasons),
+        )
         now = asyncio.get_running_loop().time
         while not stream.ready:
             if stream.over:

@@ -25,6 +25,8 @@ from turnout.gateway.values import Route
 
 SHORT_PAUSE = 5.0  # seconds that a call waits for a route which asked for a pause, where there is no other
 MOST_PAUSES = 2  # of one call
+LONGEST_REST = 60.0  # seconds; then a call tries: the one that brought a long pause about may have been another's alone
+_OF_THE_CALL = frozenset((408, 409, 425))  # statuses that say nothing of the route
 
 Answer = TypeVar("Answer")
 
@@ -69,8 +71,8 @@ class RouteBoard:
         """It was not."""
         health = self.healths.get(key, HEALTHY)
         if fault.answered == 429 and fault.retry_after is not None:
-            self.healths[key] = after_rest(health, now, fault.retry_after)
-        else:
+            self.healths[key] = after_rest(health, now, min(fault.retry_after, LONGEST_REST))
+        elif fault.answered not in _OF_THE_CALL:
             self.healths[key] = after_failure(health, now)
 
 

@@ -23,7 +23,10 @@ from tests.model_gateway import (
 )
 from tests.provider import FAULTS, Provider, deaf_port, provider, refused_port
 from turnout.domain.calls import Ended
+from turnout.domain.errors import RouteFailed
 from turnout.domain.grants import ModelPin
+from turnout.domain.route_health import HEALTHY, RouteState, state_of
+from turnout.gateway.failover import RouteBoard
 from turnout.gateway.values import GatewayConfig
 
 REFUSED = DEAF = ""  # URLs
@@ -116,6 +119,33 @@ def test_a_fallback_answers_when_every_route_of_the_pin_fails() -> None:
             assert live.journal.last().route == "local/r0"
         with model_gateway(changed, grant(models=pins)) as live:  # listed, but not as a fallback
             assert ask(live).status == 502
+
+
+@pytest.mark.parametrize("endpoint", ["chat/completions", "messages"])
+def test_a_stream_that_does_not_say_why_it_ends_broke_off_unless_the_route_never_says_so(endpoint: str) -> None:
+    with provider("unfinished") as upstream, model_gateway(config([upstream.url]), grant()) as live:
+        answer = ask(live, endpoint, stream=True)
+        assert is_error(endpoint, answer)
+        call = live.journal.last()
+        assert call.ended in (Ended.CUT, Ended.FAILED)
+        assert call.error == "the stream ended without saying why the answer ends"
+        live.config = config([upstream.url], finish_reasons=False)
+        assert is_whole(endpoint, ask(live, endpoint, stream=True), stream=True)
+        assert live.journal.last(2).ended is Ended.DONE
+
+
+def test_a_long_pause_that_one_call_brought_about_does_not_keep_others_away() -> None:
+    board, route = RouteBoard(), "openai/r0/m"
+    board.fail(route, 0.0, RouteFailed("too often", answered=429, retry_after=3_600.0))
+    assert board.healths[route].rest_until == 60.0
+
+
+@pytest.mark.parametrize("status", [408, 409, 425])
+def test_a_status_that_says_nothing_of_the_route_opens_no_breaker(status: int) -> None:
+    board, route = RouteBoard(), "openai/r0/m"
+    for _ in range(20):
+        board.fail(route, 0.0, RouteFailed(f"status {status}", answered=status))
+    assert state_of(board.healths.get(route, HEALTHY), 0.0) is RouteState.CLOSED
 
 
 def test_an_open_route_is_left_alone_and_tried_again_later() -> None:
