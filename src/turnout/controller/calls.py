@@ -27,14 +27,21 @@ class CallIngest:
         self._cursors: dict[str, str | None] = {}
 
     def take_in(self) -> set[tuple[str, str]]:
-        """Take in what the journals have now, in batches. Returns the (agent, ring) pairs that made calls."""
+        """Take in what the journals have now, in batches. Returns the (agent, ring) pairs that made calls.
+
+        Raises the first of what went wrong, once all of them were tried.
+        """
         asked_at = self._clock.now()
         touched: set[tuple[str, str]] = set()
-        try:
-            for name in self._journal.names():
+        faults: list[Exception] = []
+        for name in self._journal.names():
+            try:
                 touched |= self._take_in(name)
-        finally:
-            self.read_up_to = asked_at - FLUSHED_AFTER  # a journal that cannot be read holds up no judge
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one journal, the others are taken in
+                faults.append(error)
+        self.read_up_to = asked_at - FLUSHED_AFTER  # a journal that cannot be read holds up no judge
+        if faults:
+            raise faults[0]
         return touched
 
     def _take_in(self, name: str) -> set[tuple[str, str]]:

@@ -60,6 +60,24 @@ def test_what_several_processes_wrote_is_taken_in_once_and_the_rings_are_told(st
     assert ids(stage) == ["a", "b", "c"]
 
 
+def test_a_journal_that_cannot_be_read_holds_up_no_other(
+    stage: Stage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal(folder, "model-0").write(model_call("a"))
+    Journal(folder, "model-1").write(model_call("b"))
+    read = JournalFiles.read
+
+    def fail(files: JournalFiles, name: str, *rest: Any) -> Any:
+        if name == "model-0.jsonl":
+            raise PermissionError(13, "Permission denied")
+        return read(files, name, *rest)
+
+    monkeypatch.setattr(JournalFiles, "read", fail)
+    with pytest.raises(PermissionError):
+        ingest(stage, folder).take_in()
+    assert ids(stage) == ["b"]
+
+
 def test_a_transaction_that_fails_takes_in_nothing_and_the_next_all(
     stage: Stage, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
