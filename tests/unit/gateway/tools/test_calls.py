@@ -24,6 +24,7 @@ from turnout.domain.models import Capture
 from turnout.gateway.tools import calls as tool_calls
 from turnout.gateway.tools import recording
 from turnout.gateway.tools.calls import ToolCalls
+from turnout.gateway.tools.connection import _hidden, _without
 from turnout.gateway.tools.upstream import Upstreams
 from turnout.gateway.values import ToolServer
 
@@ -281,6 +282,17 @@ def test_secrets_of_a_server_reach_it_and_nobody_else(rough_pins: Pins) -> None:
     assert text(given) == "hunter2"
     assert text(other) == ""
     assert "hunter2" not in json.dumps([dataclasses.asdict(record) for record in gateway.calls])
+
+
+def test_a_server_that_repeats_its_secret_hands_it_to_nobody(rough_pins: Pins) -> None:
+    server = stdio_server(TOKEN="Bearer hunter2-hunter2")
+    capture = Capture(size=1_000)
+    with tool_gateway(build_grant(rough_pins["environment"], capture=capture), server) as gateway:
+        given = call(gateway, "environment", {"text": "TOKEN"})
+
+    assert text(given) == "***"
+    assert "hunter2" not in json.dumps([dataclasses.asdict(record) for record in gateway.calls])
+    assert _without("no hunter2-hunter2 here", _hidden({"Authorization": "Bearer hunter2-hunter2"})) == "no *** here"
 
 
 def test_an_error_of_the_tool_itself_is_passed_on(rough_pins: Pins) -> None:
