@@ -48,7 +48,7 @@ class Candidate:
     @property
     def key(self) -> str:
         """What its health is kept under: providers limit and lose models one by one."""
-        return f"{self.name}/{self.model}"
+        return f"{self.name}/{self.pin.name}/{self.model}"
 
 
 class RouteBoard:

@@ -17,7 +17,7 @@ from turnout.domain.budget import Spender
 from turnout.domain.calls import Ended
 from turnout.domain.errors import CallRefused, RouteFailed
 from turnout.domain.grants import Grant, ModelPin
-from turnout.gateway.admission import find_grant, find_task
+from turnout.gateway.admission import find_grant, find_task, scoped_key
 from turnout.gateway.answering import Caller, Secrets
 from turnout.gateway.asgi import (
     Application,
@@ -217,7 +217,7 @@ class ModelGateway:
     ) -> None:
         await bill.hold(self._accounts, worst_case(bill.asked, candidates))
         bill.journey = journey = Journey(candidates, self._board, deadline)
-        idempotency_key = head.get(b"idempotency-key", b"").decode("latin-1") or f"turnout-{bill.id}"
+        idempotency_key = scoped_key(bill.spender, head.get(b"idempotency-key", b"")) or f"turnout-{bill.id}"
         limited = is_limited(bill.budgets)
         caller = Caller(bill.asked, head, idempotency_key, limited, self._upstream, self._secret_of, journey)
         try:

@@ -26,8 +26,8 @@ from turnout.domain.calls import Ended
 from turnout.domain.errors import RouteFailed
 from turnout.domain.grants import ModelPin
 from turnout.domain.route_health import HEALTHY, RouteState, state_of
-from turnout.gateway.failover import RouteBoard
-from turnout.gateway.values import GatewayConfig
+from turnout.gateway.failover import Candidate, RouteBoard
+from turnout.gateway.values import GatewayConfig, Route
 
 REFUSED = DEAF = ""  # URLs
 DEADLINE = 0.7
@@ -134,6 +134,12 @@ def test_a_stream_that_does_not_say_why_it_ends_broke_off_unless_the_route_never
         assert live.journal.last(2).ended is Ended.DONE
 
 
+def test_two_pins_of_one_model_of_a_route_are_two_candidates() -> None:
+    route = Route("openai", "r0", "http://127.0.0.1/v1")
+    new, old = (Candidate(ModelPin("openai", name), route, "deployment", None) for name in ("new", "old"))
+    assert new.key != old.key
+
+
 def test_a_long_pause_that_one_call_brought_about_does_not_keep_others_away() -> None:
     board, route = RouteBoard(), "openai/r0/m"
     board.fail(route, 0.0, RouteFailed("too often", answered=429, retry_after=3_600.0))
@@ -184,7 +190,12 @@ def test_retries_carry_the_same_idempotency_key() -> None:
         assert made
         assert good.requests[0].headers["idempotency-key"] == made
         ask(live, headers={"idempotency-key": "mine"})
-        assert bad.requests[1].headers["idempotency-key"] == good.requests[1].headers["idempotency-key"] == "mine"
+        ask(live, headers={"idempotency-key": "mine"})
+        live.grant = grant(agent="another")
+        ask(live, headers={"idempotency-key": "mine"})
+        sent = [request.headers["idempotency-key"] for request in good.requests[1:]]
+        assert bad.requests[1].headers["idempotency-key"] == sent[0] == sent[1]
+        assert sent[2] != sent[0], "agents share the account of the instance"
 
 
 @pytest.mark.parametrize("endpoint", ["chat/completions", "messages"])
@@ -224,10 +235,12 @@ def test_what_the_provider_says_of_its_key_is_not_told() -> None:
         assert KEY.encode() not in answer.body
 
 
-def test_a_key_that_cannot_be_read_is_a_broken_route() -> None:
+def test_a_key_that_cannot_be_read_is_a_broken_route(caplog: pytest.LogCaptureFixture) -> None:
     with provider() as good:
         without, sound = config([good.url], key="env:MISSING", mark="without"), config([good.url])
         both = (*without.providers["openai"], *sound.providers["openai"])
         with model_gateway(GatewayConfig(providers={"openai": both}), grant()) as live:
             assert ask(live).status == 200
-            assert "env:MISSING is not set" in live.journal.last().attempts[0].error
+            assert live.journal.last().attempts[0].error.startswith("the key of the route cannot be read")
+        assert "MISSING" not in repr(live.journal.last()), "where it is kept is for the log alone"
+        assert "env:MISSING is not set" in caplog.text
