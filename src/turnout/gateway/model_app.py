@@ -158,7 +158,8 @@ class ModelGateway:
             return
         bill = Bill(self._new_id(), at, began, spender, asked, self._prices())
         close = partial(bill.close, self._accounts, self._journal)
-        relay = Relay(bill, Presence(receive), send, close, restart=grant.restart_streams)
+        check = partial(find_grant, head, self._grants)
+        relay = Relay(bill, Presence(receive), send, close, check, restart=grant.restart_streams)
         try:
             await self._call(bill, relay, grant, head)
         finally:
@@ -174,7 +175,8 @@ class ModelGateway:
             async with asyncio.timeout_at(deadline):
                 await self._make(bill, relay, head, candidates, deadline)
         except CallRefused as refusal:
-            bill.ended = Ended.REFUSED
+            bill.ended = Ended.CANCELLED if bill.started else Ended.REFUSED
+            relay.leave(refusal.message)
             await relay.end_badly(problem_of(refusal))
         except TimeoutError:
             if relay.over:

@@ -9,6 +9,7 @@ from turnout.domain.budget import Budget, BudgetScope, Unit
 from turnout.domain.grant_document import parse_grants, render_grants
 from turnout.domain.grants import Grant, Grants, ModelPin, ToolPin
 from turnout.domain.models import Capture, Digest
+from turnout.gateway.followed import Followed
 from turnout.gateway.grants import GrantsFile, read_grants, write_grants
 from turnout.gateway.keys import key_digest
 
@@ -107,3 +108,25 @@ def test_a_server_goes_on_with_what_was_published_and_knows_by_whom(tmp_path: Pa
     assert read_grants(path) == (grants(grant()), "1.0")
     path.write_bytes(b"{")
     assert read_grants(path) == (Grants(), "")
+
+
+def test_a_damaged_file_is_not_read_again_and_again_and_yet_when_what_it_names_may_be_there(tmp_path: Path) -> None:
+    reads, times = [], [0.0]
+
+    def read(path: Path) -> str:
+        reads.append(path)
+        if len(reads) < 3:
+            raise ValueError("damaged")
+        return path.read_text()
+
+    path = tmp_path / "file"
+    path.write_text("what it says")
+    followed = Followed(path, read, "", 0.1, lambda: times[-1])
+    seen = []
+    for now in (0.0, 0.5, 1.0, 2.5, 3.0, 5.0):
+        times.append(now)
+        seen.append((followed.current, len(reads)))
+    assert seen == [("", 1), ("", 1), ("", 1), ("", 2), ("", 2), ("what it says", 3)]
+    path.write_text("something else")
+    times.append(5.2)
+    assert followed.current == "something else"

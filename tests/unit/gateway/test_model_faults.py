@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -26,6 +27,7 @@ from turnout.domain.calls import Ended
 from turnout.domain.errors import RouteFailed
 from turnout.domain.grants import ModelPin
 from turnout.domain.route_health import HEALTHY, RouteState, state_of
+from turnout.gateway import relay
 from turnout.gateway.failover import Candidate, RouteBoard
 from turnout.gateway.values import GatewayConfig, Route
 
@@ -132,6 +134,29 @@ def test_a_stream_that_does_not_say_why_it_ends_broke_off_unless_the_route_never
         live.config = config([upstream.url], finish_reasons=False)
         assert is_whole(endpoint, ask(live, endpoint, stream=True), stream=True)
         assert live.journal.last(2).ended is Ended.DONE
+
+
+def test_a_provider_that_only_pings_is_silent_in_the_end() -> None:
+    with provider("pings") as upstream, model_gateway(config([upstream.url], idle_timeout=0.1), grant()) as live:
+        answer = ask(live, stream=True)
+        assert is_error("chat/completions", answer)
+        assert 0.5 < answer.seconds < 3
+        assert live.journal.last().error == "nothing but pings for too long"
+
+
+def test_a_stream_ends_soon_after_its_release_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "LOOK_SECONDS", 0.1)
+    with provider() as upstream, model_gateway(config([upstream.url]), grant()) as live:
+        timer = threading.Timer(0.3, lambda: setattr(live, "grant", grant(stopped="the breaker tripped")))
+        timer.start()
+        answer = ask(live, stream=True, headers={"x-pace": "0.05", "x-words": "100"})
+        timer.join()
+        assert is_error("chat/completions", answer)
+        assert b"release_stopped" in answer.body
+        assert answer.seconds < 3
+        call = live.journal.last()
+        assert (call.ended, call.error) == (Ended.CANCELLED, "calls of this release are stopped: the breaker tripped")
+        assert call.tokens_out > 0
 
 
 def test_two_pins_of_one_model_of_a_route_are_two_candidates() -> None:
