@@ -19,6 +19,7 @@ from turnout.gateway.asgi import Application, Message, Receive, Scope, Send
 from turnout.gateway.config import ConfigFile, find_ledger, resolve_secret
 from turnout.gateway.drain import Drain
 from turnout.gateway.grants import GrantsFile
+from turnout.gateway.heartbeat import with_heartbeat
 from turnout.gateway.journal import Journal
 from turnout.gateway.launch import DRAIN_SECONDS, GatewayLaunch
 from turnout.gateway.serve import build_server, listen
@@ -39,7 +40,11 @@ def main() -> None:
     sys.setswitchinterval(0.0005)  # a call must not wait 5 ms for the thread that settles others
     listener = listen(launch.host, launch.port, shared=True)
     drain = Drain()
-    server = build_server(drain.wrap(build_app(launch)), drain=int(DRAIN_SECONDS), fast=launch.kind == "model")
+    server = build_server(
+        drain.wrap(with_heartbeat(build_app(launch), launch.log_path.parent)),
+        drain=int(DRAIN_SECONDS),
+        fast=launch.kind == "model",
+    )
     drain.attach(server)
     server.run([listener])
 
