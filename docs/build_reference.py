@@ -44,6 +44,8 @@ EVENT_MEANINGS: dict[str, str] = {
     "tool.refused": "a tool is no longer what a release pinned, and calls of it are refused: `digest`, `server`, `tool`, "
     "`pinned`, `found`, `task`, `message`; once for each description",
     "calls.lost": "the gateway's journal had no room for calls, which are in no lineage: `lost`, `journal`",
+    "route.down": "a route to a provider fails, and is left alone for a while: `route` (and model), `journal`, `message`",
+    "route.up": "a route that was down answered again: `route`, `journal`, `message`",
     "pointer.changed": "what a ring routes to: `stable`, `candidate`, `weight` in basis points, `last_good`, `generation`",
     "approval.given": "a release was approved for the ring: `digest`, `expires_at`, `comment`",
     "approval.rejected": "a release was rejected for the ring",

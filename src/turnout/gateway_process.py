@@ -120,6 +120,7 @@ def _build_model_app(
         journal,
         SystemClock(),
         _secret_of,
+        on_route=journal.tell,
     )
 
 

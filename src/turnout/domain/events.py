@@ -32,6 +32,8 @@ class EventType(StrEnum):
     BUDGET_UNSET = "budget.unset"
     TOOL_REFUSED = "tool.refused"
     CALLS_LOST = "calls.lost"
+    ROUTE_DOWN = "route.down"
+    ROUTE_UP = "route.up"
     POINTER_CHANGED = "pointer.changed"
     APPROVAL_GIVEN = "approval.given"
     APPROVAL_REJECTED = "approval.rejected"

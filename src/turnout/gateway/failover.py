@@ -47,14 +47,18 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """What its health is kept under: providers limit and lose models one by one."""
-        return f"{self.name}/{self.pin.name}/{self.model}"
+        """What its health is kept under: providers limit and lose models one by one. Such as `openai/us/gpt-4o`."""
+        return f"{self.name}/{self.pin.name}" + (f" as {self.model}" if self.model != self.pin.name else "")
 
 
 class RouteBoard:
-    """The health of all routes, as one process sees it. Times are of the event loop."""
+    """The health of all routes, as one process sees it. Times are of the event loop.
 
-    def __init__(self) -> None:
+    `on_change` is told when the breaker of a route opens (and why), and when it closes (None).
+    """
+
+    def __init__(self, on_change: Callable[[str, str | None], None] = lambda _key, _why: None) -> None:
+        self._on_change = on_change
         self.healths: dict[str, RouteHealth] = {}
         self.reasoning: dict[str, bool] = {}  # whether a model ever reasoned, of those that told their usage
 
@@ -65,7 +69,10 @@ class RouteBoard:
 
     def succeed(self, key: str, now: float) -> None:
         """It was answered."""
-        self.healths[key] = after_success(self.healths.get(key, HEALTHY), now)
+        health = self.healths.get(key, HEALTHY)
+        self.healths[key] = after_success(health, now)
+        if health.open_until is not None:
+            self._on_change(key, None)
 
     def fail(self, key: str, now: float, fault: RouteFailed) -> None:
         """It was not."""
@@ -74,6 +81,8 @@ class RouteBoard:
             self.healths[key] = after_rest(health, now, min(fault.retry_after, LONGEST_REST))
         elif fault.answered not in _OF_THE_CALL:
             self.healths[key] = after_failure(health, now)
+            if health.open_until is None and self.healths[key].open_until is not None:
+                self._on_change(key, fault.message)
 
 
 class Journey:

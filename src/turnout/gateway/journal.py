@@ -16,8 +16,8 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from turnout.domain.call_lines import call_to_line, lost_from_line, lost_to_line
-from turnout.domain.calls import Call, ToolCall
+from turnout.domain.call_lines import call_to_line, lost_from_line, lost_to_line, route_to_line
+from turnout.domain.calls import Call, RouteChange, ToolCall
 from turnout.gateway.journal_files import read_mark
 from turnout.line_log import parse_cursor
 
@@ -60,6 +60,11 @@ class Journal:
             if not line or not self._append(line):
                 self.lost += 1
                 self._unsaid += 1
+
+    def tell(self, change: RouteChange) -> None:
+        """Append what became of a route. One that cannot be written down is not told of."""
+        with self._lock:
+            self._append(route_to_line(change))
 
     def close(self) -> None:
         """Say what was lost, and let go of the file."""

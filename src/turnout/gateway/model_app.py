@@ -14,7 +14,7 @@ from functools import partial
 from itertools import count
 
 from turnout.domain.budget import Spender
-from turnout.domain.calls import Ended
+from turnout.domain.calls import Ended, RouteChange
 from turnout.domain.errors import CallRefused, RouteFailed
 from turnout.domain.grants import Grant, ModelPin
 from turnout.gateway.admission import find_grant, find_task, scoped_key
@@ -70,17 +70,19 @@ def create_model_app(
     new_id: Callable[[], str] | None = None,
     largest_body: int = LARGEST_BODY,
     most_bodies: int = MOST_BODIES,
+    on_route: Callable[[RouteChange], None] = lambda _: None,
     close: Callable[[], Awaitable[None]] | None = None,
 ) -> Application:
     """The application. `grants` finds what a key allows, `config` gives the configuration as it is now.
 
     `secret_of` gives what a reference such as `env:OPENAI_API_KEY` stands for; it is asked for every try, and raises
-    `SetupFailed` for one that cannot be read. `close` is awaited when the last call is over: a server that a signal
-    tells to end takes the process with it, and what stands after it in the program is not reached.
+    `SetupFailed` for one that cannot be read. `on_route` is told of routes that go down and come back. `close` is awaited
+    when the last call is over: a server that a signal tells to end takes the process with it, and what stands after it in
+    the program is not reached.
     """
     room = Room(most_bodies)
     return ModelGateway(
-        grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body, room, close
+        grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body, room, on_route, close
     )
 
 
@@ -98,6 +100,7 @@ class ModelGateway:
         new_id: Callable[[], str],
         largest_body: int,
         room: Room,
+        on_route: Callable[[RouteChange], None],
         close: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._grants = grants
@@ -111,7 +114,9 @@ class ModelGateway:
         self._room = room
         self._close = close
         self._upstream = Upstream()
-        self._board = RouteBoard()
+        self._board = RouteBoard(
+            lambda key, why: on_route(RouteChange(clock.now(), key, why is not None, why or "")),
+        )
         self._priced: tuple[GatewayConfig, PriceTable] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

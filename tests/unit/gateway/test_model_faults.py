@@ -187,6 +187,18 @@ def test_an_open_route_is_left_alone_and_tried_again_later() -> None:
         assert len(good.requests) == 10
 
 
+def test_whoever_asks_is_told_of_routes_that_go_down_and_come_back() -> None:
+    told: list[tuple[str, str | None]] = []
+    board, fault = RouteBoard(lambda key, why: told.append((key, why))), RouteFailed("status 500", answered=500)
+    for at in range(4):
+        board.fail("r", float(at), fault)
+    board.succeed("s", 5.0)
+    board.fail("r", 100.0, fault)  # a trial that failed: it is down already
+    board.succeed("r", 200.0)
+    board.succeed("r", 201.0)
+    assert told == [("r", "status 500"), ("r", None)]
+
+
 def test_a_short_pause_is_waited_for_where_there_is_no_other_route() -> None:
     with provider() as only, model_gateway(config([only.url]), grant()) as live:
         only.schedule = ["rate_limited"]
