@@ -45,6 +45,8 @@ def whole(endpoint: str, body: Mapping[str, Any], number: int, fault: str = "") 
             count = len(asked) if isinstance(asked, list) else 1
             data = [{"object": "embedding", "index": index, "embedding": [0.25, -0.5]} for index in range(count)]
             answer = {"object": "list", "data": data, "model": model}
+        case "messages/count_tokens":
+            return b'{"input_tokens": 11}'
         case _:
             answer = {
                 "id": "msg_1",

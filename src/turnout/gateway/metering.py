@@ -78,7 +78,7 @@ class Bill:
 
     def _charge(self) -> None:
         """Usage, believed or estimated, and its cost: never more than was held."""
-        if self.journey is None or not self.journey.attempts:
+        if self.journey is None or not self.journey.attempts or self.asked.endpoint.is_free:
             return
         candidate, demand = self.answered or self.journey.last, self.asked.demand
         usage = self._usage(candidate) if self.started else Usage()

@@ -210,7 +210,7 @@ class ModelGateway:
         asked = bill.asked
         pins = find_pins(grant, asked.model)
         check_tool_models(grant, asked.tool_models)
-        bill.budgets = applying_budgets(grant, bill.spender)
+        bill.budgets = () if asked.endpoint.is_free else applying_budgets(grant, bill.spender)
         candidates = find_candidates(pins, asked, self._config(), bill.prices)
         return keep_priced(candidates, bill.budgets)
 

@@ -73,8 +73,8 @@ def read_request(endpoint: Endpoint, body: bytes) -> Asked:
         raise _invalid("stream has to be true or false")
     if options is not None and not isinstance(options, dict):
         raise _invalid("stream_options has to be an object")
-    if stream and endpoint is Endpoint.EMBEDDINGS:
-        raise _invalid("embeddings cannot be streamed")
+    if stream and not endpoint.writes:
+        raise _invalid(f"{endpoint} cannot be streamed")
     wants_usage = bool(options and options.get("include_usage"))
     demand = read_demand(endpoint, read, len(body))
     tool_models, kept = _tool_models(read), read.without_values("stream_options")

@@ -262,6 +262,20 @@ def test_a_model_is_one_that_reasons_until_an_answer_says_otherwise_and_once_one
     ]
 
 
+def test_counting_tokens_follows_the_pin_and_costs_nothing(live: LiveGateway, upstream: Provider) -> None:
+    live.grant = grant(budgets=(Budget(BudgetScope.RING, 1, Unit.TOKENS), Budget(BudgetScope.RING, 1)))
+    given = question("messages", max_tokens=None)
+    answer = ask(live, "messages/count_tokens", given)
+    assert (answer.status, answer.json) == (200, {"input_tokens": 11})
+    assert (upstream.requests[-1].endpoint, upstream.requests[-1].body) == ("messages/count_tokens", given)
+    call = live.journal.last()
+    assert (call.endpoint, call.ended, call.nanos, call.tokens_in) == ("messages/count_tokens", Ended.DONE, 0, 0)
+    assert live.accounts.most == live.accounts.spent == []
+    refused = ask(live, "messages/count_tokens", {**given, "model": "claude-of-another-release"})
+    assert (refused.status, refused.json["error"]["type"]) == (403, "permission_error")
+    assert ask(live, "messages/count_tokens", {**given, "stream": True}).status == 400
+
+
 def test_usage_beyond_the_bound_costs_as_much_as_can_be_believed(live: LiveGateway) -> None:
     live.grant = grant(budgets=(BUDGET,))
     assert ask(live, headers={"x-fault": "usage_absurd"}).status == 200

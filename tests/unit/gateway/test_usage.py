@@ -15,7 +15,7 @@ from turnout.gateway.sse import EventSplitter
 STREAMED = [Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.MESSAGES]
 
 
-@pytest.mark.parametrize("endpoint", list(Endpoint))
+@pytest.mark.parametrize("endpoint", [*STREAMED, Endpoint.EMBEDDINGS])
 def test_a_whole_answer_tells_what_it_took(endpoint: Endpoint) -> None:
     said = read_answer(endpoint, whole(endpoint, {"model": "m", "input": "x"}, 5))
     assert said.model == "m"

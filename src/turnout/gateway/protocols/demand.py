@@ -25,6 +25,7 @@ _LIMITS = {
     Endpoint.RESPONSES: ("max_output_tokens",),
     Endpoint.EMBEDDINGS: (),
     Endpoint.MESSAGES: ("max_tokens",),
+    Endpoint.COUNT_TOKENS: (),
 }
 _REFERENCES = ("previous_response_id", "conversation", "prompt", "container", "mcp_servers", "web_search_options")
 _TEXTS = frozenset(
@@ -81,7 +82,7 @@ def read_demand(endpoint: Endpoint, body: JsonObject, size: int) -> Demand:
         images=images,
         tools=bool(body.get("tools")),
         elsewhere=elsewhere,
-        output=endpoint is not Endpoint.EMBEDDINGS,
+        output=endpoint.writes,
         reasons=_reasons(endpoint, body),
     )
 
@@ -110,7 +111,7 @@ def _whole(body: JsonObject, name: str, most: int = 100_000_000) -> int | None:
 
 
 def _reasons(endpoint: Endpoint, body: JsonObject) -> bool | None:
-    if endpoint is Endpoint.EMBEDDINGS:
+    if not endpoint.writes:
         return False
     if endpoint is Endpoint.MESSAGES:  # never without being told to
         thinking = body.get("thinking")
