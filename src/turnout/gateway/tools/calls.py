@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 import uuid
 from collections import OrderedDict
@@ -19,13 +20,15 @@ from turnout.domain.grants import Grant, ToolPin
 from turnout.domain.tool_pins import find_pin, found_as, pin_fault, unlisted_text
 from turnout.domain.tool_rules import arguments_fault
 from turnout.gateway.seams import CallJournal, Spending
-from turnout.gateway.tools.connection import Changed, Slow, Unreachable
+from turnout.gateway.tools.connection import Changed, NoSecret, Slow, Unreachable
 from turnout.gateway.tools.recording import Record, in_order
 from turnout.gateway.tools.upstream import Upstream, Upstreams
 from turnout.manifest.json_schema import JsonSchema, matches
 
 LARGEST_RESULT = 16 << 20  # bytes
 _MOST_SCHEMAS = 2_000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,9 @@ class ToolCalls:
         try:
             found = await upstream.digest(pin.name) if upstream and pin.schema else None
         except Unreachable as error:
-            raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {error}') from None
+            raise _Ends(
+                Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {_for_agents(error, pin)}'
+            ) from None
         fault = pin_fault(pin, found)
         if fault:
             record.found = found_as(found) if pin.schema else ""
@@ -155,7 +160,8 @@ class ToolCalls:
         except Slow as error:
             raise _Ends(Ended.TIMEOUT, f'the tool "{pin.name}" did not answer in time: {error}') from None
         except Unreachable as error:
-            raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" did not answer the call: {error}') from None
+            why = _for_agents(error, pin)
+            raise _Ends(Ended.FAILED, f'the tool server "{pin.server}" did not answer the call: {why}') from None
         if result.get("resultType", "complete") != "complete" or not isinstance(result.get("content"), list):
             raise _Ends(Ended.FAILED, f'the tool "{pin.name}" asks for what the gateway does not pass on')
         record.written = in_order(result)
@@ -185,6 +191,14 @@ def _json_size(arguments: Mapping[str, Any]) -> int:
         return len(json.dumps(dict(arguments), ensure_ascii=False, allow_nan=False).encode())
     except (ValueError, RecursionError):
         raise _Ends(Ended.REFUSED, "the arguments are not JSON that can be passed on") from None
+
+
+def _for_agents(error: Unreachable, pin: ToolPin) -> str:
+    """Where a secret is kept is for the log alone."""
+    if not isinstance(error, NoSecret):
+        return str(error)
+    log.error("the tool server %s cannot be used: %s", pin.server, error)
+    return "a secret of it cannot be read; the log of the gateway says which"
 
 
 def _budget_text(refusal: Refusal) -> str:

@@ -43,6 +43,10 @@ class Unreachable(Exception):
     """A server cannot be reached, or does not answer as an MCP server does. The message is for a person."""
 
 
+class NoSecret(Unreachable):
+    """A secret of the server cannot be read. The message says where it is kept, which is not for agents."""
+
+
 class Broken(Unreachable):
     """The session ended. `sent`: whether the server may have got the request."""
 
@@ -216,12 +220,11 @@ class Connection:
 
 
 def _resolve(server: ToolServer, resolve: Resolve) -> dict[str, str]:
-    """The headers, or the environment, of a server. Where a secret is kept is for the log alone."""
+    """The headers, or the environment, of a server. Raises `NoSecret`."""
     try:
         return {name: resolve(reference) for name, reference in {**server.headers, **server.env}.items()}
     except TurnoutError as error:
-        log.error("the tool server %s cannot be used: %s", server.name, error.message)
-        raise Unreachable("a secret of it cannot be read; the log of the gateway says which") from None
+        raise NoSecret(error.message) from None
 
 
 def _hidden(secrets: Mapping[str, str]) -> tuple[str, ...]:
