@@ -640,6 +640,12 @@ class Ledger(Protocol):
         Raises `LedgerUnavailable` or `StorageFull`, after which all can be asked again: each order counts once.
         """
 
+    def write_at_once(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...] | None:
+        """`write`, where that takes well under a millisecond; None, and nothing is written, where it might take longer.
+
+        It is for the thread of an event loop: it waits for no other writer and for no network. Raises as `write`.
+        """
+
     def extend(self, calls: Iterable[str], until: float) -> None:
         """Let the holds of calls that are still under way count for longer."""
 

@@ -80,7 +80,9 @@ class Amount:
 
     def of(self, unit: Unit) -> int:
         """In one unit."""
-        return {Unit.USD: self.nanos, Unit.TOKENS: self.tokens, Unit.CALLS: self.calls}[unit]
+        if unit is Unit.USD:
+            return self.nanos
+        return self.tokens if unit is Unit.TOKENS else self.calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,9 @@ class Balance:
     held: int = 0
     limit: int = 0  # that was given last
     at: float = 0.0  # of the last change
+
+
+_EMPTY = Balance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +197,9 @@ def plan_order(order: Order, balances: Mapping[str, Balance], holds: Mapping[str
         return Change() if hold is None else _plan_end(order.call, hold, order.spent, balances, now)
     if hold is not None:
         return Change()  # asked again, because the first answer was lost
-    refusal = decide(order.spender, order.budgets, order.most, balances, now)
-    return _plan_hold(order, balances, now) if refusal is None else _plan_refusal(order, refusal, balances)
+    lowest = _lowest(order.budgets, order.spender)
+    refusal = _find_refusal(lowest, order.most, balances, now)
+    return _plan_hold(order, lowest, balances, now) if refusal is None else _plan_refusal(lowest, refusal, balances)
 
 
 def plan_reap(balances: Mapping[str, Balance], holds: Mapping[str, Hold], now: float) -> Change:
@@ -211,11 +217,7 @@ def decide(
     spender: Spender, budgets: Iterable[Budget], most: Amount, balances: Mapping[str, Balance], now: float
 ) -> Refusal | None:
     """The budget that is in the way of a call; of several the one that will be for longest. None: the call fits."""
-    refusals = (
-        _refusal(budget, account, most.of(budget.unit), balances.get(account, Balance()), now)
-        for account, budget in _lowest(budgets, spender).items()
-    )
-    return max(filter(None, refusals), key=lambda refusal: _wait(refusal.retry_after), default=None)
+    return _find_refusal(_lowest(budgets, spender), most, balances, now)
 
 
 def settled(balance: Balance, now: float) -> int:
@@ -230,6 +232,17 @@ def over_at(name: str, balance: Balance) -> float | None:
     if balance.window is not None:
         return _leaves(balance.steps[-1][0], balance.window) if balance.steps else balance.at
     return balance.at + IDLE_TASK if name.startswith(f"{BudgetScope.TASK}/") else None
+
+
+def _find_refusal(
+    lowest: Mapping[str, Budget], most: Amount, balances: Mapping[str, Balance], now: float
+) -> Refusal | None:
+    refusals = [
+        refusal
+        for account, budget in lowest.items()
+        if (refusal := _refusal(budget, account, most.of(budget.unit), balances.get(account, _EMPTY), now)) is not None
+    ]
+    return max(refusals, key=lambda refusal: _wait(refusal.retry_after)) if refusals else None
 
 
 def _refusal(budget: Budget, account: str, wanted: int, balance: Balance, now: float) -> Refusal | None:
@@ -261,24 +274,24 @@ def _wait(retry_after: float | None) -> float:
     return math.inf if retry_after is None else retry_after
 
 
-def _plan_hold(order: Reserve, balances: Mapping[str, Balance], now: float) -> Change:
+def _plan_hold(order: Reserve, lowest: Mapping[str, Budget], balances: Mapping[str, Balance], now: float) -> Change:
     after: dict[str, Balance] = {}
     charges: list[Charge] = []
-    for account, budget in _lowest(order.budgets, order.spender).items():
+    for account, budget in lowest.items():
         amount = max(0, order.most.of(budget.unit))
         if amount == 0:
             continue  # nothing keeps an account on which nothing is held: a charge would outlive it
-        before = balances.get(account, Balance(budget.window))
-        after[account] = replace(before, held=before.held + amount, limit=budget.limit, at=now)
+        before = balances.get(account) or Balance(budget.window)
+        after[account] = Balance(before.window, before.steps, before.held + amount, budget.limit, now)
         charges.append(Charge(account, budget.unit, amount))
     return Change(after, {order.call: Hold(order.until, tuple(charges))} if charges else {})
 
 
-def _plan_refusal(order: Reserve, refusal: Refusal, balances: Mapping[str, Balance]) -> Change:
+def _plan_refusal(lowest: Mapping[str, Budget], refusal: Refusal, balances: Mapping[str, Balance]) -> Change:
     """Nothing is held, but the accounts that are there learn of a new limit."""
     after = {
         account: replace(balances[account], limit=budget.limit)
-        for account, budget in _lowest(order.budgets, order.spender).items()
+        for account, budget in lowest.items()
         if account in balances and balances[account].limit != budget.limit
     }
     return Change(after, refusal=refusal)

@@ -41,6 +41,10 @@ class TroubledLedger(MemoryLedger):
         self.gate.wait()
         return answers if self.late else super().write(orders)
 
+    def write_at_once(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...] | None:
+        """As if another process were writing all the time: the thread of the accounts has to."""
+        return None
+
     def extend(self, calls: Iterable[str], until: float) -> None:
         self._fail()
         super().extend(calls, until)
