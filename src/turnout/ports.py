@@ -650,7 +650,10 @@ class Ledger(Protocol):
         """Let the holds of calls that are still under way count for longer."""
 
     def reap(self) -> int:
-        """Settle in full the holds that nobody settled in time; returns how many."""
+        """Settle in full the holds that nobody settled in time, and forget accounts that are over; returns how many holds.
+
+        Of rings with too many tasks the idlest are forgotten too, but maybe not at every reap.
+        """
 
     def accounts(self) -> tuple[Account, ...]:
         """Every account, by name."""

@@ -126,11 +126,32 @@ def test_two_budgets_of_one_account_hold_once_and_the_lower_limit_counts(world: 
 
 
 def test_a_call_without_a_budget_leaves_nothing(world: World) -> None:
-    unknown = Spender("support", "production", RELEASE)
     assert world.reserve("a", 1 << 80) is None
-    assert world.reserve("b", 1 << 80, budget(1), spender=unknown) is None
     world.ledger.settle("a", Amount(1))
     assert world.ledger.accounts() == ()
+
+
+def test_calls_that_tell_no_task_share_an_account_of_their_release(world: World) -> None:
+    untold = Spender("support", "production", RELEASE)
+    assert world.reserve("a", 60, budget(100), spender=untold) is None
+    assert world.other.reserve("b", untold, [budget(100)], Amount(60), START + 60) is not None
+    assert world.reserve("c", 60, budget(100)) is None
+    assert by_name(world.ledger)[f"task/support/production//{RELEASE}/usd"] == (0, 60, 100)
+
+
+def test_tasks_that_an_agent_invents_do_not_pile_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnout.domain.budget.MOST_TASKS", 20)
+    ring = budget(1_000, BudgetScope.RING)
+    for number in range(25):
+        world.clock.now += 1.0
+        spender = Spender("support", "production", RELEASE, f"t{number}")
+        assert world.reserve(f"c{number}", 1, budget(100), ring, spender=spender) is None
+        if number != 3:
+            world.ledger.settle(f"c{number}", Amount(nanos=1))
+    world.ledger.reap()
+    names = by_name(world.ledger)
+    kept = ["t3", *(f"t{number}" for number in range(8, 25))]  # that of a call under way, and those used last
+    assert names.keys() == {"ring/support/production/usd", *(f"task/support/production/{task}/usd" for task in kept)}
 
 
 def test_settling_twice_counts_once(world: World) -> None:

@@ -17,7 +17,20 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, delete, event, make_url, select, text, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -25,6 +38,7 @@ from turnout.db.ledger_book import Book
 from turnout.db.ledger_sqlite import SqliteOrders, take_lock
 from turnout.db.ledger_tables import accounts, balance_from_json, create_tables, hold_from_row, holds
 from turnout.db.reads import in_parts
+from turnout.domain import budget
 from turnout.domain.budget import (
     Amount,
     Budget,
@@ -41,6 +55,7 @@ from turnout.domain.errors import LedgerUnavailable, SetupFailed, StorageFull
 from turnout.ports import Account
 
 _AT_ONCE = 500  # holds that one transaction reaps
+_COUNT_EVERY = 12  # reaps, the accounts are counted
 _LOCK = 0x7475726E6F7574  # "turnout": the advisory lock of the writers on PostgreSQL
 # The clock of the database, read once the lock is held: gateways on other machines then agree about windows.
 _LOCK_AND_TELL_TIME = text(
@@ -59,6 +74,7 @@ _FIND_LATE = (
 )
 _END_HOLD = delete(holds).where(holds.c.call == bindparam("ended"))
 _FIND_OVER = select(accounts.c.name).where(accounts.c.over_at <= bindparam("now")).limit(1)
+_COUNT = select(func.count()).select_from(accounts)
 _FORGET = delete(accounts).where(accounts.c.over_at <= bindparam("now"))
 
 Result = TypeVar("Result")
@@ -88,6 +104,7 @@ class SqlLedger:
         self._postgresql = engine.dialect.name == "postgresql"
         self._clock = clock if clock is not None or self._postgresql else time.time
         self._lock = threading.Lock()  # fairer to the threads of one process than the lock of a database
+        self._reaps = 0
         self._orders = None if self._postgresql else SqliteOrders(engine, self._clock or time.time, patience)
         dialect: Any = postgresql if self._postgresql else sqlite
         save = dialect.insert(accounts)
@@ -163,6 +180,9 @@ class SqlLedger:
             reaped += found
             if found < _AT_ONCE:
                 break
+        if self._reaps % _COUNT_EVERY == 0 and self._is_crowded():
+            self._transact(lambda connection, _: _forget_surplus(connection))
+        self._reaps += 1
         return reaped
 
     def accounts(self) -> tuple[Account, ...]:
@@ -216,6 +236,10 @@ class SqlLedger:
             now = {"now": self._now(connection)}
             return any(connection.execute(query, now).first() is not None for query in (_FIND_LATE, _FIND_OVER))
 
+    def _is_crowded(self) -> bool:
+        with _translated(), self._engine.connect() as connection:
+            return connection.execute(_COUNT).scalar_one() > budget.MOST_TASKS
+
     def _reap(self, connection: Connection, now: float) -> int:
         book = Book()
         for call, until, charges in connection.execute(_FIND_LATE, {"now": now}):
@@ -240,6 +264,14 @@ def _load(connection: Connection, orders: Sequence[Order]) -> Book:
             book.holds[call] = hold_from_row(until, charges)
     _load_balances(connection, book, book.named(orders))
     return book
+
+
+def _forget_surplus(connection: Connection) -> None:
+    ends: dict[str, float | None] = {
+        row.name: row.over_at for row in connection.execute(select(accounts.c.name, accounts.c.over_at))
+    }
+    for part in in_parts(budget.find_surplus(ends)):
+        connection.execute(delete(accounts).where(accounts.c.name.in_(part)))
 
 
 def _load_balances(connection: Connection, book: Book, names: Iterable[str]) -> None:

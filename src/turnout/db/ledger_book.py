@@ -57,5 +57,5 @@ class Book:
             if hold is not None:
                 names.update(charge.account for charge in hold.charges)
             elif isinstance(order, Reserve):
-                names.update(filter(None, (account_of(budget, order.spender) for budget in order.budgets)))
+                names.update([account_of(budget, order.spender) for budget in order.budgets])
         return names

@@ -19,6 +19,7 @@ NANOS = 1_000_000_000  # in a dollar
 STEPS = 60  # of a window: what was settled counts until the whole step that it lies in has left the window
 SOON = 1.0  # seconds after which to try again where nothing but calls under way is in the way
 IDLE_TASK = 30 * 86_400.0  # seconds after which a task is over, and its account without a window forgotten
+MOST_TASKS = 100_000  # accounts of tasks in a ring; of more the idlest are forgotten: agents may invent any number
 
 
 class BudgetScope(StrEnum):
@@ -62,7 +63,7 @@ class StoredBudget:
 
 @dataclass(frozen=True, slots=True)
 class Spender:
-    """Who makes a call. `task` is None where the agent does not tell it."""
+    """Who makes a call. `task` is None where the agent does not tell it: all such calls of a release are as one task."""
 
     agent: str
     ring: str
@@ -167,17 +168,17 @@ def budgets_for(stored: Iterable[StoredBudget], agent: str, ring: str) -> tuple[
     return tuple(item.budget for item in stored if item.agent in (None, agent) and item.ring in (None, ring))
 
 
-def account_of(budget: Budget, spender: Spender) -> str | None:
-    """The name of the account that a budget keeps of a spender; None for a budget of tasks where the task is unknown.
+def account_of(budget: Budget, spender: Spender) -> str:
+    """The name of the account that a budget keeps of a spender.
 
     Such as `task/support/production/3f2a…/usd`. Budgets that differ in their limit alone share one, so that a limit can be
     changed while calls are made.
     """
     match budget.scope:
         case BudgetScope.TASK:
-            if spender.task is None:
-                return None
-            who: tuple[str, ...] = (spender.agent, spender.ring, spender.task)
+            # An agent that leaves its task out would have no budget of a task at all otherwise.
+            task = f"/{spender.release}" if spender.task is None else spender.task
+            who: tuple[str, ...] = (spender.agent, spender.ring, task)
         case BudgetScope.DEPLOYMENT:
             who = (spender.agent, spender.ring, spender.release)
         case BudgetScope.RING:
@@ -232,6 +233,25 @@ def over_at(name: str, balance: Balance) -> float | None:
     if balance.window is not None:
         return _leaves(balance.steps[-1][0], balance.window) if balance.steps else balance.at
     return balance.at + IDLE_TASK if name.startswith(f"{BudgetScope.TASK}/") else None
+
+
+def find_surplus(ends: Mapping[str, float | None]) -> list[str]:
+    """The accounts of tasks to be forgotten early, as a ring has too many: of those on which nothing is held the idlest.
+
+    `ends`: when each account can be forgotten, see `over_at`. A tenth more than has to be goes, so that it lasts.
+    """
+    rings: dict[tuple[str, str], list[str]] = {}
+    for name in ends:
+        scope, _, rest = name.partition("/")
+        if scope == BudgetScope.TASK:
+            agent, ring, _ = rest.split("/", 2)
+            rings.setdefault((agent, ring), []).append(name)
+    surplus: list[str] = []
+    for names in rings.values():
+        if len(names) > MOST_TASKS:
+            idle = sorted((at, name) for name in names if (at := ends[name]) is not None)
+            surplus += [name for _, name in idle[: len(names) - MOST_TASKS + MOST_TASKS // 10]]
+    return surplus
 
 
 def _find_refusal(
@@ -302,7 +322,7 @@ def _lowest(budgets: Iterable[Budget], spender: Spender) -> dict[str, Budget]:
     lowest: dict[str, Budget] = {}
     for budget in budgets:
         account = account_of(budget, spender)
-        if account is not None and (account not in lowest or budget.limit < lowest[account].limit):
+        if account not in lowest or budget.limit < lowest[account].limit:
             lowest[account] = budget
     return lowest
 

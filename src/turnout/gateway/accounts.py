@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from turnout.domain.budget import Amount, Budget, Order, Refusal, Reserve, Settle, Spender, account_of
+from turnout.domain.budget import Amount, Budget, Order, Refusal, Reserve, Settle, Spender
 from turnout.domain.errors import LedgerUnavailable, TurnoutError
 from turnout.ports import Ledger
 
@@ -89,7 +89,7 @@ class Accounts:
         that no budget applies to costs nothing here. Raises `LedgerUnavailable`, also for a full disk and when no answer
         comes in time; nothing is held then, nor when the task is cancelled.
         """
-        if all(account_of(budget, spender) is None for budget in budgets):
+        if not budgets:
             return None
         order = Reserve(call, spender, tuple(budgets), most, until)
         with self._lock:

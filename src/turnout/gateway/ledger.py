@@ -17,6 +17,7 @@ from turnout.domain.budget import (
     Reserve,
     Settle,
     Spender,
+    find_surplus,
     over_at,
     plan_order,
     plan_reap,
@@ -70,6 +71,8 @@ class MemoryLedger:
             for name, at in ends.items():
                 if at is not None and at <= now:
                     del self._balances[name]
+            for name in find_surplus({name: over_at(name, balance) for name, balance in self._balances.items()}):
+                del self._balances[name]
             return len(change.holds)
 
     def accounts(self) -> tuple[Account, ...]:

@@ -21,7 +21,6 @@ from turnout.gateway.admission import find_grant, find_task
 from turnout.gateway.answering import Caller, Secrets
 from turnout.gateway.asgi import Application, Presence, Receive, Scope, Send, read_body, read_head, send_problem
 from turnout.gateway.choice import (
-    applying_budgets,
     find_candidates,
     find_pins,
     is_limited,
@@ -180,7 +179,7 @@ class ModelGateway:
     def _choose(self, bill: Bill, grant: Grant) -> tuple[Candidate, ...]:
         asked = bill.asked
         pins = find_pins(grant, asked.model)
-        bill.budgets = applying_budgets(grant, bill.spender)
+        bill.budgets = grant.budgets
         candidates = find_candidates(pins, asked, self._config(), bill.prices)
         return keep_priced(candidates, bill.budgets)
 

@@ -142,8 +142,7 @@ def test_a_refused_call_holds_nothing_and_has_nothing_to_settle() -> None:
 def test_a_call_without_a_budget_does_not_ask_the_ledger() -> None:
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         ledger.fault = LedgerUnavailable("it is away")
-        without_task = Spender("support", "production", RELEASE)
-        assert await accounts.reserve("a", without_task, [budget(100)], Amount(70)) is None
+        assert await accounts.reserve("a", SPENDER, [], Amount(70)) is None
         assert await accounts.reserve("b", SPENDER, [], Amount(70)) is None
         accounts.settle("a", Amount(1))
         await accounts.drain()
