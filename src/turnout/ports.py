@@ -628,7 +628,8 @@ class Ledger(Protocol):
     ) -> Refusal | None:
         """Hold the worst case of a call on all its accounts, or on none; then the budget that is in the way.
 
-        A hold that is not settled until `until` (seconds since the epoch) can be reaped. Raises `LedgerUnavailable`.
+        A hold that is not settled until `until` (seconds since the epoch, by the clock of this machine) can be reaped.
+        Raises `LedgerUnavailable`.
         """
 
     def settle(self, call: str, spent: Amount) -> None:

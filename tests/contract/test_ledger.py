@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.contract.ledger_support import RELEASE, FakeClock, budget, by_name, hold
-from turnout.db.ledger import SqlLedger, open_ledger
+from turnout.db.ledger import open_ledger
 from turnout.domain.budget import (
     IDLE_TASK,
     SOON,
@@ -319,6 +319,30 @@ def test_orders_are_answered_one_after_the_other(world: World) -> None:
     assert world.ledger.write(()) == ()
 
 
+def test_what_is_written_at_once_is_written_as_all_else_or_not_at_all(world: World) -> None:
+    order = Reserve("a", SPENDER, (budget(100),), Amount(60), START + 60)
+    answers = world.ledger.write_at_once([order])
+    assert by_name(world.other).get(TASK) == (None if answers is None else (0, 60, 100))
+    world.other.write([order])
+    again = world.ledger.write_at_once([order, replace(order, call="b")])
+    assert again is None or [answer is None for answer in again] == [True, False]
+    assert by_name(world.other)[TASK] == (0, 60, 100)
+
+
+def test_what_another_process_wrote_is_never_overlooked(world: World) -> None:
+    assert world.reserve("a", 60, budget(100)) is None
+    world.other.settle("a", Amount(nanos=50))
+    assert world.reserve("b", 60, budget(100)) is not None
+    assert world.other.reserve("c", SPENDER, [budget(100)], Amount(40), START + 60) is None
+    assert world.reserve("c", 40, budget(100)) is None  # asked again
+    assert world.reserve("d", 20, budget(100)) is not None
+    world.ledger.settle("a", Amount(nanos=60))
+    world.clock.now += 120.0
+    assert world.other.reap() == 1
+    world.ledger.settle("c", NOTHING)
+    assert by_name(world.ledger)[TASK] == (90, 0, 100)
+
+
 def test_threads_and_openings_together_never_go_over_a_limit(world: World) -> None:
     accepted: list[str] = []
 
@@ -358,9 +382,17 @@ class Extend(NamedTuple):
     until: float
 
 
+class Write(NamedTuple):
+    orders: list[Order]
+    by_other: bool  # by another process
+    at_once: bool
+
+
+ORDERS = st.one_of(
+    st.builds(Reserve, CALLS, st.just(SPENDER), SOME_BUDGETS, AMOUNTS, TIMES), st.builds(Settle, CALLS, AMOUNTS)
+)
 STEPS_OF_A_DAY = st.one_of(
-    st.builds(Reserve, CALLS, st.just(SPENDER), SOME_BUDGETS, AMOUNTS, TIMES),
-    st.builds(Settle, CALLS, AMOUNTS),
+    st.builds(Write, st.lists(ORDERS, min_size=1, max_size=3), st.booleans(), st.booleans()),
     st.floats(-5.0, 120.0),  # seconds that pass
     st.just("reap"),
     st.builds(Extend, st.sets(CALLS), TIMES),
@@ -369,16 +401,19 @@ STEPS_OF_A_DAY = st.one_of(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(day=st.lists(STEPS_OF_A_DAY, max_size=25))
-def test_a_ledger_in_a_file_answers_as_one_in_memory(
+def test_openings_of_a_file_answer_as_one_ledger_in_memory(
     tmp_path_factory: pytest.TempPathFactory, day: list[object]
 ) -> None:
     clock = FakeClock(START)
     memory = MemoryLedger(clock)
-    stored: SqlLedger = open_ledger(f"sqlite:///{tmp_path_factory.mktemp('day') / 'ledger.db'}", clock)
+    url = f"sqlite:///{tmp_path_factory.mktemp('day') / 'ledger.db'}"
+    stored, other = open_ledger(url, clock), open_ledger(url, clock)
     for step in day:
         match step:
-            case Reserve() | Settle():
-                assert stored.write([step]) == memory.write([step])
+            case Write(orders, by_other, at_once):
+                ledger = other if by_other else stored
+                write = ledger.write_at_once if at_once else ledger.write
+                assert write(orders) == memory.write(orders)
             case float():
                 clock.now += step
             case Extend(calls, until):
@@ -388,3 +423,4 @@ def test_a_ledger_in_a_file_answers_as_one_in_memory(
                 assert stored.reap() == memory.reap()
         assert stored.accounts() == memory.accounts()
     stored.close()
+    other.close()

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -170,7 +171,7 @@ class SqlLedger:
         """Let holds count for longer."""
         named = list(calls)
         if named:
-            self._transact(lambda connection, _: _extend(connection, named, until))
+            self._transact(lambda connection, now: _extend(connection, named, until + self._ahead(now)))
 
     def reap(self) -> int:
         """Settle in full what nobody settled in time, and forget what is over. Takes no lock where there is nothing."""
@@ -227,9 +228,17 @@ class SqlLedger:
 
     def _decide(self, connection: Connection, orders: Sequence[Order], now: float) -> tuple[Refusal | None, ...]:
         book = _load(connection, orders)
-        answers = tuple(book.take(plan_order(order, book.balances, book.holds, now)) for order in orders)
+        ahead = self._ahead(now)
+        answers = tuple(book.take(plan_order(_later(order, ahead), book.balances, book.holds, now)) for order in orders)
         self._save(connection, book)
         return answers
+
+    def _ahead(self, now: float) -> float:
+        """Seconds that the clock of the database is ahead of that of this machine, by which a hold's end was told.
+
+        Both ends of a lease have to be told by one clock: else a machine whose clock is late has its holds reaped at once.
+        """
+        return now - time.time() if self._clock is None else 0.0
 
     def _has_chores(self) -> bool:
         with _translated(), self._engine.connect() as connection:
@@ -255,6 +264,10 @@ class SqlLedger:
         for statement, rows in zip((_END_HOLD, self._save_balance, self._add_hold), book.rows(), strict=True):
             if rows:
                 connection.execute(statement, rows)
+
+
+def _later(order: Order, seconds: float) -> Order:
+    return replace(order, until=order.until + seconds) if isinstance(order, Reserve) and seconds else order
 
 
 def _load(connection: Connection, orders: Sequence[Order]) -> Book:

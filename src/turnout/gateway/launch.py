@@ -5,7 +5,7 @@ In the state folder's `gateway/`:
 
     secret          what keys are derived from            grants.json        what is allowed now
     NAME.json       which process serves as NAME          NAME.log           what it prints
-    NAME.sock       hands on the socket it listens on
+    NAME.sock       hands on the socket it listens on     grants.reserve     keeps space for them on the disk
     journal/        what agents called                    ledger.db          what they spent
     tools/          what servers of tools print
 """
