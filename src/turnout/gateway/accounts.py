@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -232,7 +232,8 @@ class Accounts:
         """A lease begins when it is written: however long a reservation was queued, it is not reaped at once."""
         if not isinstance(order, Reserve):
             return order
-        return replace(order, until=min(order.until, self._clock() + self._pace.lease))
+        until = min(order.until, self._clock() + self._pace.lease)
+        return Reserve(order.call, order.spender, order.budgets, order.most, until)
 
     def _fail(self, asked: Sequence[_Asked], error: LedgerUnavailable) -> None:
         self._unsettled.extend(one for one in asked if one.answer is None)

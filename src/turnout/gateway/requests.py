@@ -105,7 +105,7 @@ def _invalid(message: str) -> CallRefused:
 def _refuse_doubles(body: JsonObject) -> None:
     """Some servers read names without regard to case: what is checked here must be what they read."""
     for name in body.members:
-        plain = unicodedata.normalize("NFKC", name).casefold()
+        plain = name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
         if plain in _GOVERNED and name != plain:
             raise _invalid(f"the member {name[:40]!r} could be read as {plain!r}; leave it out")
     if "models" in body.members:
