@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from turnout.domain.budget import Amount, Budget, Spender, Unit, account_of
+from turnout.domain.budget import Amount, Budget, Unit
 from turnout.domain.errors import CallRefused
 from turnout.domain.grants import Grant, ModelPin
 from turnout.gateway.failover import Candidate
@@ -62,11 +62,6 @@ def keep_priced(candidates: tuple[Candidate, ...], budgets: tuple[Budget, ...]) 
         status=403,
         code="price_unknown",
     )
-
-
-def applying_budgets(grant: Grant, spender: Spender) -> tuple[Budget, ...]:
-    """The budgets of a grant that count this call."""
-    return tuple(budget for budget in grant.budgets if account_of(budget, spender) is not None)
 
 
 def is_limited(budgets: tuple[Budget, ...]) -> bool:

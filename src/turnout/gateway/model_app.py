@@ -32,7 +32,6 @@ from turnout.gateway.asgi import (
     send_problem,
 )
 from turnout.gateway.choice import (
-    applying_budgets,
     check_tool_models,
     find_candidates,
     find_pins,
@@ -210,7 +209,7 @@ class ModelGateway:
         asked = bill.asked
         pins = find_pins(grant, asked.model)
         check_tool_models(grant, asked.tool_models)
-        bill.budgets = () if asked.endpoint.is_free else applying_budgets(grant, bill.spender)
+        bill.budgets = () if asked.endpoint.is_free else grant.budgets
         candidates = find_candidates(pins, asked, self._config(), bill.prices)
         return keep_priced(candidates, bill.budgets)
 

@@ -117,7 +117,7 @@ def _refuse_doubles(body: JsonObject) -> None:
 
 
 def _plain(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
 
 
 def _tool_models(body: JsonObject) -> tuple[str, ...]:
