@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -183,29 +182,6 @@ def test_what_was_written_reaches_the_main_part_of_the_file(tmp_path: Path) -> N
         assert hold(ledger, f"c{number}", SPENDER, 1, budget(10_000), until=time.time() + 60) is None
     assert waiting.stat().st_size < 1_000 * 4 * 4_096 / 2  # it is written over again and again
     ledger.close()
-
-
-def test_the_file_of_many_writers_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("turnout.db.ledger_sqlite._TIDY_AFTER", 20)
-    monkeypatch.setattr("turnout.db.ledger_sqlite._MANY", 200)
-    file, waiting = tmp_path / "ledger.db", tmp_path / "ledger.db-wal"
-    url = f"sqlite:///{file}"
-    open_ledger(url).close()
-
-    def spend(name: str) -> None:
-        ledger = open_ledger(url)
-        for number in range(400):
-            hold(ledger, f"{name}-{number}", SPENDER, 1, budget(10_000), until=time.time() + 60)
-        ledger.close()
-
-    threads = [threading.Thread(target=spend, args=(name,)) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    largest = 0
-    while any(thread.is_alive() for thread in threads):
-        largest = max(largest, waiting.stat().st_size if waiting.exists() else 0)
-        time.sleep(0.01)
-    assert 0 < largest < 1_600 * 4 * 4_096 / 4
 
 
 def test_a_writer_that_stands_still_gives_up_the_lock_of_the_server(postgres: Callable[[], str]) -> None:
