@@ -22,7 +22,9 @@ from turnout.domain.budget import Order, Refusal, Settle, plan_order
 
 _REMEMBERED = 10_000  # accounts, and holds
 _TIDY_AFTER = 200  # transactions
-_AT_LAST = 10_000  # pages that wait for `tidy`; with more, a commit does its work
+_TIDY_PATIENCE = 0.2  # seconds
+_MANY = 4_000  # pages beside the main part; with more, writers have to wait for `tidy`
+_AT_LAST = 10_000  # with more, a commit does its work
 
 _insert = sqlite.insert(accounts)
 
@@ -75,11 +77,21 @@ class SqliteOrders:
             raise
 
     def tidy(self) -> None:
-        """Copy what was committed to the main part of the file, when that is due. Keeps no writer waiting."""
-        if self._untidy >= _TIDY_AFTER:
-            self._untidy = 0
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        """Copy what was committed to the main part of the file, when that is due, so that the rest can be written over.
+
+        Keeps no writer waiting, unless so many write that there is always something left to copy.
+        """
+        if self._untidy < _TIDY_AFTER:
+            return
+        self._untidy = 0
+        with self._engine.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()[1]
+            until = time.monotonic() + _TIDY_PATIENCE
+            while pages > _MANY and time.monotonic() < until:
+                busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)").one()[0]
+                if not busy:
+                    return
+                _step_aside()
 
     def _transact(self, orders: Sequence[Order], patience: float, *, sure: bool) -> tuple[Refusal | None, ...]:
         driver = self._driver()
@@ -134,7 +146,7 @@ def take_lock(driver: sqlite3.Connection, patience: float) -> None:
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() >= until:
                 raise
-            time.sleep(random.uniform(0.0002, 0.001))  # noqa: S311  not to keep step with the others
+            _step_aside()
         else:
             return
 
@@ -142,6 +154,10 @@ def take_lock(driver: sqlite3.Connection, patience: float) -> None:
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether somebody else writes just now."""
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _step_aside() -> None:
+    time.sleep(random.uniform(0.0002, 0.001))  # noqa: S311  not to keep step with the others
 
 
 def _load(driver: sqlite3.Connection, orders: Sequence[Order], book: Book, *, sure: bool) -> None:
