@@ -49,6 +49,8 @@ FAULTS = {
     "error_event": "an error in a stream with status 200",
     "closed": "the connection ends without an answer",
     "chatter": "something after the end of a stream",
+    "pings": "nothing but pings from the middle on",
+    "unfinished": "an end that does not say why",
     "wrong_key": "the key of the route is refused",
     "usage_missing": "no usage",
     "usage_negative": "negative usage",

@@ -36,6 +36,7 @@ from turnout.domain.models import Digest
 from turnout.gateway.grants import write_grants
 from turnout.gateway.keys import key_digest
 from turnout.gateway.launch import GatewayLaunch, ledger_url
+from turnout.gateway.serve import listen
 from turnout.processes import KnownProcess
 
 PROCESSES = 4
@@ -99,8 +100,9 @@ def gateway(state: Path) -> Iterator[tuple[int, list[KnownProcess]]]:
     launches = [GatewayLaunch("model", index, state, "127.0.0.1", port, config, "race") for index in range(PROCESSES)]
     processes: list[KnownProcess] = []
     try:
-        for launch in launches:
-            processes.append(launch.spawn())
+        with listen("127.0.0.1", port) as listener:
+            for launch in launches:
+                processes.append(launch.spawn(listener))
         for launch, process in zip(launches, processes, strict=True):
             launch.await_ready(process)
         yield port, processes

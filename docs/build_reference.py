@@ -47,6 +47,8 @@ EVENT_MEANINGS: dict[str, str] = {
     "replay.recorded": "recorded tasks were asked of a release: `replay`, `digest`, `baseline`, `tasks`, `same`, `message`",
     "recording.kept": "somebody had a task recorded: `task`, `digest`, `document`",
     "recording.deleted": "somebody had a recording deleted: `task`, `digest`, `document`",
+    "route.down": "a route to a provider fails, and is left alone for a while: `route` (and model), `journal`, `message`",
+    "route.up": "a route that was down answered again: `route`, `journal`, `message`",
     "pointer.changed": "what a ring routes to: `stable`, `candidate`, `weight` in basis points, `last_good`, `generation`",
     "eval.recorded": "a suite was run against a release: `digest`, `suite`, `passed`, `run`",
     "approval.given": "a release was approved for the ring: `digest`, `expires_at`, `comment`",

@@ -49,6 +49,8 @@ FAULTS = (
     "bad_request",  # 400
     "closed",  # the connection ends without an answer
     "chatter",  # something follows the end of a stream
+    "pings",  # nothing but comments from the middle of a stream on
+    "unfinished",  # a stream ends properly, and does not say why its answer does
 )
 
 
@@ -275,6 +277,10 @@ class _Answer:
             case "broken_chunking":
                 await self._write(b"zz\r\n" + piece + b"\r\n")
                 return False
+            case "pings":
+                while True:
+                    await self._write(_chunk(b": still here\n\n"))
+                    await asyncio.sleep(0.05)
             case "error_event":
                 error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
                 name = b"event: error\n" if self.request.endpoint != "chat/completions" else b""

@@ -45,6 +45,8 @@ def whole(endpoint: str, body: Mapping[str, Any], number: int, fault: str = "") 
             count = len(asked) if isinstance(asked, list) else 1
             data = [{"object": "embedding", "index": index, "embedding": [0.25, -0.5]} for index in range(count)]
             answer = {"object": "list", "data": data, "model": model}
+        case "messages/count_tokens":
+            return b'{"input_tokens": 11}'
         case _:
             answer = {
                 "id": "msg_1",
@@ -82,7 +84,8 @@ def _chat_events(body: Mapping[str, Any], number: int, fault: str) -> Iterator[b
     yield chunk({"role": "assistant", "content": ""})
     for word in words(number):
         yield chunk({"content": word})
-    yield chunk({}, "stop")
+    if fault != "unfinished":
+        yield chunk({}, "stop")
     usage = _usage("chat/completions", number, fault)
     if wants_usage and usage is not None:
         yield _event({**base, "choices": [], "usage": usage})
@@ -128,7 +131,8 @@ def _message_events(body: Mapping[str, Any], number: int, fault: str) -> Iterato
     end: dict[str, Any] = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}}
     if usage is not None:
         end["usage"] = {"output_tokens": usage["output_tokens"]}
-    yield _event(end, "message_delta")
+    if fault != "unfinished":
+        yield _event(end, "message_delta")
     yield _event({"type": "message_stop"}, "message_stop")
 
 

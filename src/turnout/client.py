@@ -53,6 +53,7 @@ from turnout.schemas import (
     TaskList,
     TokenList,
     TokenView,
+    ToolPinList,
     VerificationView,
     WhyView,
 )
@@ -109,6 +110,10 @@ class Client:
     def release(self, agent: str, ref: str) -> ReleaseView:
         """One release."""
         return cast(ReleaseView, self._call("GET", f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}"))
+
+    def tools(self, agent: str, ref: str) -> ToolPinList:
+        """The tools that a release may call."""
+        return cast(ToolPinList, self._call("GET", f"/v1/agents/{quote(agent, '')}/releases/{quote(ref, '')}/tools"))
 
     def diff(self, agent: str, a: str, b: str) -> DiffView:
         """What differs from `a` to `b`."""

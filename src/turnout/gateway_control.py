@@ -20,6 +20,7 @@ from turnout.domain.grants import ModelPin, Pins, ToolPin
 from turnout.domain.models import Release, ReplicaSpec
 from turnout.gateway.config import check_secrets, find_ledger, load_gateway_config, references, resolve_secret
 from turnout.gateway.grants import read_grants, write_grants
+from turnout.gateway.heartbeat import HeartbeatWatch
 from turnout.gateway.keys import keep_secret, key_digest, mint_key
 from turnout.gateway.launch import FOLDER, GRANTS_FILE, GatewayLaunch, Kind, ledger_url
 from turnout.gateway.supervise import GatewayProcesses
@@ -37,7 +38,7 @@ Secrets = Callable[[ReplicaSpec], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class GatewayControl:
-    """What the rest of the server uses. `book` and `secrets` are None where the instance has no gateway.
+    """What the rest of the server uses. `book`, `secrets` and `watch` are None where the instance has no gateway.
 
     `accounts`: what calls have spent. It may raise `LedgerUnavailable`.
     """
@@ -46,6 +47,7 @@ class GatewayControl:
     book: GrantBook | None = None
     secrets: Secrets | None = None
     accounts: Callable[[], tuple[Account, ...]] = tuple
+    watch: HeartbeatWatch | None = None
 
 
 def check_gateway(settings: Settings, environ: Mapping[str, str]) -> GatewayProcesses:
@@ -96,7 +98,8 @@ def build_gateway(
         config = load_gateway_config(settings.gateway_file)
         return open_ledger(find_ledger(config, os.environ, ledger_url(settings.state)))
 
-    return GatewayControl(processes, book, secrets, lambda: ledger().accounts())
+    watch = HeartbeatWatch(folder, lambda: [state.pid for state in processes.states() if state.pid is not None])
+    return GatewayControl(processes, book, secrets, lambda: ledger().accounts(), watch)
 
 
 def view_processes(processes: GatewayProcesses) -> list[GatewayProcessView]:

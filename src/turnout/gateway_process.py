@@ -7,9 +7,9 @@ import importlib.metadata
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 from turnout.clock import SystemClock
@@ -19,16 +19,19 @@ from turnout.gateway.asgi import Application, Message, Receive, Scope, Send
 from turnout.gateway.config import ConfigFile, find_ledger, resolve_secret
 from turnout.gateway.drain import Drain
 from turnout.gateway.grants import GrantsFile
+from turnout.gateway.handover import Offer
+from turnout.gateway.heartbeat import with_heartbeat
 from turnout.gateway.journal import Journal
-from turnout.gateway.launch import DRAIN_SECONDS, GatewayLaunch
-from turnout.gateway.serve import build_server, listen
-from turnout.processes import KnownProcess, start_mark
+from turnout.gateway.keys import keep_secret
+from turnout.gateway.launch import DRAIN_SECONDS, FOLDER, GatewayLaunch
+from turnout.gateway.serve import build_server
+from turnout.processes import PASSED, KnownProcess, start_mark
 
 HEALTH_PATH = "/healthz"
 
 
 def main() -> None:
-    """Serve until SIGTERM; calls under way then have their time to end."""
+    """Serve on the socket that was passed until SIGTERM; calls under way then have their time to end."""
     launch = _read_command_line(sys.argv[1:])
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -37,15 +40,22 @@ def main() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     os.umask(0o077)
     sys.setswitchinterval(0.0005)  # a call must not wait 5 ms for the thread that settles others
-    listener = listen(launch.host, launch.port, shared=True)
-    drain = Drain()
-    server = build_server(drain.wrap(build_app(launch)), drain=int(DRAIN_SECONDS), fast=launch.kind == "model")
+    listener = socket.socket(fileno=PASSED)
+    listener.set_inheritable(False)  # tool servers are its children
+    listener.setblocking(False)
+    offer = Offer(launch.offer_path, listener.dup(), keep_secret(launch.state / FOLDER))
+    drain = Drain(offer.close)
+    app = drain.wrap(with_heartbeat(build_app(launch, offer.open), launch.log_path.parent))
+    server = build_server(app, drain=int(DRAIN_SECONDS), fast=launch.kind == "model")
     drain.attach(server)
     server.run([listener])
 
 
-def build_app(launch: GatewayLaunch) -> Application:
-    """The application of this kind of process, with all it needs. Raises `SetupFailed`, `LedgerUnavailable`."""
+def build_app(launch: GatewayLaunch, on_start: Callable[[], None] = lambda: None) -> Application:
+    """The application of this kind of process, with all it needs. Raises `SetupFailed`, `LedgerUnavailable`.
+
+    `on_start` is called when it can serve, before it says so.
+    """
     own = KnownProcess(os.getpid(), start_mark(os.getpid()) or "")
     config = ConfigFile(launch.config, os.environ)
     grants = GrantsFile(launch.grants_path)
@@ -54,11 +64,15 @@ def build_app(launch: GatewayLaunch) -> Application:
     build = _build_model_app if launch.kind == "model" else _build_tool_app
     app = build(launch, config, grants, accounts, journal)
 
+    def start() -> None:
+        on_start()
+        launch.say_ready(own)
+
     async def end() -> None:
         await accounts.close()
         journal.close()
 
-    return with_health(with_life(app, partial(launch.say_ready, own), end), launch)
+    return with_health(with_life(app, start, end), launch)
 
 
 def with_life(app: Application, on_start: Callable[[], None], on_end: Callable[[], Awaitable[None]]) -> Application:
@@ -115,6 +129,7 @@ def _build_model_app(
         journal,
         SystemClock(),
         _secret_of,
+        on_route=journal.tell,
     )
 
 

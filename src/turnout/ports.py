@@ -721,7 +721,8 @@ class Ledger(Protocol):
     ) -> Refusal | None:
         """Hold the worst case of a call on all its accounts, or on none; then the budget that is in the way.
 
-        A hold that is not settled until `until` (seconds since the epoch) can be reaped. Raises `LedgerUnavailable`.
+        A hold that is not settled until `until` (seconds since the epoch, by the clock of this machine) can be reaped.
+        Raises `LedgerUnavailable`.
         """
 
     def settle(self, call: str, spent: Amount) -> None:
@@ -733,11 +734,20 @@ class Ledger(Protocol):
         Raises `LedgerUnavailable` or `StorageFull`, after which all can be asked again: each order counts once.
         """
 
+    def write_at_once(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...] | None:
+        """`write`, where that takes well under a millisecond; None, and nothing is written, where it might take longer.
+
+        It is for the thread of an event loop: it waits for no other writer and for no network. Raises as `write`.
+        """
+
     def extend(self, calls: Iterable[str], until: float) -> None:
         """Let the holds of calls that are still under way count for longer."""
 
     def reap(self) -> int:
-        """Settle in full the holds that nobody settled in time; returns how many."""
+        """Settle in full the holds that nobody settled in time, and forget accounts that are over; returns how many holds.
+
+        Of rings with too many tasks the idlest are forgotten too, but maybe not at every reap.
+        """
 
     def accounts(self) -> tuple[Account, ...]:
         """Every account, by name."""

@@ -21,6 +21,7 @@ import psutil
 from turnout.domain.errors import SetupFailed
 
 KILL_AFTER = 5.0
+PASSED = 3  # the first descriptor after those of input and output
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,13 @@ class KnownProcess:
             self.wait(KILL_AFTER)
 
 
-def spawn(arguments: list[str], env: Mapping[str, str], log_path: Path) -> KnownProcess:
-    """Start a program in a session of its own, its output appended to a log; returns at once. Raises `OSError`."""
+def spawn(
+    arguments: list[str], env: Mapping[str, str], log_path: Path, passed: socket.socket | None = None
+) -> KnownProcess:
+    """Start a program in a session of its own, its output appended to a log; returns at once. Raises `OSError`.
+
+    A socket that is `passed` is its descriptor `PASSED`.
+    """
     pid = os.posix_spawn(
         arguments[0],
         arguments,
@@ -67,6 +73,7 @@ def spawn(arguments: list[str], env: Mapping[str, str], log_path: Path) -> Known
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log_path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *([(os.POSIX_SPAWN_DUP2, passed.fileno(), PASSED)] if passed is not None else ()),
         ],
         setsid=True,
         setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
@@ -98,10 +105,7 @@ def own_processes() -> Iterator[tuple[KnownProcess, list[str]]]:
 
 
 def check_port(host: str, port: int, allowed: frozenset[int], option: str) -> None:
-    """Raise `SetupFailed` unless the address is free or held by one of the allowed pids. `option`: what chooses the port.
-
-    A port can be shared by processes of the same user that all ask for it, so those that share would not notice.
-    """
+    """Raise `SetupFailed` unless the address is free or held by one of the allowed pids. `option`: what chooses the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

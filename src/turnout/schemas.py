@@ -741,6 +741,26 @@ class LineageView(TypedDict):
     more_calls: bool
 
 
+class ToolPinView(TypedDict):
+    """A tool that a release may call. `server`, `sha256`: null where there is none, and it cannot be called."""
+
+    server: str | None
+    name: str
+    sha256: str | None
+    rules: dict[str, Any] | None
+    timeout: float
+    side_effects: bool
+
+
+class ToolPinList(TypedDict):
+    """The tools of a release."""
+
+    agent: str
+    digest: str
+    version: str
+    tools: list[ToolPinView]
+
+
 class BreakerView(TypedDict):
     """A breaker, for a release in a ring. `state`: closed, open or half_open; `value`: what it sees now, null for too few.
 

@@ -44,6 +44,7 @@ from turnout.domain.events import Event, EventType
 from turnout.domain.models import Deployment, Digest, Release, ReplaySettings
 from turnout.domain.policy import Role
 from turnout.durable import PRIVATE, replace_file
+from turnout.gateway.heartbeat import HeartbeatWatch
 from turnout.gateway.journal_files import JournalFiles
 from turnout.gateway.launch import FOLDER as GATEWAY_FOLDER
 from turnout.gateway.launch import JOURNAL_FOLDER
@@ -84,6 +85,7 @@ class Instance:
     router: EnvoyRouter
     alerts: Alerts
     gateway: GatewayProcesses
+    watch: HeartbeatWatch | None  # of the gateway's processes
 
 
 def serve(
@@ -105,6 +107,8 @@ def serve(
             _publish_instance(instance)
             instance.controller.start()
             instance.alerts.start()
+            if instance.watch is not None:
+                instance.watch.start()
             config = uvicorn.Config(
                 create_app(instance.office),
                 loop="asyncio",
@@ -120,6 +124,8 @@ def serve(
             instance.runtime.close()
             instance.prober.close()
             instance.router.close()
+            if instance.watch is not None:
+                instance.watch.close()
             instance.gateway.close()
 
 
@@ -205,7 +211,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         HOLDER,
         partial(why, office, Actor("turnout", Role.VIEWER)),
     )
-    return Instance(settings, office, controller, runtime, prober, router, alerts, processes)
+    return Instance(settings, office, controller, runtime, prober, router, alerts, processes, gateway.watch)
 
 
 def _own_key(store: SqlStore, state: Path, now: float) -> OwnKey:

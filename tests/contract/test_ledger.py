@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.contract.ledger_support import RELEASE, FakeClock, budget, by_name, hold
-from turnout.db.ledger import SqlLedger, open_ledger
+from turnout.db.ledger import open_ledger
 from turnout.domain.budget import (
     IDLE_TASK,
     SOON,
@@ -126,11 +126,32 @@ def test_two_budgets_of_one_account_hold_once_and_the_lower_limit_counts(world: 
 
 
 def test_a_call_without_a_budget_leaves_nothing(world: World) -> None:
-    unknown = Spender("support", "production", RELEASE)
     assert world.reserve("a", 1 << 80) is None
-    assert world.reserve("b", 1 << 80, budget(1), spender=unknown) is None
     world.ledger.settle("a", Amount(1))
     assert world.ledger.accounts() == ()
+
+
+def test_calls_that_tell_no_task_share_an_account_of_their_release(world: World) -> None:
+    untold = Spender("support", "production", RELEASE)
+    assert world.reserve("a", 60, budget(100), spender=untold) is None
+    assert world.other.reserve("b", untold, [budget(100)], Amount(60), START + 60) is not None
+    assert world.reserve("c", 60, budget(100)) is None
+    assert by_name(world.ledger)[f"task/support/production//{RELEASE}/usd"] == (0, 60, 100)
+
+
+def test_tasks_that_an_agent_invents_do_not_pile_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnout.domain.budget.MOST_TASKS", 20)
+    ring = budget(1_000, BudgetScope.RING)
+    for number in range(25):
+        world.clock.now += 1.0
+        spender = Spender("support", "production", RELEASE, f"t{number}")
+        assert world.reserve(f"c{number}", 1, budget(100), ring, spender=spender) is None
+        if number != 3:
+            world.ledger.settle(f"c{number}", Amount(nanos=1))
+    world.ledger.reap()
+    names = by_name(world.ledger)
+    kept = ["t3", *(f"t{number}" for number in range(8, 25))]  # that of a call under way, and those used last
+    assert names.keys() == {"ring/support/production/usd", *(f"task/support/production/{task}/usd" for task in kept)}
 
 
 def test_settling_twice_counts_once(world: World) -> None:
@@ -298,6 +319,30 @@ def test_orders_are_answered_one_after_the_other(world: World) -> None:
     assert world.ledger.write(()) == ()
 
 
+def test_what_is_written_at_once_is_written_as_all_else_or_not_at_all(world: World) -> None:
+    order = Reserve("a", SPENDER, (budget(100),), Amount(60), START + 60)
+    answers = world.ledger.write_at_once([order])
+    assert by_name(world.other).get(TASK) == (None if answers is None else (0, 60, 100))
+    world.other.write([order])
+    again = world.ledger.write_at_once([order, replace(order, call="b")])
+    assert again is None or [answer is None for answer in again] == [True, False]
+    assert by_name(world.other)[TASK] == (0, 60, 100)
+
+
+def test_what_another_process_wrote_is_never_overlooked(world: World) -> None:
+    assert world.reserve("a", 60, budget(100)) is None
+    world.other.settle("a", Amount(nanos=50))
+    assert world.reserve("b", 60, budget(100)) is not None
+    assert world.other.reserve("c", SPENDER, [budget(100)], Amount(40), START + 60) is None
+    assert world.reserve("c", 40, budget(100)) is None  # asked again
+    assert world.reserve("d", 20, budget(100)) is not None
+    world.ledger.settle("a", Amount(nanos=60))
+    world.clock.now += 120.0
+    assert world.other.reap() == 1
+    world.ledger.settle("c", NOTHING)
+    assert by_name(world.ledger)[TASK] == (90, 0, 100)
+
+
 def test_threads_and_openings_together_never_go_over_a_limit(world: World) -> None:
     accepted: list[str] = []
 
@@ -337,9 +382,17 @@ class Extend(NamedTuple):
     until: float
 
 
+class Write(NamedTuple):
+    orders: list[Order]
+    by_other: bool  # by another process
+    at_once: bool
+
+
+ORDERS = st.one_of(
+    st.builds(Reserve, CALLS, st.just(SPENDER), SOME_BUDGETS, AMOUNTS, TIMES), st.builds(Settle, CALLS, AMOUNTS)
+)
 STEPS_OF_A_DAY = st.one_of(
-    st.builds(Reserve, CALLS, st.just(SPENDER), SOME_BUDGETS, AMOUNTS, TIMES),
-    st.builds(Settle, CALLS, AMOUNTS),
+    st.builds(Write, st.lists(ORDERS, min_size=1, max_size=3), st.booleans(), st.booleans()),
     st.floats(-5.0, 120.0),  # seconds that pass
     st.just("reap"),
     st.builds(Extend, st.sets(CALLS), TIMES),
@@ -348,16 +401,19 @@ STEPS_OF_A_DAY = st.one_of(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(day=st.lists(STEPS_OF_A_DAY, max_size=25))
-def test_a_ledger_in_a_file_answers_as_one_in_memory(
+def test_openings_of_a_file_answer_as_one_ledger_in_memory(
     tmp_path_factory: pytest.TempPathFactory, day: list[object]
 ) -> None:
     clock = FakeClock(START)
     memory = MemoryLedger(clock)
-    stored: SqlLedger = open_ledger(f"sqlite:///{tmp_path_factory.mktemp('day') / 'ledger.db'}", clock)
+    url = f"sqlite:///{tmp_path_factory.mktemp('day') / 'ledger.db'}"
+    stored, other = open_ledger(url, clock), open_ledger(url, clock)
     for step in day:
         match step:
-            case Reserve() | Settle():
-                assert stored.write([step]) == memory.write([step])
+            case Write(orders, by_other, at_once):
+                ledger = other if by_other else stored
+                write = ledger.write_at_once if at_once else ledger.write
+                assert write(orders) == memory.write(orders)
             case float():
                 clock.now += step
             case Extend(calls, until):
@@ -367,3 +423,4 @@ def test_a_ledger_in_a_file_answers_as_one_in_memory(
                 assert stored.reap() == memory.reap()
         assert stored.accounts() == memory.accounts()
     stored.close()
+    other.close()

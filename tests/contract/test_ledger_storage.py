@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.contract.ledger_support import RELEASE, FakeClock, budget, by_name, hold
 from turnout.db.ledger import open_ledger
-from turnout.domain.budget import Amount, Spender
+from turnout.domain.budget import Amount, Reserve, Spender
 from turnout.domain.errors import LedgerUnavailable, SetupFailed, StorageFull
 
 SPENDER = Spender("support", "production", RELEASE, "shared")
@@ -160,6 +160,30 @@ def test_a_ledger_that_another_program_keeps_locked_is_unavailable_until_it_lets
     ledger.close()
 
 
+def test_what_has_to_be_at_once_does_not_wait_for_another_writer(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    ledger, other = open_ledger(url), open_ledger(url)
+    order = Reserve("a", SPENDER, (budget(100),), Amount(1), time.time() + 60)
+    with other._engine.connect() as connection:
+        other._begin(connection)
+        began = time.monotonic()
+        assert ledger.write_at_once([order]) is None
+        assert time.monotonic() - began < 1.0
+    assert ledger.write_at_once([order]) == (None,)
+    assert by_name(other)[TASK] == (0, 1, 100)
+    for opened in (ledger, other):
+        opened.close()
+
+
+def test_what_was_written_reaches_the_main_part_of_the_file(tmp_path: Path) -> None:
+    file, waiting = tmp_path / "ledger.db", tmp_path / "ledger.db-wal"
+    ledger = open_ledger(f"sqlite:///{file}")
+    for number in range(1_000):
+        assert hold(ledger, f"c{number}", SPENDER, 1, budget(10_000), until=time.time() + 60) is None
+    assert waiting.stat().st_size < 1_000 * 4 * 4_096 / 2  # it is written over again and again
+    ledger.close()
+
+
 def test_a_writer_that_stands_still_gives_up_the_lock_of_the_server(postgres: Callable[[], str]) -> None:
     url = postgres()
     ledger, still = open_ledger(url), open_ledger(url, patience=0.2)
@@ -188,4 +212,20 @@ def test_a_restart_of_the_database_server_costs_no_order(postgres: Callable[[], 
     admin.dispose()
     assert hold(ledger, "b", SPENDER, 1, budget(100), until=time.time() + 60) is None
     assert by_name(ledger)[TASK] == (0, 2, 100)
+    ledger.close()
+
+
+def test_a_machine_whose_clock_is_late_has_its_holds_reaped_no_earlier(
+    postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger(postgres())
+    late = time.time() - 3_600.0
+    monkeypatch.setattr("turnout.db.ledger.time.time", lambda: late)
+    assert hold(ledger, "a", SPENDER, 1, budget(100), until=late + 60) is None
+    ledger.extend(["a"], late + 90)
+    assert ledger.reap() == 0
+    ledger.extend(["a"], late - 1)  # comes late
+    assert hold(ledger, "b", SPENDER, 1, budget(100), until=late - 1) is None
+    assert ledger.reap() == 1
+    assert by_name(ledger)[TASK] == (1, 1, 100)
     ledger.close()

@@ -17,7 +17,7 @@ from turnout.domain.models import Arm
 from turnout.domain.outcomes import Known, Observation, Tally
 from turnout.ports import Store
 
-PRICED = {"agent": AGENT, "ring": RING, "release": ONE.digest, "prices": "sha256:table", "at": 10.0}
+PRICED = {"agent": AGENT, "ring": RING, "release": ONE.digest, "prices": "sha256:table", "at": 10.0, "duration": 0.0}
 
 
 def call(id: str, dollars: float = 0.0, task: str | None = "t1", **changes: Any) -> ModelCall:
@@ -64,7 +64,9 @@ def test_failed_calls_are_summed_and_those_that_were_refused_are_none(store: Sto
         assert found["model_error_rate"] == ("t1", 3.0)
 
 
-def test_a_reported_cost_counts_instead_of_the_calls_before_and_after_it(store: Store) -> None:
+def test_the_larger_of_reported_and_metered_cost_counts_for_breakers_and_the_reported_one_for_people(
+    store: Store,
+) -> None:
     with store.transaction() as transaction:
         add(transaction, [make_task("t1", at=9.0), make_task("t2", "t2", at=9.0)])
         transaction.add_calls([call("a", 1.0), call("b", 0.5, at=31.0), call("c", 2.0, "t2")], "calls/m", "1:1")
@@ -73,13 +75,37 @@ def test_a_reported_cost_counts_instead_of_the_calls_before_and_after_it(store: 
         transaction.add_outcomes([report(cost=7.0, at=40.0)])
         transaction.add_calls([call("d", 4.0, at=41.0)], "calls/m", "1:2")
         assert transaction.tallies(0.0)[HERE].cost == pytest.approx(9.0)
-        assert transaction.tallies(40.0)[HERE].cost == pytest.approx(7.0)
+        assert transaction.tallies(40.0)[HERE].cost == pytest.approx(5.5)
         assert transaction.known(["t1"]) == {"t1": Known(cost=7.0)}
         transaction.add_outcomes([report(cost=8.0), report(intervened=True)])
         assert transaction.tallies(0.0)[HERE].cost == pytest.approx(9.0)
+        transaction.add_calls([call("e", 1.0, at=41.0), call("f", 2.0, at=41.0)], "calls/m", "1:3")
+        assert transaction.tallies(0.0)[HERE].cost == pytest.approx(10.5)
+        assert transaction.known(["t1"]) == {"t1": Known(intervened=True, cost=7.0)}
 
 
-def test_a_report_that_waits_for_its_task_takes_the_place_of_the_calls_when_the_task_comes(store: Store) -> None:
+def test_an_agent_that_reports_no_cost_hides_nothing_from_breakers(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task("t1", at=9.0)])
+        transaction.add_calls([call("a", 1.0)], "calls/m", "1:1")
+        transaction.add_outcomes([report(cost=0.0, at=12.0)])
+        transaction.add_calls([call("b", 4.0)], "calls/m", "1:2")
+        assert transaction.tallies(0.0)[HERE].cost == pytest.approx(5.0)
+        assert transaction.heaviest_run(AGENT, RING, ONE.digest, 0.0)["cost"] == ("t1", 5.0)
+
+
+def test_a_call_counts_when_it_ends(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task("t1", at=9.0)])
+        transaction.add_calls([call("a", 1.0, duration=70.0, ended=Ended.TIMEOUT)], "calls/m", "1:1")
+        assert transaction.tallies(80.0)[HERE] == Tally(cost=1.0, calls=1, failed_calls=1)
+        found = transaction.heaviest_run(AGENT, RING, ONE.digest, 80.0, began=5.0)
+        assert found == {"cost": ("t1", 1.0), "model_error_rate": ("t1", 1.0)}
+        transaction.add_outcomes([report(cost=1.5, at=81.0)])
+        assert transaction.tallies(80.0)[HERE].cost == pytest.approx(1.5)
+
+
+def test_a_report_that_waits_for_its_task_is_added_to_what_its_calls_cost_as_far_as_it_is_more(store: Store) -> None:
     with store.transaction() as transaction:
         transaction.add_outcomes([report(cost=7.0)])
         transaction.add_calls([call("a", 1.0)], "calls/m", "1:1")
@@ -103,8 +129,8 @@ def test_the_heaviest_task_is_found_while_it_is_under_way(store: Store) -> None:
         assert transaction.heaviest_run(AGENT, RING, ONE.digest, 96.0) == {}
         assert transaction.heaviest_run(AGENT, RING, TWO.digest, 0.0) == {}
         add(transaction, [make_task("t1", at=90.0)])
-        transaction.add_outcomes([report(cost=0.1, at=95.0)])
-        assert transaction.heaviest_run(AGENT, RING, ONE.digest, 80.0) == {"cost": ("t2", 1.5)}
+        transaction.add_outcomes([report(cost=9.0, at=95.0)])
+        assert transaction.heaviest_run(AGENT, RING, ONE.digest, 80.0) == {"cost": ("t1", 9.0)}
 
 
 def test_calls_without_a_price_say_nothing_of_a_cost(store: Store) -> None:

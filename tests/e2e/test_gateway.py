@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import urllib.error
 import urllib.request
@@ -108,6 +109,16 @@ def test_a_call_belongs_to_the_task_that_the_agent_was_asked_for_and_to_its_budg
     assert [call["ended"] for call in lineage["model_calls"]] == ["done", "done", "refused"]
     made = lineage["model_calls"][:2]
     assert [(call["agent"], call["provider"], call["model"]) for call in made] == [("frugal", "openai", MODEL)] * 2
+
+
+def test_an_instrumented_agent_passes_its_task_on_without_a_line_of_code(world: World, tmp_path: Path) -> None:
+    agent, task = "instrumented", "a task that nobody's code names"
+    folder = shutil.copytree(Path(__file__).parent / agent, tmp_path / agent)
+    deploy(world.instance, agent, push_agent(world.instance, folder))
+    assert [world.visit(agent, "/ask", task)[0] for _ in range(3)] == [200, 200, 429]
+    assert world.visit(agent, "/ask", "another")[0] == 200
+    lineage = await_lineage(world.instance, task, lambda view: len(view["model_calls"]) == 3)
+    assert [call["ended"] for call in lineage["model_calls"]] == ["done", "done", "refused"]
 
 
 def test_an_agent_with_tools_is_given_the_way_to_them_with_the_same_key(world: World, tmp_path: Path) -> None:

@@ -118,8 +118,17 @@ def test_an_agent_sees_and_calls_the_tools_of_its_release_and_no_others(world: W
     assert "is not a text of at most 20 characters" in refused["content"][0]["text"]
 
 
+def test_people_see_what_a_release_that_runs_may_call(world: World) -> None:
+    shown = world.instance.json("tools", "list", "--agent", AGENT, "--release", "ring:dev")["tools"]
+    assert [(tool["server"], tool["name"]) for tool in shown] == [
+        ("rough", name) for name in ("change", "echo", "environment")
+    ]
+    assert shown[1]["rules"] == {"text": {"max_length": 20}}
+    assert "rules for text" in world.instance.run("tools", "list", "--agent", AGENT, "--release", "ring:dev").stdout
+
+
 def test_credentials_of_a_server_reach_the_server_alone(world: World) -> None:
-    assert world.call("environment", text="TOKEN")["content"][0]["text"] == SECRET
+    assert world.call("environment", text="TOKEN")["content"][0]["text"] == "***"  # it has it, and nobody hears it
     assert world.call("environment", text="TURNOUT_GATEWAY_KEY")["content"][0]["text"] == ""
     assert SECRET not in json.dumps(world.visit("/environment"))
     logs = [path for path in (world.instance.state / "gateway").rglob("*") if path.is_file()]

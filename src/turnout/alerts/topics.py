@@ -10,7 +10,7 @@ from turnout.domain.phases import Phase
 
 EVERYTHING = ("*",)
 INCIDENTS = ("deployment.transitioned:rolling_back", "breaker.tripped")
-FOR_PEOPLE = (*INCIDENTS, "tool.refused")
+FOR_PEOPLE = (*INCIDENTS, "tool.refused", "route.down", "route.up")
 
 
 def is_wanted(event: Event, patterns: Iterable[str]) -> bool:

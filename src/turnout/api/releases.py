@@ -27,10 +27,11 @@ from turnout.schemas import (
     MissingChunks,
     ReleaseList,
     ReleaseView,
+    ToolPinList,
     VerificationView,
 )
 from turnout.services import releases as services
-from turnout.services import storage, verification
+from turnout.services import storage, tools, verification
 from turnout.services.office import Office
 
 router = APIRouter(prefix="/v1/agents/{agent}", tags=["releases"])
@@ -94,6 +95,12 @@ def list_releases(agent: str, call: Authenticated) -> ReleaseList:
 def show_release(agent: str, ref: str, call: Authenticated) -> ReleaseView:
     """One release, by version, digest or `ring:NAME`."""
     return services.show_release(call.office, call.actor, agent, ref)
+
+
+@router.get("/releases/{ref}/tools")
+def list_tools(agent: str, ref: str, call: Authenticated) -> ToolPinList:
+    """The tools that a release may call through the gateway, with their rules."""
+    return tools.list_tools(call.office, call.actor, agent, ref)
 
 
 @router.put("/releases/{digest}")

@@ -16,10 +16,12 @@ from typing import Any
 
 import click
 
+from turnout.cli.connection import connect
 from turnout.domain.errors import InvalidRequest, ManifestError, NotFound, ServerUnreachable
 from turnout.domain.tool_pins import find_pin
 from turnout.manifest import MANIFEST_NAME
 from turnout.manifest.tool_manifest import parse_document, read_tool_pins
+from turnout.services.tools import view_pin
 
 DEFAULT_FILE = "tools.json"
 EXIT_DIFFERS = 1
@@ -95,29 +97,34 @@ def pin(
 
 @tools.command("list")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True), default=Path())
+@click.option("--agent", help="Of this agent on the instance instead: what its release may call.")
+@click.option("--release", "ref", help="With --agent: which one, by version, digest or ring:NAME.")
+@click.option("--server", help="With --agent: URL of the API. Default: TURNOUT_SERVER, or the instance of --state.")
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="State folder of the instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
-def list_tools(folder: Path, as_json: bool) -> None:
-    """List the tools that the tool manifest of FOLDER pins."""
-    pins = read_tool_pins(_content(folder))
+def list_tools(
+    folder: Path, agent: str | None, ref: str | None, server: str | None, state: Path | None, as_json: bool
+) -> None:
+    """List the tools that the tool manifest of FOLDER pins, or those that a release of an agent may call."""
+    if (agent is None) != (ref is None):
+        raise InvalidRequest(
+            "--agent and --release belong together", hint="such as --agent support --release ring:production"
+        )
+    if agent is not None and ref is not None:
+        found = connect(server, state).tools(agent, ref)["tools"]
+    else:
+        found = [view_pin(pin) for pin in read_tool_pins(_content(folder))]
     if as_json:
-        rows = [
-            {
-                "server": pin.server or None,
-                "name": pin.name,
-                "sha256": pin.schema or None,
-                "rules": pin.rules,
-                "timeout": pin.timeout,
-                "side_effects": pin.side_effects,
-            }
-            for pin in pins
-        ]
-        click.echo(json.dumps({"tools": rows}, indent=2))
+        click.echo(json.dumps({"tools": found}, indent=2))
         return
-    for pin in pins:
-        rules = "any arguments" if pin.rules is None else f"rules for {', '.join(pin.rules) or 'no argument at all'}"
-        state = f"sha256:{pin.schema[:12]}" if pin.schema else "not pinned, cannot be called"
-        click.echo(f"{pin.server or '-'}  {click.style(pin.name, bold=True)}  {state}  {rules}  {pin.timeout:g} s")
-    if not pins:
+    for pin in found:
+        rules = "any arguments"
+        if pin["rules"] is not None:
+            rules = f"rules for {', '.join(pin['rules']) or 'no argument at all'}"
+        state_of = f"sha256:{pin['sha256'][:12]}" if pin["sha256"] else "not pinned, cannot be called"
+        name = click.style(pin["name"], bold=True)
+        click.echo(f"{pin['server'] or '-'}  {name}  {state_of}  {rules}  {pin['timeout']:g} s")
+    if not found:
         click.echo("no tools")
 
 

@@ -6,8 +6,8 @@ import logging
 import math
 
 from turnout.controller.ingest import FLUSHED_AFTER
-from turnout.domain.call_lines import call_from_line, lost_from_line
-from turnout.domain.calls import Call, Ended, ToolCall
+from turnout.domain.call_lines import call_from_line, lost_from_line, route_from_line
+from turnout.domain.calls import Call, Ended, RouteChange, ToolCall
 from turnout.domain.events import Event, EventType
 from turnout.ports import AccessLogChunk, CallLog, Clock, Store, Transaction
 
@@ -25,16 +25,24 @@ class CallIngest:
         self._journal = journal
         self._clock = clock
         self._cursors: dict[str, str | None] = {}
+        self._down: dict[str, bool] = {}  # by route: what was told of it last
 
     def take_in(self) -> set[tuple[str, str]]:
-        """Take in what the journals have now, in batches. Returns the (agent, ring) pairs that made calls."""
+        """Take in what the journals have now, in batches. Returns the (agent, ring) pairs that made calls.
+
+        Raises the first of what went wrong, once all of them were tried.
+        """
         asked_at = self._clock.now()
         touched: set[tuple[str, str]] = set()
-        try:
-            for name in self._journal.names():
+        faults: list[Exception] = []
+        for name in self._journal.names():
+            try:
                 touched |= self._take_in(name)
-        finally:
-            self.read_up_to = asked_at - FLUSHED_AFTER  # a journal that cannot be read holds up no judge
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one journal, the others are taken in
+                faults.append(error)
+        self.read_up_to = asked_at - FLUSHED_AFTER  # a journal that cannot be read holds up no judge
+        if faults:
+            raise faults[0]
         return touched
 
     def _take_in(self, name: str) -> set[tuple[str, str]]:
@@ -48,12 +56,27 @@ class CallIngest:
             if chunk.cursor == self._cursors[name]:
                 return touched
             calls = [call for call in map(call_from_line, chunk.lines) if call is not None]
+            changes = [change for change in map(route_from_line, chunk.lines) if change is not None]
             with self._store.transaction() as transaction:
                 new = transaction.add_calls(calls, key, chunk.cursor)
-                self._tell(transaction, name, chunk, len(calls), new)
-            self._cursors[name] = chunk.cursor
+                self._tell(transaction, name, chunk, len(calls) + len(changes), new)
+                down = self._tell_routes(transaction, name, changes)
+            self._cursors[name], self._down = chunk.cursor, down
             self._journal.forget(name, chunk.cursor)
             touched |= {(call.agent, call.ring) for call in new}
+
+    def _tell_routes(self, transaction: Transaction, name: str, changes: list[RouteChange]) -> dict[str, bool]:
+        """Each process finds out by itself that a route is down: it is told once. Returns what was told of each route."""
+        down = dict(self._down)
+        for change in changes:
+            if down.get(change.route) is change.down:
+                continue
+            down[change.route] = change.down
+            message = f"{change.route} fails: {change.why}" if change.down else f"{change.route} answered again"
+            data: dict[str, object] = {"route": change.route, "journal": name, "message": message}
+            kind = EventType.ROUTE_DOWN if change.down else EventType.ROUTE_UP
+            transaction.emit(Event(kind, change.at, ACTOR, data=data))
+        return down
 
     def _tell(
         self, transaction: Transaction, name: str, chunk: AccessLogChunk, read: int, new: tuple[Call, ...]

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
-from turnout.domain.breakers import BreakerRecord, Span, Trip, Window, began_at, find_looks, find_trip, find_watched
-from turnout.domain.models import Breaker, BreakerScope, Digest
+from turnout.domain.breakers import (
+    BreakerRecord,
+    Span,
+    Trip,
+    Window,
+    began_at,
+    find_looks,
+    find_trip,
+    find_watched,
+    leave_out,
+)
+from turnout.domain.models import Breaker, BreakerScope, Digest, Release
+from turnout.domain.outcomes import TallyKey
 from turnout.domain.view import RingView
 from turnout.ports import Snapshot
 
@@ -20,22 +33,33 @@ def find_tripped(snapshot: Snapshot, view: RingView, records: tuple[BreakerRecor
     seen: dict[Breaker, Window] = {}
     resets: dict[tuple[Digest, Breaker], Window] = {}
     read: dict[tuple[BreakerScope, Span], Window] = {}  # many look at the same
-    for look in find_looks(
-        _declared(snapshot, view, watched), watched, records, began_at((view.deployment, view.active)), now
-    ):
+    known = {digest: view.releases.get(digest) for digest in watched}
+    declared = _declared(snapshot, ring, known)
+    everywhere = any(breaker.scope is BreakerScope.WORKSPACE for breaker in declared)
+    others = snapshot.breakers() if everywhere else ()
+    for look in find_looks(declared, watched, records, began_at((view.deployment, view.active)), now):
         key = (look.breaker.scope, look.span)
         window = read[key] = read.get(key) or snapshot.window(agent, ring, watched, look.breaker, look.span)
+        window = leave_out(look, window, others)
         if look.digest is None:
             seen[look.breaker] = window
         else:
             resets[look.digest, look.breaker] = replace(window, ignored=look.ignored, trial=look.trial)
-    return find_trip(agent, ring, watched, seen, resets)
+    return find_trip(agent, ring, watched, seen, resets, partial(_is_in_reach, snapshot, now))
 
 
-def _declared(snapshot: Snapshot, view: RingView, watched: list[Digest]) -> set[Breaker]:
+def _is_in_reach(snapshot: Snapshot, now: float, breaker: Breaker, key: TallyKey) -> bool:
+    """Whether a release runs in a ring that looks at the same breaker, and so will stop it there."""
+    pointer = snapshot.pointer(key.agent, key.ring)
+    watched = find_watched(pointer, snapshot.breakers(key.agent, key.ring), now)
+    return key.release in watched and breaker in _declared(snapshot, key.ring, dict.fromkeys(watched))
+
+
+def _declared(snapshot: Snapshot, ring: str, watched: Mapping[Digest, Release | None]) -> set[Breaker]:
+    """What the watched releases of a ring declare; those that are not known yet are read."""
     declared: set[Breaker] = set()
-    for digest in watched:
-        release = view.releases.get(digest) or snapshot.release(digest)
-        settings = release.spec.ring(view.pointer.ring) if release is not None else None
+    for digest, known in watched.items():
+        release = known or snapshot.release(digest)
+        settings = release.spec.ring(ring) if release is not None else None
         declared.update(settings.breakers if settings is not None else ())
     return declared

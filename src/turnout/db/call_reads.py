@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Float, Select, and_, case, cast, func, sel
 
 from turnout.db import call_rows
 from turnout.db.reads import Reads, in_parts
-from turnout.db.tables import deployments, model_calls, observations, outcomes, tool_calls
+from turnout.db.tables import deployments, model_calls, observations, tool_calls
 from turnout.domain.budget import NANOS
 from turnout.domain.calls import FAULTS, Call
 from turnout.domain.models import Digest
@@ -71,39 +71,28 @@ class CallReads(Reads):
         )
 
     def _heaviest_cost(self, agent: str, ring: str, digest: Digest, since: float, began: float) -> Select[Any]:
-        """Of the tasks that made a call since a time and whose cost nobody reported: all that they cost since it began.
+        """Of the tasks with a call that ended since a time: all that they cost since it began.
 
         Found by task: all calls since it began may be those of a month.
         """
         mine = _of(agent, ring, digest)
-        recent = select(model_calls.c.task).where(*mine, model_calls.c.at >= since, model_calls.c.task.is_not(None))
+        recent = select(model_calls.c.task).where(
+            *mine, model_calls.c.ended_at >= since, model_calls.c.task.is_not(None)
+        )
         counts = and_(*mine, model_calls.c.at >= began)
         much = cast(func.sum(case((counts, model_calls.c.nanos), else_=0)), Float) / NANOS
-        sums = (
+        return (
             select(model_calls.c.task, much.label("much"))
             .where(model_calls.c.task.in_(recent))
             .group_by(model_calls.c.task)
-            .subquery()
         )
-        reported = (
-            select(outcomes.c.seq)
-            .where(
-                outcomes.c.task == sums.c.task,
-                outcomes.c.agent == agent,
-                outcomes.c.ring == ring,
-                outcomes.c.state == "counted",
-                outcomes.c.cost.is_not(None),
-            )
-            .exists()
-        )
-        return select(sums.c.task, sums.c.much).where(~reported)
 
     def _most_faults(self, agent: str, ring: str, digest: Digest, since: float) -> Select[Any]:
         """The tasks with calls of models that failed, and how many."""
         failed = model_calls.c.ended.in_([ended.value for ended in FAULTS])
         return (
             select(model_calls.c.task, func.count().label("much"))
-            .where(*_of(agent, ring, digest), model_calls.c.at >= since, failed, model_calls.c.task.is_not(None))
+            .where(*_of(agent, ring, digest), model_calls.c.ended_at >= since, failed, model_calls.c.task.is_not(None))
             .group_by(model_calls.c.task)
         )
 

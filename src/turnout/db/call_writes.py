@@ -73,17 +73,25 @@ class CallWrites(TaskWrites):
         return [by_id[name] for name in self._connection.scalars(statement, [call_rows.call_to_row(c) for c in calls])]
 
     def _sum(self, calls: Sequence[ModelCall]) -> None:
-        """A task's cost counts by its calls for as long as nobody reported it; `TaskWrites` takes it back then."""
+        """Each call counts when it ends: one that takes longer than a breaker looks back would never be seen otherwise.
+
+        Of a task counts what its calls cost, or what was reported where that is more: see `TaskWrites._leave_metered`.
+        """
         tasks = {call.task for call in calls if call.task is not None and call.nanos}
         stored = by_place(self._outcomes(tasks))
-        reported = {key for key, items in stored.items() if known_of(items).cost is not None}
+        reported = {key: cost for key, items in stored.items() if (cost := known_of(items).cost) is not None}
+        metered = self._metered({task for task, _, _ in reported})
+        for call in calls:  # what was known before them
+            metered[call.task or "", call.agent, call.ring] -= call.nanos
         sums: Sums = defaultdict(no_sums)
         for call in calls:
             if call.ended is Ended.REFUSED:
                 continue
-            counts = sums[Place(call.agent, call.ring, call.release), int(call.at // TALLY_SECONDS)]
+            key, step = (call.task or "", call.agent, call.ring), int((call.at + call.duration) // TALLY_SECONDS)
+            counts = sums[Place(call.agent, call.ring, call.release), step]
             counts["calls"] += 1
             counts["failed_calls"] += call.ended in FAULTS
-            if (call.task, call.agent, call.ring) not in reported:
-                counts["cost"] += call.nanos / NANOS
+            told = reported.get(key, 0.0) * NANOS
+            before, metered[key] = metered[key], metered[key] + call.nanos
+            counts["cost"] += (max(metered[key], told) - max(before, told)) / NANOS if told else call.nanos / NANOS
         self._add_sums(sums)

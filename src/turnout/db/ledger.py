@@ -2,50 +2,52 @@
 
 One writer at a time loads the accounts and holds that its orders name, decides in memory, and writes what changed; all in
 one transaction. What was answered is there when a process is killed. A power cut can take the last moments of an SQLite
-file with it: it waits for the disk at checkpoints alone, so that a call waits for none.
-
-Orders on SQLite go to the driver by statements that were compiled once: SQLAlchemy would take three times as long for each
-as the database, and every call of a model waits for them.
+file with it: it waits for the disk at checkpoints alone, so that a call waits for none. Orders on SQLite are written by
+`ledger_sqlite`.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, delete, event, make_url, select, text, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from turnout.db.ledger_tables import (
-    accounts,
-    balance_from_json,
-    balance_to_row,
-    create_tables,
-    hold_from_row,
-    hold_to_row,
-    holds,
-)
+from turnout.db.ledger_book import Book
+from turnout.db.ledger_sqlite import SqliteOrders, take_lock
+from turnout.db.ledger_tables import accounts, balance_from_json, create_tables, hold_from_row, holds
 from turnout.db.reads import in_parts
+from turnout.domain import budget
 from turnout.domain.budget import (
     Amount,
-    Balance,
     Budget,
-    Change,
-    Hold,
     Order,
     Refusal,
     Reserve,
     Settle,
     Spender,
-    account_of,
     plan_order,
     plan_reap,
     settled,
@@ -54,6 +56,7 @@ from turnout.domain.errors import LedgerUnavailable, SetupFailed, StorageFull
 from turnout.ports import Account
 
 _AT_ONCE = 500  # holds that one transaction reaps
+_COUNT_EVERY = 12  # reaps, the accounts are counted
 _LOCK = 0x7475726E6F7574  # "turnout": the advisory lock of the writers on PostgreSQL
 # The clock of the database, read once the lock is held: gateways on other machines then agree about windows.
 _LOCK_AND_TELL_TIME = text(
@@ -71,9 +74,8 @@ _FIND_LATE = (
     select(holds.c.call, holds.c.until, holds.c.charges).where(holds.c.until <= bindparam("now")).limit(_AT_ONCE)
 )
 _END_HOLD = delete(holds).where(holds.c.call == bindparam("ended"))
-_FIND_BALANCE = select(accounts.c.balance).where(accounts.c.name == bindparam("name"))
-_FIND_HOLD = select(holds.c.until, holds.c.charges).where(holds.c.call == bindparam("call"))
 _FIND_OVER = select(accounts.c.name).where(accounts.c.over_at <= bindparam("now")).limit(1)
+_COUNT = select(func.count()).select_from(accounts)
 _FORGET = delete(accounts).where(accounts.c.over_at <= bindparam("now"))
 
 Result = TypeVar("Result")
@@ -103,24 +105,14 @@ class SqlLedger:
         self._postgresql = engine.dialect.name == "postgresql"
         self._clock = clock if clock is not None or self._postgresql else time.time
         self._lock = threading.Lock()  # fairer to the threads of one process than the lock of a database
-        self._patience = patience
-        self._driver: Any = None  # a connection of SQLite for orders alone
+        self._reaps = 0
+        self._orders = None if self._postgresql else SqliteOrders(engine, self._clock or time.time, patience)
         dialect: Any = postgresql if self._postgresql else sqlite
         save = dialect.insert(accounts)
         self._save_balance = save.on_conflict_do_update(
             index_elements=["name"], set_={"balance": save.excluded.balance, "over_at": save.excluded.over_at}
         )
         self._add_hold = dialect.insert(holds)
-        self._compiled = {
-            name: str(statement.compile(dialect=sqlite.dialect()))
-            for name, statement in (
-                ("find balance", _FIND_BALANCE),
-                ("find hold", _FIND_HOLD),
-                ("end hold", _END_HOLD),
-                ("save balance", self._save_balance),
-                ("add hold", self._add_hold),
-            )
-        }
 
     def create(self) -> None:
         """Make the tables where they are missing. Raises `SetupFailed`."""
@@ -137,9 +129,8 @@ class SqlLedger:
     def close(self) -> None:
         """Give back the connections."""
         with self._lock:
-            if self._driver is not None:
-                self._driver.close()
-                self._driver = None
+            if self._orders is not None:
+                self._orders.close()
         self._engine.dispose()
 
     def reserve(
@@ -156,16 +147,31 @@ class SqlLedger:
         """Many orders in one transaction."""
         if not orders:
             return ()
-        if self._postgresql:
+        orders = tuple(orders)
+        if self._orders is None:
             return self._transact(lambda connection, now: self._decide(connection, orders, now))
         with self._lock, _translated():
-            return self._write_to_driver(orders)
+            answers = self._orders.write(orders, at_once=False)
+        with _translated():
+            self._orders.tidy()
+        return answers or ()
+
+    def write_at_once(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...] | None:
+        """The same, where it takes no waiting: on SQLite, while nobody else writes."""
+        if self._orders is None or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._orders.write(orders, at_once=True)
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+        finally:
+            self._lock.release()
 
     def extend(self, calls: Iterable[str], until: float) -> None:
         """Let holds count for longer."""
         named = list(calls)
         if named:
-            self._transact(lambda connection, _: _extend(connection, named, until))
+            self._transact(lambda connection, now: _extend(connection, named, until + self._ahead(now)))
 
     def reap(self) -> int:
         """Settle in full what nobody settled in time, and forget what is over. Takes no lock where there is nothing."""
@@ -175,6 +181,9 @@ class SqlLedger:
             reaped += found
             if found < _AT_ONCE:
                 break
+        if self._reaps % _COUNT_EVERY == 0 and self._is_crowded():
+            self._transact(lambda connection, _: _forget_surplus(connection))
+        self._reaps += 1
         return reaped
 
     def accounts(self) -> tuple[Account, ...]:
@@ -219,114 +228,69 @@ class SqlLedger:
 
     def _decide(self, connection: Connection, orders: Sequence[Order], now: float) -> tuple[Refusal | None, ...]:
         book = _load(connection, orders)
-        answers = tuple(book.take(plan_order(order, book.balances, book.holds, now)) for order in orders)
+        ahead = self._ahead(now)
+        answers = tuple(book.take(plan_order(_later(order, ahead), book.balances, book.holds, now)) for order in orders)
         self._save(connection, book)
         return answers
 
-    def _write_to_driver(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...]:
-        """`_decide` on SQLite."""
-        if self._driver is None:
-            self._driver = self._engine.raw_connection()
-        driver = self._driver.driver_connection
-        _take_lock(driver, self._patience)
-        try:
-            book = _Book()
-            for call in {order.call for order in orders}:
-                for row in driver.execute(self._compiled["find hold"], (call,)):
-                    book.holds[call] = hold_from_row(*row)
-            for name in _named(orders, book):
-                for row in driver.execute(self._compiled["find balance"], (name,)):
-                    book.balances[name] = balance_from_json(*row)
-            now = time.time() if self._clock is None else self._clock()
-            answers = tuple(book.take(plan_order(order, book.balances, book.holds, now)) for order in orders)
-            for what, rows in zip(("end hold", "save balance", "add hold"), book.rows(), strict=True):
-                if rows:
-                    driver.executemany(self._compiled[what], [tuple(row.values()) for row in rows])
-            driver.execute("COMMIT")
-        except BaseException:
-            if driver.in_transaction:
-                driver.execute("ROLLBACK")
-            raise
-        return answers
+    def _ahead(self, now: float) -> float:
+        """Seconds that the clock of the database is ahead of that of this machine, by which a hold's end was told.
+
+        Both ends of a lease have to be told by one clock: else a machine whose clock is late has its holds reaped at once.
+        """
+        return now - time.time() if self._clock is None else 0.0
 
     def _has_chores(self) -> bool:
         with _translated(), self._engine.connect() as connection:
             now = {"now": self._now(connection)}
             return any(connection.execute(query, now).first() is not None for query in (_FIND_LATE, _FIND_OVER))
 
+    def _is_crowded(self) -> bool:
+        with _translated(), self._engine.connect() as connection:
+            return connection.execute(_COUNT).scalar_one() > budget.MOST_TASKS
+
     def _reap(self, connection: Connection, now: float) -> int:
-        book = _Book()
+        book = Book()
         for call, until, charges in connection.execute(_FIND_LATE, {"now": now}):
             book.holds[call] = hold_from_row(until, charges)
-        book.load_balances(connection, {charge.account for hold in book.holds.values() for charge in hold.charges})
+        _load_balances(connection, book, {charge.account for hold in book.holds.values() for charge in hold.charges})
         change = plan_reap(book.balances, book.holds, now)
         book.take(change)
         self._save(connection, book)
         connection.execute(_FORGET, {"now": now})
         return len(change.holds)
 
-    def _save(self, connection: Connection, book: _Book) -> None:
+    def _save(self, connection: Connection, book: Book) -> None:
         for statement, rows in zip((_END_HOLD, self._save_balance, self._add_hold), book.rows(), strict=True):
             if rows:
                 connection.execute(statement, rows)
 
 
-class _Book:
-    """The part of the ledger that one transaction is about, and what changed in it."""
-
-    def __init__(self) -> None:
-        self.balances: dict[str, Balance] = {}
-        self.holds: dict[str, Hold] = {}
-        self.changed: set[str] = set()  # balances
-        self.added: set[str] = set()  # holds
-        self.ended: set[str] = set()  # holds that are stored
-
-    def load_balances(self, connection: Connection, names: Iterable[str]) -> None:
-        for part in in_parts(names):
-            for name, balance in connection.execute(_FIND_BALANCES, {"names": part}):
-                self.balances[name] = balance_from_json(balance)
-
-    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-        """What is to be written: holds that ended, balances, new holds; keys in the order of the columns."""
-        return (
-            [{"ended": call} for call in self.ended],
-            [balance_to_row(name, self.balances[name]) for name in sorted(self.changed)],
-            [hold_to_row(call, self.holds[call]) for call in self.added],
-        )
-
-    def take(self, change: Change) -> Refusal | None:
-        """Apply a change, and remember it."""
-        self.balances.update(change.balances)
-        self.changed.update(change.balances)
-        for call, hold in change.holds.items():
-            if hold is not None:
-                self.holds[call] = hold
-                self.added.add(call)
-                continue
-            del self.holds[call]
-            if call in self.added:  # reserved and settled in one transaction
-                self.added.discard(call)
-            else:
-                self.ended.add(call)
-        return change.refusal
+def _later(order: Order, seconds: float) -> Order:
+    return replace(order, until=order.until + seconds) if isinstance(order, Reserve) and seconds else order
 
 
-def _load(connection: Connection, orders: Sequence[Order]) -> _Book:
-    book = _Book()
+def _load(connection: Connection, orders: Sequence[Order]) -> Book:
+    book = Book()
     for part in in_parts({order.call for order in orders}):
         for call, until, charges in connection.execute(_FIND_HOLDS, {"calls": part}):
             book.holds[call] = hold_from_row(until, charges)
-    book.load_balances(connection, _named(orders, book))
+    _load_balances(connection, book, book.named(orders))
     return book
 
 
-def _named(orders: Sequence[Order], book: _Book) -> set[str]:
-    """The accounts that orders are about, whose holds are in the book."""
-    names = {charge.account for hold in book.holds.values() for charge in hold.charges}
-    for order in orders:
-        if isinstance(order, Reserve):
-            names.update(filter(None, (account_of(budget, order.spender) for budget in order.budgets)))
-    return names
+def _forget_surplus(connection: Connection) -> None:
+    ends: dict[str, float | None] = {
+        row.name: row.over_at for row in connection.execute(select(accounts.c.name, accounts.c.over_at))
+    }
+    for part in in_parts(budget.find_surplus(ends)):
+        connection.execute(delete(accounts).where(accounts.c.name.in_(part)))
+
+
+def _load_balances(connection: Connection, book: Book, names: Iterable[str]) -> None:
+    for part in in_parts(names):
+        for name, balance in connection.execute(_FIND_BALANCES, {"names": part}):
+            book.balances[name] = balance_from_json(balance)
 
 
 def _extend(connection: Connection, calls: Sequence[str], until: float) -> None:
@@ -386,24 +350,7 @@ def _begin_sqlite(patience: float, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
         return
     driver: Any = connection.connection.driver_connection
-    _take_lock(driver, patience)
-
-
-def _take_lock(driver: sqlite3.Connection, patience: float) -> None:
-    """Taking the write lock at the start means that a transaction never fails half-way for want of it.
-
-    SQLite would wait for it too, but up to 100 ms at a time: whoever waits for long then waits for longest.
-    """
-    until = time.monotonic() + patience
-    while True:
-        try:
-            driver.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
-                raise
-            time.sleep(random.uniform(0.0002, 0.001))  # noqa: S311  not to keep step with the others
-        else:
-            return
+    take_lock(driver, patience)
 
 
 @contextmanager
@@ -411,12 +358,13 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
-        reason = str(getattr(error, "orig", None) or error)
-        if "disk is full" in reason or "No space left" in reason:
-            raise StorageFull(
-                f"the disk of the ledger is full: {reason}",
-                hint="free some space; calls that no budget applies to go on",
-            ) from error
-        raise LedgerUnavailable(
-            f"the ledger cannot be used just now: {reason}", hint="try again in a moment"
-        ) from error
+        raise _translate(error) from error
+
+
+def _translate(error: Exception) -> LedgerUnavailable | StorageFull:
+    reason = str(getattr(error, "orig", None) or error)
+    if "disk is full" in reason or "No space left" in reason:
+        return StorageFull(
+            f"the disk of the ledger is full: {reason}", hint="free some space; calls that no budget applies to go on"
+        )
+    return LedgerUnavailable(f"the ledger cannot be used just now: {reason}", hint="try again in a moment")

@@ -402,8 +402,9 @@ model_calls = Table(
     Column("answer_digest", Text, nullable=False, server_default=""),
     Column("content_type", Text, nullable=False, server_default=""),
     Column("answer", Text),
+    Column("ended_at", Float, nullable=False, server_default="0"),
     Index(None, "task"),
-    Index(None, "agent", "ring", "release", "at"),
+    Index(None, "agent", "ring", "release", "ended_at"),
     Index(None, "at"),
 )
 

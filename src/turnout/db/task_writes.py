@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from turnout.db import rows
@@ -202,7 +202,7 @@ class TaskWrites(TaskReads):
             task: sum(item.outcome.source is not Source.RULE for item in items) for task, items in stored.items()
         }
         taken, added, news = [], [], []
-        priced: set[tuple[str, str, str]] = set()
+        priced: dict[tuple[str, str, str], tuple[Place, int, float]] = {}
         for outcome, place in reports:
             is_rule, state, new = outcome.source is Source.RULE, "waiting", Known()
             if place is not None and _is_foreign(outcome, place):
@@ -210,7 +210,8 @@ class TaskWrites(TaskReads):
             elif place is not None:
                 key = (outcome.task, place.agent, place.ring)
                 known[key], new, state = known.get(key, Known()).take(outcome)
-                priced |= {key} if new.cost is not None else set()
+                if new.cost is not None:
+                    priced[key] = (place, int(outcome.at // TALLY_SECONDS), new.cost)
             if not is_rule and state != "counted" and numbers.get(outcome.task, 0) >= MOST_REPORTS:
                 state = "refused"
             taken.append(Taken(outcome.task, state, place.agent if place else None, place.ring if place else None))
@@ -229,18 +230,28 @@ class TaskWrites(TaskReads):
             added.append(row)
         if added:
             self._connection.execute(insert(outcomes), added)
-        self._take_back_costs(priced, sums)
+        self._leave_metered(priced, sums)
         self._observe(news)
         return tuple(taken)
 
-    def _take_back_costs(self, priced: set[tuple[str, str, str]], sums: Sums) -> None:
-        """What somebody reported counts instead of what the calls cost that were summed before."""
-        for part in in_parts({task for task, _, _ in priced}):
-            columns = (model_calls.c[name] for name in ("task", "agent", "ring", "release", "at", "nanos"))
-            for row in self._all(select(*columns).where(model_calls.c.task.in_(part), model_calls.c.nanos > 0)):
-                if (row["task"], row["agent"], row["ring"]) in priced:
-                    place = Place(row["agent"], row["ring"], row["release"])
-                    sums[place, int(row["at"] // TALLY_SECONDS)]["cost"] -= row["nanos"] / NANOS
+    def _leave_metered(self, priced: Mapping[tuple[str, str, str], tuple[Place, int, float]], sums: Sums) -> None:
+        """Of a reported cost counts what is beyond the cost of the task's calls, which were summed before.
+
+        The larger of both counts for breakers: agents report their own costs, and must not be able to switch one off.
+        """
+        metered = self._metered({task for task, _, _ in priced})
+        for key, (place, step, cost) in priced.items():
+            sums[place, step]["cost"] -= min(cost, metered[key] / NANOS)
+
+    def _metered(self, wanted: Iterable[str]) -> Counter[tuple[str, str, str]]:
+        """Nano-dollars that calls of some tasks cost, by task, agent and ring."""
+        found: Counter[tuple[str, str, str]] = Counter()
+        key = (model_calls.c.task, model_calls.c.agent, model_calls.c.ring)
+        for part in in_parts(wanted):
+            query = select(*key, func.sum(model_calls.c.nanos).label("nanos"))
+            for row in self._all(query.where(model_calls.c.task.in_(part), model_calls.c.nanos > 0).group_by(*key)):
+                found[row["task"], row["agent"], row["ring"]] = int(row["nanos"])
+        return found
 
     def _settle_waiting(self, changed: list[Task], sums: Sums) -> None:
         """Reports that came before their task was seen count now, before what the answer itself says."""

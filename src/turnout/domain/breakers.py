@@ -8,8 +8,8 @@ trial, in which one fault opens it again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from turnout.domain.models import Breaker, BreakerScope, Deployment, Digest, Pointer
@@ -152,20 +152,41 @@ def began_at(deployments: Iterable[Deployment | None]) -> float:
     return max((item.rollout.began_at or item.active_at or 0.0 for item in deployments if item), default=0.0)
 
 
+def leave_out(look: Look, window: Window, records: Iterable[BreakerRecord]) -> Window:
+    """What a breaker over everything sees, without releases that are stopped already, and without those that it was reset
+    for since the window began: what they did is dealt with, and must stop nobody else. `records`: of the whole workspace.
+    """
+    if look.breaker.scope is not BreakerScope.WORKSPACE:
+        return window
+
+    def is_reset(record: BreakerRecord) -> bool:
+        same = record.scope is BreakerScope.WORKSPACE and record.metric == look.breaker.metric
+        return same and record.since > look.span.since
+
+    gone = {
+        TallyKey(record.agent, record.ring, record.release)
+        for record in records
+        if record.state is BreakerState.OPEN or (is_reset(record) and record.release != look.digest)
+    }
+    return replace(window, tallies={key: tally for key, tally in window.tallies.items() if key not in gone})
+
+
 def find_trip(
     agent: str,
     ring: str,
     watched: Iterable[Digest],
     seen: Mapping[Breaker, Window],
     resets: Mapping[tuple[Digest, Breaker], Window] | None = None,
+    in_reach: Callable[[Breaker, TallyKey], bool] = lambda _breaker, _key: True,
 ) -> Trip | None:
     """The first breaker that trips for one of the watched releases of a ring; the releases are looked at in order.
 
-    `resets`: what breakers look at that were reset for a release.
+    `resets`: what breakers look at that were reset for a release. `in_reach`: whether a breaker over everything can stop
+    another release, because it runs in a ring that declares the breaker too.
     """
     for digest in watched:
         for breaker, window in seen.items():
-            trip = _look(agent, ring, digest, breaker, (resets or {}).get((digest, breaker), window))
+            trip = _look(agent, ring, digest, breaker, (resets or {}).get((digest, breaker), window), in_reach)
             if trip is not None:
                 return trip
     return None
@@ -202,15 +223,27 @@ def stopped_reasons(records: Iterable[BreakerRecord]) -> dict[tuple[str, str, Di
     return found
 
 
-def _look(agent: str, ring: str, digest: Digest, breaker: Breaker, window: Window) -> Trip | None:
+def _look(
+    agent: str,
+    ring: str,
+    digest: Digest,
+    breaker: Breaker,
+    window: Window,
+    in_reach: Callable[[Breaker, TallyKey], bool],
+) -> Trip | None:
     value, task = measure(agent, ring, digest, breaker, window)
     above = 0.0 if window.trial and breaker.metric != "cost" else breaker.above
     if value is None or value <= above:
         return None
     if breaker.scope is BreakerScope.WORKSPACE and not window.trial:
-        # Over everything: the release that gave most of it has to go, each ring looks for its own.
-        worst = max(window.tallies, key=lambda key: (_amount(breaker, window.tallies[key]), key.agent, key.ring))
-        if worst != TallyKey(agent, ring, digest):
+        # Over everything: of the releases that can be stopped the one that gave most has to go, if they are above the
+        # limit by themselves: none is stopped for what others did. Each ring looks for its own.
+        mine = TallyKey(agent, ring, digest)
+        reached = {key: tally for key, tally in window.tallies.items() if key == mine or in_reach(breaker, key)}
+        value, _ = measure(agent, ring, digest, breaker, replace(window, tallies=reached))
+        if value is None or value <= above or mine not in reached:
+            return None
+        if mine != max(reached, key=lambda key: (_amount(breaker, reached[key]), key.agent, key.ring)):
             return None
     return Trip(breaker, digest, value, task, trial=window.trial)
 

@@ -19,6 +19,7 @@ NANOS = 1_000_000_000  # in a dollar
 STEPS = 60  # of a window: what was settled counts until the whole step that it lies in has left the window
 SOON = 1.0  # seconds after which to try again where nothing but calls under way is in the way
 IDLE_TASK = 30 * 86_400.0  # seconds after which a task is over, and its account without a window forgotten
+MOST_TASKS = 100_000  # accounts of tasks in a ring; of more the idlest are forgotten: agents may invent any number
 
 
 class BudgetScope(StrEnum):
@@ -62,7 +63,7 @@ class StoredBudget:
 
 @dataclass(frozen=True, slots=True)
 class Spender:
-    """Who makes a call. `task` is None where the agent does not tell it."""
+    """Who makes a call. `task` is None where the agent does not tell it: all such calls of a release are as one task."""
 
     agent: str
     ring: str
@@ -80,7 +81,9 @@ class Amount:
 
     def of(self, unit: Unit) -> int:
         """In one unit."""
-        return {Unit.USD: self.nanos, Unit.TOKENS: self.tokens, Unit.CALLS: self.calls}[unit]
+        if unit is Unit.USD:
+            return self.nanos
+        return self.tokens if unit is Unit.TOKENS else self.calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,9 @@ class Balance:
     held: int = 0
     limit: int = 0  # that was given last
     at: float = 0.0  # of the last change
+
+
+_EMPTY = Balance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +168,17 @@ def budgets_for(stored: Iterable[StoredBudget], agent: str, ring: str) -> tuple[
     return tuple(item.budget for item in stored if item.agent in (None, agent) and item.ring in (None, ring))
 
 
-def account_of(budget: Budget, spender: Spender) -> str | None:
-    """The name of the account that a budget keeps of a spender; None for a budget of tasks where the task is unknown.
+def account_of(budget: Budget, spender: Spender) -> str:
+    """The name of the account that a budget keeps of a spender.
 
     Such as `task/support/production/3f2a…/usd`. Budgets that differ in their limit alone share one, so that a limit can be
     changed while calls are made.
     """
     match budget.scope:
         case BudgetScope.TASK:
-            if spender.task is None:
-                return None
-            who: tuple[str, ...] = (spender.agent, spender.ring, spender.task)
+            # An agent that leaves its task out would have no budget of a task at all otherwise.
+            task = f"/{spender.release}" if spender.task is None else spender.task
+            who: tuple[str, ...] = (spender.agent, spender.ring, task)
         case BudgetScope.DEPLOYMENT:
             who = (spender.agent, spender.ring, spender.release)
         case BudgetScope.RING:
@@ -192,8 +198,9 @@ def plan_order(order: Order, balances: Mapping[str, Balance], holds: Mapping[str
         return Change() if hold is None else _plan_end(order.call, hold, order.spent, balances, now)
     if hold is not None:
         return Change()  # asked again, because the first answer was lost
-    refusal = decide(order.spender, order.budgets, order.most, balances, now)
-    return _plan_hold(order, balances, now) if refusal is None else _plan_refusal(order, refusal, balances)
+    lowest = _lowest(order.budgets, order.spender)
+    refusal = _find_refusal(lowest, order.most, balances, now)
+    return _plan_hold(order, lowest, balances, now) if refusal is None else _plan_refusal(lowest, refusal, balances)
 
 
 def plan_reap(balances: Mapping[str, Balance], holds: Mapping[str, Hold], now: float) -> Change:
@@ -211,11 +218,7 @@ def decide(
     spender: Spender, budgets: Iterable[Budget], most: Amount, balances: Mapping[str, Balance], now: float
 ) -> Refusal | None:
     """The budget that is in the way of a call; of several the one that will be for longest. None: the call fits."""
-    refusals = (
-        _refusal(budget, account, most.of(budget.unit), balances.get(account, Balance()), now)
-        for account, budget in _lowest(budgets, spender).items()
-    )
-    return max(filter(None, refusals), key=lambda refusal: _wait(refusal.retry_after), default=None)
+    return _find_refusal(_lowest(budgets, spender), most, balances, now)
 
 
 def settled(balance: Balance, now: float) -> int:
@@ -230,6 +233,36 @@ def over_at(name: str, balance: Balance) -> float | None:
     if balance.window is not None:
         return _leaves(balance.steps[-1][0], balance.window) if balance.steps else balance.at
     return balance.at + IDLE_TASK if name.startswith(f"{BudgetScope.TASK}/") else None
+
+
+def find_surplus(ends: Mapping[str, float | None]) -> list[str]:
+    """The accounts of tasks to be forgotten early, as a ring has too many: of those on which nothing is held the idlest.
+
+    `ends`: when each account can be forgotten, see `over_at`. A tenth more than has to be goes, so that it lasts.
+    """
+    rings: dict[tuple[str, str], list[str]] = {}
+    for name in ends:
+        scope, _, rest = name.partition("/")
+        if scope == BudgetScope.TASK:
+            agent, ring, _ = rest.split("/", 2)
+            rings.setdefault((agent, ring), []).append(name)
+    surplus: list[str] = []
+    for names in rings.values():
+        if len(names) > MOST_TASKS:
+            idle = sorted((at, name) for name in names if (at := ends[name]) is not None)
+            surplus += [name for _, name in idle[: len(names) - MOST_TASKS + MOST_TASKS // 10]]
+    return surplus
+
+
+def _find_refusal(
+    lowest: Mapping[str, Budget], most: Amount, balances: Mapping[str, Balance], now: float
+) -> Refusal | None:
+    refusals = [
+        refusal
+        for account, budget in lowest.items()
+        if (refusal := _refusal(budget, account, most.of(budget.unit), balances.get(account, _EMPTY), now)) is not None
+    ]
+    return max(refusals, key=lambda refusal: _wait(refusal.retry_after)) if refusals else None
 
 
 def _refusal(budget: Budget, account: str, wanted: int, balance: Balance, now: float) -> Refusal | None:
@@ -261,24 +294,24 @@ def _wait(retry_after: float | None) -> float:
     return math.inf if retry_after is None else retry_after
 
 
-def _plan_hold(order: Reserve, balances: Mapping[str, Balance], now: float) -> Change:
+def _plan_hold(order: Reserve, lowest: Mapping[str, Budget], balances: Mapping[str, Balance], now: float) -> Change:
     after: dict[str, Balance] = {}
     charges: list[Charge] = []
-    for account, budget in _lowest(order.budgets, order.spender).items():
+    for account, budget in lowest.items():
         amount = max(0, order.most.of(budget.unit))
         if amount == 0:
             continue  # nothing keeps an account on which nothing is held: a charge would outlive it
-        before = balances.get(account, Balance(budget.window))
-        after[account] = replace(before, held=before.held + amount, limit=budget.limit, at=now)
+        before = balances.get(account) or Balance(budget.window)
+        after[account] = Balance(before.window, before.steps, before.held + amount, budget.limit, now)
         charges.append(Charge(account, budget.unit, amount))
     return Change(after, {order.call: Hold(order.until, tuple(charges))} if charges else {})
 
 
-def _plan_refusal(order: Reserve, refusal: Refusal, balances: Mapping[str, Balance]) -> Change:
+def _plan_refusal(lowest: Mapping[str, Budget], refusal: Refusal, balances: Mapping[str, Balance]) -> Change:
     """Nothing is held, but the accounts that are there learn of a new limit."""
     after = {
         account: replace(balances[account], limit=budget.limit)
-        for account, budget in _lowest(order.budgets, order.spender).items()
+        for account, budget in lowest.items()
         if account in balances and balances[account].limit != budget.limit
     }
     return Change(after, refusal=refusal)
@@ -289,7 +322,7 @@ def _lowest(budgets: Iterable[Budget], spender: Spender) -> dict[str, Budget]:
     lowest: dict[str, Budget] = {}
     for budget in budgets:
         account = account_of(budget, spender)
-        if account is not None and (account not in lowest or budget.limit < lowest[account].limit):
+        if account not in lowest or budget.limit < lowest[account].limit:
             lowest[account] = budget
     return lowest
 

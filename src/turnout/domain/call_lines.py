@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from turnout.domain.calls import Attempt, Call, Ended, ModelCall, ToolCall
+from turnout.domain.calls import Attempt, Call, Ended, ModelCall, RouteChange, ToolCall
 from turnout.domain.models import Digest
 
 VERSION = 1
@@ -61,6 +61,24 @@ def lost_from_line(line: bytes) -> int:
     record = _read(line) if line.startswith(b'{"lost":') else None
     lost = record["lost"] if record is not None else None
     return lost if isinstance(lost, int) and not isinstance(lost, bool) and lost > 0 else 0
+
+
+def route_to_line(change: RouteChange) -> bytes:
+    """The line that says that a route went down, or came back."""
+    record = [change.at, change.route, change.down, change.why]
+    return b'{"route":' + _ENCODER.encode(record).encode() + b"}\n"
+
+
+def route_from_line(line: bytes) -> RouteChange | None:
+    """What a line says of a route; None for any other line."""
+    record = _read(line) if line.startswith(b'{"route":') else None
+    if record is None:
+        return None
+    try:
+        at, route, down, why = record["route"]
+        return RouteChange(_number(at), _text(route), _flag(down), _text(why))
+    except (ValueError, TypeError):
+        return None
 
 
 def _read(line: bytes) -> dict[str, Any] | None:

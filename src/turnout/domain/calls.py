@@ -94,3 +94,13 @@ class ToolCall:
 
 
 Call = ModelCall | ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChange:
+    """A route that went down or came back, as one process of the gateway sees it. `at` in seconds since the epoch."""
+
+    at: float
+    route: str  # and the model: openai/us/gpt-4o
+    down: bool
+    why: str = ""  # for a person

@@ -34,6 +34,8 @@ class EventType(StrEnum):
     CALLS_LOST = "calls.lost"
     RECORDING_KEPT = "recording.kept"
     RECORDING_DELETED = "recording.deleted"
+    ROUTE_DOWN = "route.down"
+    ROUTE_UP = "route.up"
     POINTER_CHANGED = "pointer.changed"
     EVAL_RECORDED = "eval.recorded"
     REPLAY_RECORDED = "replay.recorded"

@@ -1,8 +1,10 @@
 """The door of the gateway to the ledger: asks without blocking the event loop, and lets no settlement be lost.
 
-One thread writes: it takes all that callers queued meanwhile as one batch, keeps the holds of calls under way alive, and
-reaps those of processes that died. A settlement only joins the queue, so that no cancelled task can stop it; while the
-ledger is down it waits to be tried again, and what cannot be settled in the end is reaped in full.
+A reservation that finds nothing under way is written at once, where the ledger can do that without waiting: two threads that
+wake each other take longer than it does. All else is written by one thread: it takes what callers queued meanwhile as one
+batch, keeps the holds of calls under way alive, and reaps those of processes that died. A settlement only joins the queue,
+so that no cancelled task can stop it; while the ledger is down it waits to be tried again, and what cannot be settled in the
+end is reaped in full.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from turnout.domain.budget import Amount, Budget, Order, Refusal, Reserve, Settle, Spender, account_of
+from turnout.domain.budget import Amount, Budget, Order, Refusal, Reserve, Settle, Spender
 from turnout.domain.errors import LedgerUnavailable, TurnoutError
 from turnout.ports import Ledger
 
@@ -38,6 +40,8 @@ class Pace:
     reap: float = 5.0  # between looks for holds that nobody settled
     patience: float = 5.0  # that a call waits for the ledger
     retry: float = 0.5  # between tries to settle while the ledger is down
+    stall: float = 0.01  # that a reservation may keep the event loop; once it took longer, the thread makes them ...
+    wary: float = 10.0  # ... for so long
     unsettled: int = 10_000  # settlements that wait at the most; of more the oldest are left to the reaper
 
 
@@ -60,6 +64,8 @@ class Accounts:
         self._queue: queue.SimpleQueue[_Queued] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open: dict[str, float] = {}  # calls that may hold something, and when they are over at the latest
+        self._queued = 0  # orders that the thread has not written, nor put off
+        self._at_once_from = 0.0  # when reservations may be written at once again
         self._unsettled: deque[_Asked] = deque()  # of the thread alone, as what follows
         self._next_try = self._next_beat = self._next_reap = 0.0
         self._down = False
@@ -83,23 +89,13 @@ class Accounts:
         that no budget applies to costs nothing here. Raises `LedgerUnavailable`, also for a full disk and when no answer
         comes in time; nothing is held then, nor when the task is cancelled.
         """
-        if all(account_of(budget, spender) is None for budget in budgets):
+        if not budgets:
             return None
-        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        order = Reserve(call, spender, tuple(budgets), most, until)
         with self._lock:
             self._open[call] = until
-        self._queue.put(_Asked(Reserve(call, spender, tuple(budgets), most, until), answer))
-        try:
-            async with asyncio.timeout(self._pace.patience):
-                refusal = await answer
-        except TimeoutError:
-            self._end(call, NOTHING)
-            raise LedgerUnavailable(
-                f"the ledger has not answered for {self._pace.patience:g} s", hint="try again in a moment"
-            ) from None
-        except BaseException:  # it may be written or not: whatever is held is given back
-            self._end(call, NOTHING)
-            raise
+        answers = self._write_at_once(order)
+        refusal = await self._write_in_turn(order) if answers is None else answers[0]
         if refusal is not None:
             self._forget(call)
         return refusal
@@ -119,9 +115,44 @@ class Accounts:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _write_at_once(self, order: Reserve) -> tuple[Refusal | None, ...] | None:
+        """None where the order has to take its turn: behind what was asked before, or for a ledger that takes its time."""
+        began = time.monotonic()
+        if self._queued or self._unsettled or began < self._at_once_from:
+            return None
+        try:
+            return self._ledger.write_at_once([self._dated(order)])
+        except Exception:  # noqa: BLE001  the thread meets it too, and knows what to do
+            return None
+        finally:
+            if time.monotonic() - began > self._pace.stall:
+                self._at_once_from = began + self._pace.wary
+
+    async def _write_in_turn(self, order: Reserve) -> Refusal | None:
+        """Raises `LedgerUnavailable`; whatever is held is given back then."""
+        call = order.call
+        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        self._put(_Asked(order, answer))
+        try:
+            async with asyncio.timeout(self._pace.patience):
+                return await answer
+        except TimeoutError:
+            self._end(call, NOTHING)
+            raise LedgerUnavailable(
+                f"the ledger has not answered for {self._pace.patience:g} s", hint="try again in a moment"
+            ) from None
+        except BaseException:  # it may be written or not: whatever is held is given back
+            self._end(call, NOTHING)
+            raise
+
     def _end(self, call: str, spent: Amount) -> None:
         if self._forget(call):
-            self._queue.put(_Asked(Settle(call, spent)))
+            self._put(_Asked(Settle(call, spent)))
+
+    def _put(self, asked: _Asked) -> None:
+        with self._lock:
+            self._queued += 1
+        self._queue.put(asked)
 
     def _forget(self, call: str) -> bool:
         """Whether the call was open."""
@@ -137,6 +168,8 @@ class Accounts:
             asked, written, ended = self._take()
             if asked or (self._unsettled and (ended or written or time.monotonic() >= self._next_try)):
                 self._write(asked)
+                with self._lock:
+                    self._queued -= len(asked)
             for event in written:
                 event.set()
             if ended:
@@ -199,7 +232,8 @@ class Accounts:
         """A lease begins when it is written: however long a reservation was queued, it is not reaped at once."""
         if not isinstance(order, Reserve):
             return order
-        return replace(order, until=min(order.until, self._clock() + self._pace.lease))
+        until = min(order.until, self._clock() + self._pace.lease)
+        return Reserve(order.call, order.spender, order.budgets, order.most, until)
 
     def _fail(self, asked: Sequence[_Asked], error: LedgerUnavailable) -> None:
         self._unsettled.extend(one for one in asked if one.answer is None)

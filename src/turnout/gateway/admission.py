@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
+from turnout.domain.budget import Spender
 from turnout.domain.errors import CallRefused
 from turnout.domain.grants import Grant
 from turnout.gateway.seams import GrantSource
@@ -36,6 +38,16 @@ def find_task(head: Mapping[bytes, bytes]) -> str | None:
             raise CallRefused(NO_TASK, status=400, code="bad_header")
         return task
     return task_in_baggage(head.get(b"baggage", b"").decode("latin-1"))
+
+
+def scoped_key(spender: Spender, told: bytes) -> str:
+    """The idempotency key of a call as providers get it; "" for none.
+
+    All agents share the account of the instance there: two that happen to say the same must not get each other's answers.
+    """
+    if not told:
+        return ""
+    return "turnout-" + hashlib.sha256(f"{spender.agent}/{spender.ring}/".encode() + told).hexdigest()[:48]
 
 
 def _read_key(head: Mapping[bytes, bytes]) -> bytes:

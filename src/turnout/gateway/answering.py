@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import aiohttp
 
@@ -19,10 +21,13 @@ from turnout.gateway.upstream import LARGEST_ERROR, Upstream, read_part, read_wh
 
 Secrets = Callable[[str], str]
 
+_log = logging.getLogger(__name__)
+
 _DROPPED = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"content-length", "content-encoding", "set-cookie", "date", "server", "alt-svc"}
-    | {"strict-transport-security", "x-should-retry"}
+    | {"strict-transport-security", "x-should-retry", "openai-organization", "openai-project"}
+    | {"anthropic-organization-id"}
 )
 
 
@@ -103,7 +108,8 @@ class Caller:
         try:
             key = self.secrets(route.key) if route.key is not None else None
         except SetupFailed as error:
-            raise RouteFailed(f"the key of the route cannot be read: {error.message}") from None
+            _tell_once(f"the key of the route {candidate.name} cannot be read: {error.message}")
+            raise RouteFailed("the key of the route cannot be read; the log of the gateway says why") from None
         body = self.asked.body_for(candidate.model, route, limited=self.limited)
         headers = headers_for(self.head, route, key, self.idempotency_key)
         return await self.upstream.post(route, f"/{self.asked.endpoint}", body, headers)
@@ -117,7 +123,12 @@ class Caller:
     async def _open(self, candidate: Candidate, response: aiohttp.ClientResponse, until: float) -> Stream:
         """Wait for the first event: until then another route can be tried, and the agent sees nothing of it."""
         _check_type(response, "text/event-stream")
-        stream = Stream(candidate, response, passed_headers(response), READERS[self.asked.endpoint]())
+        stream = Stream(
+            candidate,
+            response,
+            passed_headers(response),
+            READERS[self.asked.endpoint](strict=candidate.route.finish_reasons),
+        )
         now = asyncio.get_running_loop().time
         while not stream.ready:
             if stream.over:
@@ -140,6 +151,12 @@ def passed_headers(response: aiohttp.ClientResponse) -> RawHeaders:
         for name, value in response.headers.items()
         if name.lower() not in _DROPPED
     ]
+
+
+@lru_cache(maxsize=100)
+def _tell_once(fault: str) -> None:
+    """Where a secret is kept is for the log, and once."""
+    _log.error("%s", fault)
 
 
 def _silence(response: aiohttp.ClientResponse | None) -> RouteFailed:

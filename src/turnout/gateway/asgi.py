@@ -40,8 +40,39 @@ def read_head(scope: Scope) -> dict[bytes, bytes]:
     return head
 
 
-async def read_body(receive: Receive, head: dict[bytes, bytes], largest: int) -> bytes | None:
-    """The body of a request; None where the caller hung up. Raises `CallRefused` for one that is too large or too slow."""
+class Room:
+    """The bytes of all bodies that a process holds at once, so that no number of large ones takes its memory."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+
+class Share:
+    """What one call has of a room, until it is closed."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._taken = 0
+
+    def take(self, size: int) -> None:
+        """Raises `CallRefused` where there is not so much left."""
+        if size > self._room.left:
+            message = "the gateway holds as many bodies of calls as it can: try again in a moment"
+            raise CallRefused(message, status=503, code="overloaded", retry_after=1)
+        self._room.left -= size
+        self._taken += size
+
+    def close(self) -> None:
+        """Give it back."""
+        self._room.left += self._taken
+        self._taken = 0
+
+
+async def read_body(receive: Receive, head: dict[bytes, bytes], largest: int, share: Share) -> bytes | None:
+    """The body of a request; None where the caller hung up.
+
+    Raises `CallRefused` for one that is too large or too slow, and where there is no room for it.
+    """
     refusal = CallRefused(f"the body is larger than {largest} bytes", status=413, code="request_too_large")
     told = head.get(b"content-length", b"0")
     if told.isdigit() and int(told) > largest:
@@ -57,6 +88,7 @@ async def read_body(receive: Receive, head: dict[bytes, bytes], largest: int) ->
             size += len(part)
             if size > largest:
                 raise refusal
+            share.take(len(part))
             parts.append(part)
             if not message.get("more_body"):
                 return part if len(parts) == 1 else b"".join(parts)
@@ -81,7 +113,7 @@ async def send_problem(
     headers.append((b"x-should-retry", b"true" if problem.retry else b"false"))
     if problem.retry_after is not None:
         headers.append((b"retry-after", str(max(1, -int(-problem.retry_after // 1))).encode()))
-    if problem.status in (408, 413):
+    if problem.status in (408, 413) or problem.code == "overloaded":
         headers.append((b"connection", b"close"))  # what is left of the body is not read
     await send_answer(send, problem.status, headers, error_body(protocol, problem))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from turnout.domain.budget import Amount, Budget, Spender, Unit, account_of
+from turnout.domain.budget import Amount, Budget, Unit
 from turnout.domain.errors import CallRefused
 from turnout.domain.grants import Grant, ModelPin
 from turnout.gateway.failover import Candidate
@@ -23,13 +23,14 @@ def find_pins(grant: Grant, model: str) -> tuple[ModelPin, ...]:
     for number, pin in enumerate(grant.models):
         if model in (pin.name, f"{pin.provider}/{pin.name}"):
             return (pin, *grant.fallbacks) if number == 0 else (pin,)
-    listed = ", ".join(pin.name for pin in grant.models) or "none"
-    raise CallRefused(
-        f"the model {model[:100]!r} is not in this release, which may call: {listed}; another one has to be added to"
-        " [model] in its turnout.toml",
-        status=403,
-        code="model_not_allowed",
-    )
+    raise _not_allowed(grant, f"the model {model[:100]!r}")
+
+
+def check_tool_models(grant: Grant, models: tuple[str, ...]) -> None:
+    """Raise `CallRefused` for a model that a tool of the provider is to use, and that the release does not list."""
+    for model in models:
+        if all(model != pin.name for pin in grant.models):
+            raise _not_allowed(grant, f"the model {model[:100]!r} of a tool")
 
 
 def find_candidates(
@@ -63,11 +64,6 @@ def keep_priced(candidates: tuple[Candidate, ...], budgets: tuple[Budget, ...]) 
     )
 
 
-def applying_budgets(grant: Grant, spender: Spender) -> tuple[Budget, ...]:
-    """The budgets of a grant that count this call."""
-    return tuple(budget for budget in grant.budgets if account_of(budget, spender) is not None)
-
-
 def is_limited(budgets: tuple[Budget, ...]) -> bool:
     """Whether tokens out have to have a limit."""
     return any(budget.unit in _COUNTED for budget in budgets)
@@ -83,6 +79,16 @@ def worst_case(asked: Asked, candidates: tuple[Candidate, ...]) -> Amount:
         if candidate.rates is not None:
             nanos = max(nanos, candidate.rates.most(most_in, most_out))
     return Amount(nanos=nanos, tokens=tokens)
+
+
+def _not_allowed(grant: Grant, what: str) -> CallRefused:
+    listed = ", ".join(pin.name for pin in grant.models) or "none"
+    return CallRefused(
+        f"{what} is not in this release, which may call: {listed}; another one has to be added to [model] in its"
+        " turnout.toml",
+        status=403,
+        code="model_not_allowed",
+    )
 
 
 def _candidates(

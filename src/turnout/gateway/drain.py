@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -16,10 +17,11 @@ _LOOK_AGAIN = 0.02
 class Drain:
     """On SIGTERM nothing new is accepted, and every answer closes its connection; a moment later idle ones are closed too.
 
-    Closed at once they would meet requests that are on their way.
+    Closed at once they would meet requests that are on their way. `on_begin` is called by the handler of the signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_begin: Callable[[], None] = lambda: None) -> None:
+        self._on_begin = on_begin
         self._begun = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -46,6 +48,7 @@ class Drain:
                 uvicorn.Server.handle_exit(server, number, frame)
                 return
             self._begun = True
+            self._on_begin()
             self._loop.call_soon_threadsafe(finish, self._loop, number)
 
         def finish(loop: asyncio.AbstractEventLoop, number: int) -> None:

@@ -25,6 +25,8 @@ from turnout.gateway.values import Route
 
 SHORT_PAUSE = 5.0  # seconds that a call waits for a route which asked for a pause, where there is no other
 MOST_PAUSES = 2  # of one call
+LONGEST_REST = 60.0  # seconds; then a call tries: the one that brought a long pause about may have been another's alone
+_OF_THE_CALL = frozenset((408, 409, 425))  # statuses that say nothing of the route
 
 Answer = TypeVar("Answer")
 
@@ -45,15 +47,20 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """What its health is kept under: providers limit and lose models one by one."""
-        return f"{self.name}/{self.model}"
+        """What its health is kept under: providers limit and lose models one by one. Such as `openai/us/gpt-4o`."""
+        return f"{self.name}/{self.pin.name}" + (f" as {self.model}" if self.model != self.pin.name else "")
 
 
 class RouteBoard:
-    """The health of all routes, as one process sees it. Times are of the event loop."""
+    """The health of all routes, as one process sees it. Times are of the event loop.
 
-    def __init__(self) -> None:
+    `on_change` is told when the breaker of a route opens (and why), and when it closes (None).
+    """
+
+    def __init__(self, on_change: Callable[[str, str | None], None] = lambda _key, _why: None) -> None:
+        self._on_change = on_change
         self.healths: dict[str, RouteHealth] = {}
+        self.reasoning: dict[str, bool] = {}  # whether a model ever reasoned, of those that told their usage
 
     def begin(self, key: str, now: float, patience: float) -> None:
         """A call begins."""
@@ -62,15 +69,20 @@ class RouteBoard:
 
     def succeed(self, key: str, now: float) -> None:
         """It was answered."""
-        self.healths[key] = after_success(self.healths.get(key, HEALTHY), now)
+        health = self.healths.get(key, HEALTHY)
+        self.healths[key] = after_success(health, now)
+        if health.open_until is not None:
+            self._on_change(key, None)
 
     def fail(self, key: str, now: float, fault: RouteFailed) -> None:
         """It was not."""
         health = self.healths.get(key, HEALTHY)
         if fault.answered == 429 and fault.retry_after is not None:
-            self.healths[key] = after_rest(health, now, fault.retry_after)
-        else:
+            self.healths[key] = after_rest(health, now, min(fault.retry_after, LONGEST_REST))
+        elif fault.answered not in _OF_THE_CALL:
             self.healths[key] = after_failure(health, now)
+            if health.open_until is None and self.healths[key].open_until is not None:
+                self._on_change(key, fault.message)
 
 
 class Journey:
@@ -134,6 +146,14 @@ class Journey:
         candidate, self.under_way = self.last, False
         self.in_vain += not passed_on
         self.attempts.append(Attempt(candidate.name, candidate.model, self._now() - self._began, None, why))
+
+    def learn(self, candidate: Candidate, *, reasoned: bool) -> None:
+        """Whether the model reasoned before it answered in full."""
+        self._board.reasoning[candidate.key] = reasoned or self._board.reasoning.get(candidate.key, False)
+
+    def may_reason(self, candidate: Candidate) -> bool:
+        """Whether the model may have written tokens that nobody sees; not of one that never did."""
+        return self._board.reasoning.get(candidate.key, True)
 
     def problem(self) -> Problem:
         """What the agent is told when no route answered."""

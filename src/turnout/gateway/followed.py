@@ -12,6 +12,10 @@ from turnout.domain.errors import TurnoutError
 
 T = TypeVar("T")
 
+AGAIN_SECONDS = (
+    2.0  # before a file that could not be read is read again, unless it changed: what it names may be there then
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +37,7 @@ class Followed(Generic[T]):
         self._look_at = 0.0
         self._seen: tuple[int, int, int] | None = None
         self._complaint = ""
+        self._failed: tuple[tuple[int, int, int], float] | None = None  # what could not be read, and when
 
     @property
     def current(self) -> T:
@@ -47,10 +52,11 @@ class Followed(Generic[T]):
         try:
             found = self._path.stat()
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-            if seen == self._seen:
+            if seen == self._seen or (self._failed and self._failed[0] == seen and self._now() < self._failed[1]):
                 return
+            self._failed = (seen, self._now() + AGAIN_SECONDS)
             self._value = self._read(self._path)
-            self._seen, self._complaint = seen, ""
+            self._seen, self._failed, self._complaint = seen, None, ""
         except FileNotFoundError:
             return  # nothing was written yet, or somebody removed it
         except (OSError, ValueError, TurnoutError) as error:

@@ -7,6 +7,7 @@ import hmac
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from turnout.domain.errors import SetupFailed, StorageFull
@@ -16,6 +17,7 @@ from turnout.durable import PRIVATE, replace_file
 from turnout.gateway.followed import Followed
 from turnout.gateway.keys import key_digest
 
+RESERVE = 64 * 1024  # bytes of the disk that are kept beyond what the file takes
 LOOK_SECONDS = 0.1  # between two looks whether the file has changed
 
 log = logging.getLogger(__name__)
@@ -43,13 +45,22 @@ class GrantsFile:
 
 
 def write_grants(path: Path, writer: str, grants: Grants) -> None:
-    """Publish, for readers as a whole or not at all. Raises `StorageFull`, `SetupFailed`."""
+    """Publish, for readers as a whole or not at all. Raises `StorageFull`, `SetupFailed`.
+
+    Space for it is kept in a file beside it: a release that is stopped has to be, on a full disk too.
+    """
+    content = render_grants(grants, writer)
     try:
-        replace_file(path, render_grants(grants, writer), PRIVATE)
+        try:
+            _replace(path, content)
+        except StorageFull:
+            _reserve_of(path).unlink(missing_ok=True)
+            _replace(path, content)
+            log.warning("the disk is full: the grants of the gateway were written in the space that is kept for them")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("the grants of the gateway cannot be written: the disk is full") from error
         raise SetupFailed(f"the grants of the gateway cannot be written to {path}: {error.strerror}") from error
+    with suppress(OSError):
+        _keep_space(_reserve_of(path), len(content))
 
 
 def read_grants(path: Path) -> tuple[Grants, str]:
@@ -61,3 +72,22 @@ def read_grants(path: Path) -> tuple[Grants, str]:
     except (OSError, ValueError) as error:
         log.warning("%s cannot be read; it is written anew: %s", path, error)
         return Grants(), ""
+
+
+def _replace(path: Path, content: bytes) -> None:
+    try:
+        replace_file(path, content, PRIVATE)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("the grants of the gateway cannot be written: the disk is full") from error
+        raise
+
+
+def _reserve_of(path: Path) -> Path:
+    return path.with_suffix(".reserve")
+
+
+def _keep_space(reserve: Path, size: int) -> None:
+    """Let a file take at least so many bytes of the disk, and some more, as grants grow. Raises `OSError`."""
+    if not reserve.exists() or reserve.stat().st_size < size + RESERVE // 2:
+        replace_file(reserve, bytes(size + RESERVE), PRIVATE)

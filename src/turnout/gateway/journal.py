@@ -16,8 +16,10 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from turnout.domain.call_lines import call_to_line, lost_from_line, lost_to_line
-from turnout.domain.calls import Call, ToolCall
+from turnout.domain.call_lines import call_to_line, lost_from_line, lost_to_line, route_to_line
+from turnout.domain.calls import Call, RouteChange, ToolCall
+from turnout.gateway.journal_files import read_mark
+from turnout.line_log import parse_cursor
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,11 @@ class Journal:
             if not line or not self._append(line):
                 self.lost += 1
                 self._unsaid += 1
+
+    def tell(self, change: RouteChange) -> None:
+        """Append what became of a route. One that cannot be written down is not told of."""
+        with self._lock:
+            self._append(route_to_line(change))
 
     def close(self) -> None:
         """Say what was lost, and let go of the file."""
@@ -180,10 +187,18 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
+def _read_up_to(path: Path) -> int:
+    """How many bytes of a full file its reader has."""
+    with contextlib.suppress(OSError, ValueError):
+        inode, offset = parse_cursor(read_mark(path.with_suffix("")).read_text(encoding="ascii"))
+        return offset if inode == path.stat().st_ino else 0
+    return 0
+
+
 def _empty(path: Path) -> tuple[int, int]:
-    """How many calls are gone with what a file held, and how many it said were lost before. Raises `OSError`."""
+    """How many calls are gone with what nobody read of a file, and how many it said were lost before. Raises `OSError`."""
     with contextlib.suppress(FileNotFoundError):  # a reader was quicker
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes()[_read_up_to(path) :].splitlines()
         os.truncate(path, 0)
         said = [lost for line in lines if (lost := lost_from_line(line))]
         return len(lines) - len(said), sum(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -30,4 +31,11 @@ class JournalFiles:
     def forget(self, name: str, cursor: str) -> None:
         """See `ports.CallLog`. The file that the cursor names stays: no other can have its inode meanwhile."""
         inode, _ = parse_cursor(cursor)
+        with contextlib.suppress(OSError):  # for the gateway, which gives up what nobody has read when there is no room
+            read_mark(self._folder / name).write_text(cursor, encoding="ascii")
         remove_read(self._folder / name, inode)
+
+
+def read_mark(path: Path) -> Path:
+    """Where a reader notes how far it has read a log."""
+    return path.with_name(f"{path.name}.read")

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from json.decoder import JSONDecodeError
 from typing import Any, NoReturn
 
+MOST_OBJECTS = 200_000  # and lists, of one text: each takes memory, and time in which nobody else is served
+MOST_VALUES = 2_000_000
+
 _skip = re.compile(r"[ \t\n\r]*").match
 
 
@@ -33,6 +36,14 @@ class JsonObject:
         """The value of a member; None where it is not there, or null."""
         member = self.members.get(name)
         return member.value if member is not None else None
+
+    def without_values(self, *kept: str) -> JsonObject:
+        """The same, for whoever only changes it: values that were read take many times the room of their text."""
+        members = {
+            name: member if name in kept else Member(None, member.start, member.end)
+            for name, member in self.members.items()
+        }
+        return JsonObject(self.text, members, self.end)
 
     def changed(self, changes: Mapping[str, Any]) -> bytes:
         """The text with other values, UTF-8; members that it does not have come at its end."""
@@ -61,6 +72,8 @@ def parse_object(body: bytes) -> JsonObject:
 
     A name that is there twice is refused: who reads it after us may take the other one.
     """
+    if len(body) > MOST_OBJECTS:
+        _check_size(body)
     try:
         return _parse(body.decode())
     except UnicodeDecodeError:
@@ -69,6 +82,12 @@ def parse_object(body: bytes) -> JsonObject:
         raise ValueError(f"{error.msg} at character {error.pos}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _check_size(body: bytes) -> None:
+    """Counted before anything is read. (Of texts with braces too many are counted: no model takes so much of them.)"""
+    if body.count(b"{") + body.count(b"[") > MOST_OBJECTS or body.count(b",") > MOST_VALUES:
+        raise ValueError("it holds too many values")
 
 
 def _parse(text: str) -> JsonObject:

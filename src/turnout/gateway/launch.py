@@ -5,6 +5,7 @@ In the state folder's `gateway/`:
 
     secret          what keys are derived from            grants.json        what is allowed now
     NAME.json       which process serves as NAME          NAME.log           what it prints
+    NAME.sock       hands on the socket it listens on     grants.reserve     keeps space for them on the disk
     journal/        what agents called                    ledger.db          what they spent
     tools/          what servers of tools print
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +36,7 @@ DRAIN_SECONDS = 300.0  # that calls under way have in a process that was replace
 LARGEST_LOG = 8 << 20  # bytes; one that has grown larger is begun anew
 
 Kind = Literal["model", "tool"]
+Address = tuple[str, int]  # host and port
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,13 @@ class GatewayLaunch:
 
     @property
     def name(self) -> str:
-        """See `supervision.Program`."""
+        """For people."""
         return f"gateway-{self.kind}-{self.index}"
+
+    @property
+    def address(self) -> Address:
+        """Where it serves."""
+        return self.host, self.port
 
     @property
     def log_path(self) -> Path:
@@ -82,17 +90,22 @@ class GatewayLaunch:
         """What they spent."""
         return ledger_url(self.state)
 
-    def spawn(self) -> KnownProcess:
-        """See `supervision.Program`. It gets the environment of the server, where its secrets may be."""
+    @property
+    def offer_path(self) -> Path:
+        """Where it hands on the socket that it listens on, see `handover`."""
+        return self.state / FOLDER / f"{self.kind}-{self.index}.sock"
+
+    def spawn(self, listener: socket.socket) -> KnownProcess:
+        """Start it on a socket that listens. It gets the environment of the server, where its secrets may be."""
         try:
             if self.log_path.exists() and self.log_path.stat().st_size > LARGEST_LOG:
                 self.log_path.replace(self.log_path.with_suffix(".log.1"))
-            return spawn(self.arguments, dict(os.environ), self.log_path)
+            return spawn(self.arguments, dict(os.environ), self.log_path, listener)
         except OSError as error:
             raise SetupFailed(f"{self.name} cannot be started: {error}") from error
 
     def await_ready(self, process: KnownProcess, stopped: Callable[[], bool] = lambda: False) -> None:
-        """See `supervision.Program`."""
+        """Return once it serves. Raises `SetupFailed` when it ends, takes too long, or `stopped` says so."""
         deadline = time.monotonic() + START_TIMEOUT
         while not self.serves(process):
             if not process.alive or time.monotonic() > deadline or stopped():
@@ -112,10 +125,6 @@ class GatewayLaunch:
         """Called by the process itself once it listens."""
         replace_file(self._mark, json.dumps({"pid": process.pid, "mark": process.mark}).encode(), PRIVATE)
 
-    def retire(self, process: KnownProcess, grace: float) -> None:
-        """See `supervision.Program`. It drains by itself."""
-        process.end(grace)
-
     @property
     def _mark(self) -> Path:
         return self.state / FOLDER / f"{self.kind}-{self.index}.json"
@@ -131,6 +140,11 @@ class GatewayLaunch:
 def ledger_url(state: Path) -> str:
     """The database in which the processes of a state folder keep what calls spend."""
     return f"sqlite:///{state / FOLDER / LEDGER_FILE}"
+
+
+def offer_paths(state: Path, kind: Kind) -> list[Path]:
+    """Where processes of a kind may hand on their socket."""
+    return sorted((state / FOLDER).glob(f"{kind}-*.sock"))
 
 
 def find_running(state: Path) -> dict[KnownProcess, list[str]]:

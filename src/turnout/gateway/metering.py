@@ -39,6 +39,7 @@ class Bill:
     terms: Terms = ()  # as the provider told them
     seen_out: int = 0  # tokens out, estimated
     started: bool = False  # whether a route began to answer
+    whole: bool = False  # whether the route answered in full, whatever became of the agent
     first_chunk: float | None = None
     status: int = 0
     ended: Ended = Ended.FAILED
@@ -79,7 +80,7 @@ class Bill:
 
     def _charge(self) -> None:
         """Usage, believed or estimated, and its cost: never more than was held."""
-        if self.journey is None or not self.journey.attempts:
+        if self.journey is None or not self.journey.attempts or self.asked.endpoint.is_free:
             return
         candidate, demand = self.answered or self.journey.last, self.asked.demand
         usage = self._usage(candidate) if self.started else Usage()
@@ -110,13 +111,23 @@ class Bill:
             said = Usage(tokens_in=most_in, tokens_out=said.tokens_out) if self.most is not None else None
         limited = self.most is not None or demand.limit is not None or not demand.output
         most_out = demand.most_out(candidate.route.max_output) if limited else BEYOND_BELIEF
-        if said is not None and said.tokens_out <= most_out and self.ended is Ended.DONE:
+        if said is not None and said.tokens_out <= most_out and self.whole:
+            if self.journey is not None:
+                self.journey.learn(candidate, reasoned=said.reasoning > 0)
             return said
         self.estimated = True
         if said is not None and self.most is not None and said.tokens_out > most_out:
             return Usage(tokens_in=said.tokens_in, tokens_out=most_out)
-        tokens_in = min(demand.estimate_in, most_in) if said is None else said.tokens_in
-        return Usage(tokens_in=tokens_in, tokens_out=min(self.seen_out, most_out))
+        known = said or Usage(tokens_in=min(demand.estimate_in, most_in))
+        out = max(self.seen_out, known.tokens_out if known.tokens_out <= most_out else 0)
+        if self.most is not None and not self.whole and self._may_reason(candidate):
+            out = most_out
+        return replace(known, tokens_out=min(out, most_out), reasoning=0)
+
+    def _may_reason(self, candidate: Candidate) -> bool:
+        """Whether the model may have written more than can be seen of a stream that broke off: that is charged, too."""
+        told = self.asked.demand.reasons
+        return self.journey is not None and self.journey.may_reason(candidate) if told is None else told
 
     def _record(self, duration: float) -> ModelCall:
         candidate = self.answered or (self.journey.last if self.journey else None)

@@ -14,14 +14,25 @@ from functools import partial
 from itertools import count
 
 from turnout.domain.budget import Spender
-from turnout.domain.calls import Ended
+from turnout.domain.calls import Ended, RouteChange
 from turnout.domain.errors import CallRefused, RouteFailed
 from turnout.domain.grants import Grant, ModelPin
-from turnout.gateway.admission import find_grant, find_task
+from turnout.gateway.admission import find_grant, find_task, scoped_key
 from turnout.gateway.answering import Caller, Secrets
-from turnout.gateway.asgi import Application, Presence, Receive, Scope, Send, read_body, read_head, send_problem
+from turnout.gateway.asgi import (
+    Application,
+    Presence,
+    Receive,
+    Room,
+    Scope,
+    Send,
+    Share,
+    read_body,
+    read_head,
+    send_problem,
+)
 from turnout.gateway.choice import (
-    applying_budgets,
+    check_tool_models,
     find_candidates,
     find_pins,
     is_limited,
@@ -45,6 +56,7 @@ from turnout.ports import Clock
 _log = logging.getLogger(__name__)
 
 LARGEST_BODY = 32 * 1024 * 1024  # bytes, of a request
+MOST_BODIES = 512 * 1024 * 1024  # bytes, of the requests of all calls under way in a process
 
 
 def create_model_app(
@@ -57,16 +69,20 @@ def create_model_app(
     *,
     new_id: Callable[[], str] | None = None,
     largest_body: int = LARGEST_BODY,
+    most_bodies: int = MOST_BODIES,
+    on_route: Callable[[RouteChange], None] = lambda _: None,
     close: Callable[[], Awaitable[None]] | None = None,
 ) -> Application:
     """The application. `grants` finds what a key allows, `config` gives the configuration as it is now.
 
     `secret_of` gives what a reference such as `env:OPENAI_API_KEY` stands for; it is asked for every try, and raises
-    `SetupFailed` for one that cannot be read. `close` is awaited when the last call is over: a server that a signal
-    tells to end takes the process with it, and what stands after it in the program is not reached.
+    `SetupFailed` for one that cannot be read. `on_route` is told of routes that go down and come back. `close` is awaited
+    when the last call is over: a server that a signal tells to end takes the process with it, and what stands after it in
+    the program is not reached.
     """
+    room = Room(most_bodies)
     return ModelGateway(
-        grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body, close
+        grants, config, accounts, journal, clock, secret_of, new_id or _count_ids(), largest_body, room, on_route, close
     )
 
 
@@ -83,6 +99,8 @@ class ModelGateway:
         secret_of: Secrets,
         new_id: Callable[[], str],
         largest_body: int,
+        room: Room,
+        on_route: Callable[[RouteChange], None],
         close: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._grants = grants
@@ -93,9 +111,12 @@ class ModelGateway:
         self._secret_of = secret_of
         self._new_id = new_id
         self._largest_body = largest_body
+        self._room = room
         self._close = close
         self._upstream = Upstream()
-        self._board = RouteBoard()
+        self._board = RouteBoard(
+            lambda key, why: on_route(RouteChange(clock.now(), key, why is not None, why or "")),
+        )
         self._priced: tuple[GatewayConfig, PriceTable] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +128,11 @@ class ModelGateway:
             if endpoint is None or scope["method"] != "POST":
                 await answer_elsewhere(scope, send, self._grants)
             else:
-                await self._answer(endpoint, scope, receive, send)
+                share = Share(self._room)
+                try:
+                    await self._answer(endpoint, scope, receive, send, share)
+                finally:
+                    share.close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -121,24 +146,26 @@ class ModelGateway:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send, share: Share) -> None:
         """Everything about one call up to the point where the bill is open."""
         at, began = self._clock.now(), asyncio.get_running_loop().time()
         try:
             head = read_head(scope)
             grant = find_grant(head, self._grants)
             spender = Spender(grant.agent, grant.ring, grant.release, find_task(head))
-            body = await read_body(receive, head, self._largest_body)
+            body = await read_body(receive, head, self._largest_body, share)
             if body is None:
                 return
             asked = read_request(endpoint, body)
+            del body  # its text is in what was read of it
         except CallRefused as refusal:
             await send_problem(send, endpoint.protocol, problem_of(refusal))
             return
         bill = Bill(self._new_id(), at, began, spender, asked, self._prices())
         bill.kept = KeptAnswer(grant.capture) if grant.record_models else None
         close = partial(bill.close, self._accounts, self._journal)
-        relay = Relay(bill, Presence(receive), send, close, restart=grant.restart_streams)
+        check = partial(find_grant, head, self._grants)
+        relay = Relay(bill, Presence(receive), send, close, check, restart=grant.restart_streams)
         try:
             await self._call(bill, relay, grant, head)
         finally:
@@ -154,7 +181,8 @@ class ModelGateway:
             async with asyncio.timeout_at(deadline):
                 await self._make(bill, relay, head, candidates, deadline)
         except CallRefused as refusal:
-            bill.ended = Ended.REFUSED
+            bill.ended = Ended.CANCELLED if bill.started else Ended.REFUSED
+            relay.leave(refusal.message)
             await relay.end_badly(problem_of(refusal))
         except TimeoutError:
             if relay.over:
@@ -182,7 +210,8 @@ class ModelGateway:
     def _choose(self, bill: Bill, grant: Grant) -> tuple[Candidate, ...]:
         asked = bill.asked
         pins = find_pins(grant, asked.model)
-        bill.budgets = applying_budgets(grant, bill.spender)
+        check_tool_models(grant, asked.tool_models)
+        bill.budgets = () if asked.endpoint.is_free else grant.budgets
         candidates = find_candidates(pins, asked, self._config(), bill.prices)
         return keep_priced(candidates, bill.budgets)
 
@@ -196,7 +225,7 @@ class ModelGateway:
     ) -> None:
         await bill.hold(self._accounts, worst_case(bill.asked, candidates))
         bill.journey = journey = Journey(candidates, self._board, deadline)
-        idempotency_key = head.get(b"idempotency-key", b"").decode("latin-1") or f"turnout-{bill.id}"
+        idempotency_key = scoped_key(bill.spender, head.get(b"idempotency-key", b"")) or f"turnout-{bill.id}"
         limited = is_limited(bill.budgets)
         caller = Caller(bill.asked, head, idempotency_key, limited, self._upstream, self._secret_of, journey)
         try:

@@ -26,25 +26,38 @@ class Told(IntEnum):
 
 
 LAST_WORDS = 2.0  # seconds, to tell the agent that its stream broke off
+LOOK_SECONDS = 1.0  # between two looks whether a call under way may go on
+MOST_SILENCES = 6  # idle timeouts, that a provider can fill with comments and pings
 
 # Where a second preamble can be left out without the agent noticing. The events of responses all name the one response.
 _RESTARTABLE = frozenset((Endpoint.CHAT, Endpoint.MESSAGES))
 
 
 class Relay:
-    """The way of one answer to its agent. `restart`: whether a stream may be begun again after its preamble.
+    """The way of one answer to its agent. `restart`: whether a stream may be begun again after its preamble. `check` is
+    called once a second while a stream goes on, and raises `CallRefused` where it may not any more.
 
     `close` closes the bill; it is called when the last bytes are on their way: the agent waits neither for the journal nor
     for the ledger, and its next call comes after both.
     """
 
-    def __init__(self, bill: Bill, presence: Presence, send: Send, close: Callable[[], None], *, restart: bool) -> None:
+    def __init__(
+        self,
+        bill: Bill,
+        presence: Presence,
+        send: Send,
+        close: Callable[[], None],
+        check: Callable[[], object] = lambda: None,
+        *,
+        restart: bool,
+    ) -> None:
         self.presence = presence
         self.begun = False  # whether the agent has a status
         self.over = False  # whether it has everything
         self._bill = bill
         self._send = send
         self._close = close
+        self._check = check
         self._restart = restart and bill.asked.endpoint in _RESTARTABLE
         self._told = Told.NOTHING
 
@@ -102,7 +115,7 @@ class Relay:
         if answer.said is None:
             bill.error = f"status {answer.status} of the provider"
         else:
-            bill.started, bill.ended = True, Ended.DONE
+            bill.started, bill.whole, bill.ended = True, True, Ended.DONE
             bill.usage, bill.answered_by, bill.terms = answer.said.usage, answer.said.model, answer.said.terms
             bill.seen_out = len(answer.body) // 4 if bill.asked.demand.output else 0
         if answer.said is None and not _is_json(answer.headers):
@@ -118,9 +131,17 @@ class Relay:
         bill.started, bill.answered = True, stream.candidate
         await self._begin(stream)
         skip_preamble = self._told is Told.PREAMBLE
+        idle, now = stream.candidate.route.idle_timeout, asyncio.get_running_loop().time
+        spoke = looked = now()
         while True:
             ready, stream.ready = stream.ready, []
             out: list[bytes] = []
+            at = now()
+            if any(kind is not Kind.SILENT for kind, _ in ready):
+                spoke = at
+            if at - looked > LOOK_SECONDS:
+                looked = at
+                self._check()
             for number, (kind, event) in enumerate(ready):
                 if kind is Kind.END:
                     rest = b"".join(out) + event.raw + b"".join(later.raw for _, later in ready[number + 1 :])
@@ -136,7 +157,9 @@ class Relay:
                 await self._send({"type": "http.response.body", "body": part, "more_body": True})
             if stream.over:
                 raise RouteFailed("the stream broke off before its end", answered=200, sent=True)
-            await stream.read(stream.candidate.route.idle_timeout)
+            if at - spoke > idle * MOST_SILENCES:
+                raise RouteFailed("nothing but pings for too long", answered=200, sent=True, timeout=True)
+            await stream.read(idle)
 
     async def _begin(self, stream: Stream) -> None:
         if self.begun:
@@ -150,7 +173,7 @@ class Relay:
     async def _finish(self, stream: Stream, caller: Caller, rest: bytes) -> None:
         caller.journey.succeed(stream.candidate, stream.response.status)
         self.presence.stop()
-        self._bill.ended = Ended.DONE
+        self._bill.whole, self._bill.ended = True, Ended.DONE
         self._note(stream)
         self._keep(rest, stream.headers)
         await self._send({"type": "http.response.body", "body": rest})

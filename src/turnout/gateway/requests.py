@@ -35,6 +35,7 @@ class Asked:
     wants_usage: bool
     demand: Demand
     terms: Terms = ()  # that its price depends on
+    tool_models: tuple[str, ...] = ()  # that tools of the provider are to use
 
     def body_for(self, model: str, route: Route, *, limited: bool) -> bytes:
         """The body that a route gets. `limited`: whether tokens out have to be, because a budget counts them."""
@@ -43,7 +44,7 @@ class Asked:
             changes["model"] = model
         parameter = limit_to_set(self.endpoint, self.demand, route.limit_parameter) if limited else None
         if parameter is not None:
-            changes[parameter] = route.max_output
+            changes[parameter] = self.demand.limit or route.max_output
         if self.endpoint is Endpoint.CHAT and self.stream and not self.wants_usage:
             changes["stream_options"] = {**(self.body.get("stream_options") or {}), "include_usage": True}
         return self.body.changed(changes)
@@ -51,8 +52,9 @@ class Asked:
 
 _GOVERNED = frozenset(
     {
-        *("model", "models", "stream", "stream_options", "n", "background", "service_tier"),
+        *("model", "models", "route", "preset", "stream", "stream_options", "n", "background", "service_tier", "speed"),
         *("max_tokens", "max_completion_tokens", "max_output_tokens"),
+        *("messages", "input", "system", "tools", "previous_response_id", "conversation", "prompt", "container"),
     }
 )
 
@@ -71,11 +73,12 @@ def read_request(endpoint: Endpoint, body: bytes) -> Asked:
         raise _invalid("stream has to be true or false")
     if options is not None and not isinstance(options, dict):
         raise _invalid("stream_options has to be an object")
-    if stream and endpoint is Endpoint.EMBEDDINGS:
-        raise _invalid("embeddings cannot be streamed")
+    if stream and not endpoint.writes:
+        raise _invalid(f"{endpoint} cannot be streamed")
     wants_usage = bool(options and options.get("include_usage"))
     demand = read_demand(endpoint, read, len(body))
-    return Asked(endpoint, read, model, bool(stream), wants_usage, demand, read_terms(read))
+    tool_models, kept = _tool_models(read), read.without_values("stream_options")
+    return Asked(endpoint, kept, model, bool(stream), wants_usage, demand, read_terms(read), tool_models)
 
 
 def headers_for(head: Mapping[bytes, bytes], route: Route, key: str | None, idempotency_key: str) -> dict[str, str]:
@@ -105,8 +108,25 @@ def _invalid(message: str) -> CallRefused:
 def _refuse_doubles(body: JsonObject) -> None:
     """Some servers read names without regard to case: what is checked here must be what they read."""
     for name in body.members:
-        plain = unicodedata.normalize("NFKC", name).casefold()
+        plain = _plain(name)
         if plain in _GOVERNED and name != plain:
             raise _invalid(f"the member {name[:40]!r} could be read as {plain!r}; leave it out")
-    if "models" in body.members:
-        raise _invalid("models names other models than the one of the release; leave it out")
+    for name in ("models", "route", "preset"):
+        if name in body.members:
+            raise _invalid(f"{name} can name other models than the one of the release; leave it out")
+
+
+def _plain(name: str) -> str:
+    return name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+
+
+def _tool_models(body: JsonObject) -> tuple[str, ...]:
+    """The models that tools of the provider are to use."""
+    found = []
+    for tool in body.get("tools") or ():
+        for name in tool if isinstance(tool, dict) else ():
+            if _plain(name) == "model" and (name != "model" or not isinstance(tool[name], str)):
+                raise _invalid("the model of a tool has to be the name of a model, under model")
+            if name == "model":
+                found.append(tool[name])
+    return tuple(found)

@@ -77,6 +77,10 @@ class RouteTable(Table):
     max_output: int = Field(
         default=16_384, ge=1, le=10_000_000, description="tokens out at most, where the caller gives no limit"
     )
+    finish_reasons: bool = Field(
+        default=True,
+        description="whether its streams say why an answer ends; one that ends without broke off. false: it is whole",
+    )
 
 
 class ProviderTable(Table):

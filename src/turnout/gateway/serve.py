@@ -44,15 +44,17 @@ def build_server(app: Application, *, drain: int = DRAIN, fast: bool = True) -> 
     return uvicorn.Server(config)
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A socket that listens; `shared` lets several processes share the port. Raises OSError."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Nobody else can bind its port as long as somebody has it. Raises OSError."""
     # With the protocol named, asyncio sends small answers at once instead of waiting for more to send.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    listener.listen(2048)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except BaseException:
+        listener.close()
+        raise
     listener.setblocking(False)
     return listener

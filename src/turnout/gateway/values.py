@@ -37,6 +37,7 @@ class Route:
     deadline: float = 600.0  # of a whole call that begins here, over all routes
     limit_parameter: str = "max_completion_tokens"  # of chat completions, where the gateway sets a limit of tokens out
     max_output: int = 16_384  # tokens out at most, where the caller gives no limit
+    finish_reasons: bool = True  # whether its streams say why an answer ends; one that does not say so broke off
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from turnout.domain.breakers import (
     find_record,
     find_watched,
     ignore_until_now,
+    leave_out,
     measure,
 )
 from turnout.domain.errors import Conflict
@@ -89,7 +90,8 @@ def _forget_mark(transaction: Transaction, agent: str, ring: str) -> None:
 
 def _look_at(snapshot: Snapshot, pointer: Pointer, now: float) -> Iterator[BreakerView]:
     agent, ring = pointer.agent, pointer.ring
-    records = snapshot.breakers(agent, ring)
+    others = snapshot.breakers()
+    records = [record for record in others if (record.agent, record.ring) == (agent, ring)]
     watched = find_watched(pointer, records, now)
     declared = {digest: _declared(snapshot, ring, digest) for digest in watched}
     running = [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
@@ -102,7 +104,7 @@ def _look_at(snapshot: Snapshot, pointer: Pointer, now: float) -> Iterator[Break
         for breaker in sorted(every, key=lambda item: (item.scope, item.metric, item.above)):
             look = resets.get((digest, breaker)) or resets[None, breaker]
             window = snapshot.window(agent, ring, watched, breaker, look.span)
-            window = replace(window, ignored=look.ignored, trial=look.trial)
+            window = leave_out(look, replace(window, ignored=look.ignored, trial=look.trial), others)
             value, task = measure(agent, ring, digest, breaker, window)
             record = find_record(records, digest, breaker)
             shown.add((digest, breaker.scope, breaker.metric))

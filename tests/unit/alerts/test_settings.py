@@ -51,7 +51,8 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     ops, local = settings.webhooks
     assert (ops.name, ops.events, ops.timeout) == ("ops", ("deployment.*", "breaker.tripped"), 5.0)
     assert (local.events, local.keys) == (("*",), (b"another secret, also long",))
-    assert settings.notify[0].events == ("deployment.transitioned:rolling_back", "breaker.tripped", "tool.refused")
+    usual = ("deployment.transitioned:rolling_back", "breaker.tripped", "tool.refused", "route.down", "route.up")
+    assert settings.notify[0].events == usual
     assert settings.traces is not None
     assert settings.traces.headers == {"authorization": "Bearer x", "a": "b=c"}
 

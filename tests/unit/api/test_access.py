@@ -30,6 +30,7 @@ MATRIX: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("GET", f"{URL}/releases/v1", None, READS),
     ("GET", f"{URL}/rings/dev/logs", None, READS),
     ("GET", f"{URL}/rings/production/approvals", None, READS),
+    ("GET", f"{URL}/releases/v1/tools", None, READS),
     ("GET", f"{URL}/releases/v1/verification", None, READS),
     ("GET", f"{URL}/releases/v1/verification?ring=production", None, READS),
     ("GET", f"{URL}/releases/v1/attestations", None, READS),

@@ -143,3 +143,10 @@ def test_without_a_tool_manifest_there_is_nothing_to_list(turnout: CommandLine, 
     done = turnout("tools", "list", str(folder))
 
     assert (done.code, "there is no tool manifest" in done.err) == (4, True)
+
+
+def test_an_agent_and_a_release_are_named_together(turnout: CommandLine, folder: Path) -> None:
+    done = turnout("tools", "list", str(folder), "--agent", "support")
+
+    assert done.code != 0
+    assert "--agent and --release belong together" in done.err

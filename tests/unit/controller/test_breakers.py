@@ -66,17 +66,9 @@ def behind(alone: Stage) -> Stage:
 
 
 def call(stage: Stage, release: Release, dollars: float, task: str | None = None, **changes: Any) -> None:
-    made = model_call(
-        f"call-{next(_numbers)}",
-        at=stage.clock.at,
-        agent=AGENT,
-        ring="dev",
-        release=release.digest,
-        task=task,
-        nanos=round(dollars * 1e9),
-        prices="sha256:table",
-        **changes,
-    )
+    values = {"at": stage.clock.at, "duration": 0.0, "agent": AGENT, "ring": "dev", "release": release.digest}
+    priced = {"nanos": round(dollars * 1e9), "prices": "sha256:table"}
+    made = model_call(f"call-{next(_numbers)}", task=task, **{**values, **priced, **changes})
     with stage.store.transaction() as transaction:
         transaction.add_calls([made], "calls/model-0.jsonl", "1:1")
 
@@ -144,15 +136,15 @@ def test_calls_of_no_task_and_after_their_task_count_too(behind: Stage) -> None:
     assert behind.pointer().stable == ONE.digest
 
 
-def test_what_was_reported_counts_instead(behind: Stage) -> None:
+def test_an_agent_that_reports_a_small_cost_hides_nothing(behind: Stage) -> None:
     behind.serve(TWO, ["t1"])
     with behind.store.transaction() as transaction:
         transaction.add_outcomes([Outcome("t1", Source.REPORT, behind.clock.at, cost=0.1, reporter="ann")])
+    assert shown(behind, TWO)["value"] == pytest.approx(0.1)
     for _ in range(30):
         call(behind, TWO, 1.0, "t1")
     behind.look()
-    assert (behind.pointer().stable, stopped(behind)) == (TWO.digest, [])
-    assert shown(behind, TWO)["value"] == pytest.approx(0.1)
+    assert (behind.pointer().stable, stopped(behind)) == (ONE.digest, ["v2"])
 
 
 def test_model_calls_that_fail_trip(behind: Stage) -> None:
@@ -198,6 +190,23 @@ def test_the_gateway_is_told_what_is_stopped_and_what_budgets_bind(alone: Stage)
     reconciler.reconcile(AGENT, "dev")
     (grant,) = written[-1].grants.values()
     assert grant.stopped is None
+
+
+def test_a_workspace_breaker_stops_nobody_for_what_runs_where_it_is_not_declared(behind: Stage) -> None:
+    call(behind, ONE, 60.0, agent="billing", ring="nightly")
+    call(behind, TWO, 1.0)
+    behind.look()
+    assert stopped(behind) == []
+    assert shown(behind, TWO, scope="workspace")["value"] == pytest.approx(61.0)
+
+
+def test_what_a_stopped_release_gave_stops_nobody_else(behind: Stage) -> None:
+    call(behind, TWO, 51.0)
+    call(behind, ONE, 2.0)
+    behind.look()
+    behind.look()
+    assert stopped(behind) == ["v2"]
+    assert shown(behind, ONE, scope="workspace")["value"] == pytest.approx(2.0)
 
 
 # --- resetting -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from tests.unit.controller.stage import FakeClock, Stage, staged
 from tests.unit.domain.values import AGENT, make_release
 from tests.unit.gateway.calls import model_call, tool_call
 from turnout.controller.calls import CallIngest
-from turnout.domain.calls import Ended
+from turnout.domain.calls import Ended, RouteChange
 from turnout.domain.errors import StorageFull
 from turnout.domain.models import RingSettings
 from turnout.gateway.journal import Journal
@@ -58,6 +58,41 @@ def test_what_several_processes_wrote_is_taken_in_once_and_the_rings_are_told(st
     first.write(model_call("c", at=3.0, **HERE))
     assert ingest(stage, folder).take_in() == {(AGENT, "dev")}, "another server goes on from the cursors"
     assert ids(stage) == ["a", "b", "c"]
+
+
+def test_a_journal_that_cannot_be_read_holds_up_no_other(
+    stage: Stage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal(folder, "model-0").write(model_call("a"))
+    Journal(folder, "model-1").write(model_call("b"))
+    read = JournalFiles.read
+
+    def fail(files: JournalFiles, name: str, *rest: Any) -> Any:
+        if name == "model-0.jsonl":
+            raise PermissionError(13, "Permission denied")
+        return read(files, name, *rest)
+
+    monkeypatch.setattr(JournalFiles, "read", fail)
+    with pytest.raises(PermissionError):
+        ingest(stage, folder).take_in()
+    assert ids(stage) == ["b"]
+
+
+def test_a_route_that_goes_down_and_comes_back_is_told_of_once_whoever_sees_it(stage: Stage, folder: Path) -> None:
+    route = "openai/us/gpt-4o"
+    journals = [Journal(folder, f"model-{number}") for number in range(2)]
+    reader = ingest(stage, folder)
+    for journal in journals:
+        journal.tell(RouteChange(5.0, route, down=True, why="status 500 of the provider"))
+    journals[0].write(model_call("a"))
+    reader.take_in()
+    for journal in journals:
+        journal.tell(RouteChange(9.0, route, down=False))
+    reader.take_in()
+    told = {"route": route, "journal": "model-0.jsonl"}
+    assert events(stage, "route.down") == [{**told, "message": f"{route} fails: status 500 of the provider"}]
+    assert events(stage, "route.up") == [{**told, "message": f"{route} answered again"}]
+    assert ids(stage) == ["a"]
 
 
 def test_a_transaction_that_fails_takes_in_nothing_and_the_next_all(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from tests.unit.domain.values import AGENT, RING, make_release
-from turnout.domain.breakers import Trip, Window, find_trip
+from turnout.domain.breakers import BreakerRecord, BreakerState, Look, Span, Trip, Window, find_trip, leave_out
 from turnout.domain.models import Breaker, BreakerScope
 from turnout.domain.outcomes import Tally, TallyKey
 
@@ -49,6 +52,52 @@ def test_over_everything_the_release_that_gave_most_has_to_go() -> None:
     assert find(everywhere, mostly_here) == Trip(everywhere, ONE, 0.5)
     assert find(everywhere, {HERE: Tally(requests=10, errors=2), ELSEWHERE: Tally(requests=10, errors=8)}) is None
     assert find(everywhere, {}) is None
+
+
+def test_over_everything_the_worst_that_can_be_stopped_has_to_go() -> None:
+    everywhere = Breaker(BreakerScope.WORKSPACE, "cost", 10.0)
+    tallies = {HERE: Tally(cost=8.0), BESIDE: Tally(cost=3.0), ELSEWHERE: Tally(cost=80.0)}
+    seen = {everywhere: Window(tallies, {})}
+    assert find_trip(AGENT, RING, (TWO, ONE), seen) is None
+    trip = find_trip(AGENT, RING, (TWO, ONE), seen, None, lambda _, key: key != ELSEWHERE)
+    assert trip == Trip(everywhere, ONE, 11.0)
+
+
+def test_over_everything_nobody_is_stopped_for_what_others_did() -> None:
+    everywhere = Breaker(BreakerScope.WORKSPACE, "cost", 10.0)
+    seen = {everywhere: Window({HERE: Tally(cost=8.0), ELSEWHERE: Tally(cost=80.0)}, {})}
+    assert find_trip(AGENT, RING, (TWO, ONE), seen, None, lambda _, key: key != ELSEWHERE) is None
+
+
+def test_over_everything_what_was_stopped_or_reset_since_stops_nobody_else() -> None:
+    everywhere = Breaker(BreakerScope.WORKSPACE, "cost", 10.0, window=60.0)
+    window = Window({HERE: Tally(cost=4.0), ELSEWHERE: Tally(cost=80.0)}, {})
+    look = Look(everywhere, None, Span(100.0, 0.0))
+
+    def left(**changes: Any) -> set[TallyKey]:
+        record = BreakerRecord(
+            *(
+                "billing",
+                RING,
+                ONE,
+                BreakerScope.WORKSPACE,
+                "cost",
+                BreakerState.OPEN,
+                90.0,
+                80.0,
+                10.0,
+                60.0,
+                "",
+                "ann",
+            )
+        )
+        return set(leave_out(look, window, [replace(record, **changes)]).tallies)
+
+    assert left() == {HERE}
+    assert left(scope=BreakerScope.RUN) == {HERE}
+    assert left(state=BreakerState.CLOSED) == {HERE, ELSEWHERE}
+    assert left(state=BreakerState.CLOSED, since=110.0) == {HERE}
+    assert left(state=BreakerState.CLOSED, since=110.0, metric="error_rate") == {HERE, ELSEWHERE}
 
 
 def test_the_releases_are_looked_at_in_order() -> None:

@@ -27,6 +27,7 @@ from turnout.domain.budget import (
     Unit,
     account_of,
     decide,
+    find_surplus,
     over_at,
     plan_order,
     plan_reap,
@@ -84,9 +85,24 @@ def test_an_account_is_named_after_who_shares_it(budget: Budget, account: str) -
     assert account_of(replace(budget, limit=2), SPENDER) == account
 
 
-def test_a_task_that_is_not_known_has_no_account() -> None:
-    assert account_of(TOTAL, replace(SPENDER, task=None)) is None
-    assert decide(replace(SPENDER, task=None), [TOTAL], Amount(1_000), {}, START) is None
+def test_calls_that_tell_no_task_are_one_task_of_their_release() -> None:
+    untold = replace(SPENDER, task=None)
+    account = account_of(TOTAL, untold)
+    assert account == f"task/support/production//{RELEASE}/usd"
+    refusal = decide(untold, [TOTAL], Amount(TOTAL.limit), {account: Balance(held=1)}, START)
+    assert refusal is not None
+    assert refusal.account == account
+
+
+def test_of_too_many_tasks_in_a_ring_the_idlest_are_forgotten_and_no_other_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("turnout.domain.budget.MOST_TASKS", 10)
+    crowd: dict[str, float | None] = {f"task/support/production/t/{number}/usd": float(number) for number in range(12)}
+    others: dict[str, float | None] = {f"task/support/staging/{number}/usd": 0.0 for number in range(10)}
+    held: dict[str, float | None] = {"task/support/production/held/usd": None, "workspace/usd/60s": 0.0}
+    assert find_surplus(others | held) == []
+    assert find_surplus(crowd | others | held) == [f"task/support/production/t/{number}/usd" for number in range(4)]
 
 
 # --- what is in the way ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,10 @@ class TroubledLedger(MemoryLedger):
         self.asked.set()
         self.gate.wait()
         return answers if self.late else super().write(orders)
+
+    def write_at_once(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...] | None:
+        """As if another process were writing all the time: the thread of the accounts has to."""
+        return None
 
     def extend(self, calls: Iterable[str], until: float) -> None:
         self._fail()
@@ -123,6 +128,70 @@ def test_an_order_that_is_at_fault_stops_no_other() -> None:
     run(scenario, ledger=FaultyLedger())
 
 
+class SwiftLedger(TroubledLedger):
+    """Writes at once what it is asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = 0
+        self.pause = 0.0
+
+    def write_at_once(self, orders: Sequence[Order]) -> tuple[Refusal | None, ...] | None:
+        self._fail()
+        self.at_once += 1
+        time.sleep(self.pause)
+        return MemoryLedger.write(self, orders)
+
+
+def test_a_reservation_is_written_at_once_while_nothing_is_queued() -> None:
+    swift = SwiftLedger()
+
+    async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
+        assert await accounts.reserve("a", SPENDER, [budget(100)], Amount(60)) is None
+        assert await accounts.reserve("b", SPENDER, [budget(100)], Amount(60)) is not None
+        assert (swift.at_once, ledger.batches) == (2, [])
+        with ledger.waiting():
+            accounts.settle("a", NOTHING)
+            # What was asked for earlier is written first: else a call would be refused for what was given back before.
+            later = asyncio.ensure_future(accounts.reserve("c", SPENDER, [budget(100)], Amount(100)))
+            await asyncio.sleep(0.01)
+            assert not later.done()
+        assert await later is None
+        assert swift.at_once == 2
+
+    run(scenario, ledger=swift)
+
+
+def test_a_ledger_that_keeps_the_event_loop_is_asked_by_the_thread_for_a_while() -> None:
+    swift = SwiftLedger()
+    swift.pause = 0.02
+
+    async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
+        assert await accounts.reserve("a", SPENDER, [budget(100)], Amount(1)) is None
+        swift.pause = 0.0
+        assert await accounts.reserve("b", SPENDER, [budget(100)], Amount(1)) is None
+        assert (swift.at_once, ledger.batches) == (1, [1])
+        await asyncio.sleep(0.1)
+        assert await accounts.reserve("c", SPENDER, [budget(100)], Amount(1)) is None
+        assert swift.at_once == 2
+
+    run(scenario, replace(QUICK, stall=0.01, wary=0.05), swift)
+
+
+def test_a_fault_of_what_is_written_at_once_is_met_by_the_thread() -> None:
+    swift = SwiftLedger()
+
+    async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
+        ledger.fault = StorageFull("the disk is full")
+        with pytest.raises(LedgerUnavailable, match="the disk is full"):
+            await accounts.reserve("a", SPENDER, [budget(100)], Amount(60))
+        ledger.fault = None
+        await eventually(lambda: not accounts._queued and not accounts._unsettled)
+        assert await accounts.reserve("b", SPENDER, [budget(100)], Amount(100)) is None
+
+    run(scenario, ledger=swift)
+
+
 def test_a_refused_call_holds_nothing_and_has_nothing_to_settle() -> None:
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         refusal = await accounts.reserve("a", SPENDER, [budget(100)], Amount(101))
@@ -138,8 +207,7 @@ def test_a_refused_call_holds_nothing_and_has_nothing_to_settle() -> None:
 def test_a_call_without_a_budget_does_not_ask_the_ledger() -> None:
     async def scenario(accounts: Accounts, ledger: TroubledLedger) -> None:
         ledger.fault = LedgerUnavailable("it is away")
-        without_task = Spender("support", "production", RELEASE)
-        assert await accounts.reserve("a", without_task, [budget(100)], Amount(70)) is None
+        assert await accounts.reserve("a", SPENDER, [], Amount(70)) is None
         assert await accounts.reserve("b", SPENDER, [], Amount(70)) is None
         accounts.settle("a", Amount(1))
         await accounts.drain()

@@ -42,6 +42,13 @@ def test_the_larger_of_two_limits_counts_and_none_is_added() -> None:
     assert limit_to_set(Endpoint.CHAT, demand, "max_tokens") is None
 
 
+def test_a_limit_that_the_route_does_not_know_is_set_as_it_knows_it() -> None:
+    new, old = _read(Endpoint.CHAT, messages=[], max_completion_tokens=9), _read(Endpoint.CHAT, max_tokens=9)
+    assert limit_to_set(Endpoint.CHAT, new, "max_tokens") == "max_tokens"
+    assert limit_to_set(Endpoint.CHAT, new, "max_completion_tokens") is None
+    assert limit_to_set(Endpoint.CHAT, old, "max_completion_tokens") is None
+
+
 def test_embeddings_put_nothing_out() -> None:
     demand = _read(Endpoint.EMBEDDINGS, input=["a", "b"])
     assert demand.most_out(16_384) == 0

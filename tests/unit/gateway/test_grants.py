@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
 from turnout.domain.budget import Budget, BudgetScope, Unit
+from turnout.domain.errors import StorageFull
 from turnout.domain.grant_document import parse_grants, render_grants
 from turnout.domain.grants import Grant, Grants, ModelPin, ToolPin
 from turnout.domain.models import Capture, Digest
+from turnout.durable import replace_file
+from turnout.gateway.followed import Followed
 from turnout.gateway.grants import GrantsFile, read_grants, write_grants
 from turnout.gateway.keys import key_digest
 
@@ -109,3 +113,55 @@ def test_a_server_goes_on_with_what_was_published_and_knows_by_whom(tmp_path: Pa
     assert read_grants(path) == (grants(grant()), "1.0")
     path.write_bytes(b"{")
     assert read_grants(path) == (Grants(), "")
+
+
+def test_a_damaged_file_is_not_read_again_and_again_and_yet_when_what_it_names_may_be_there(tmp_path: Path) -> None:
+    reads, times = [], [0.0]
+
+    def read(path: Path) -> str:
+        reads.append(path)
+        if len(reads) < 3:
+            raise ValueError("damaged")
+        return path.read_text()
+
+    path = tmp_path / "file"
+    path.write_text("what it says")
+    followed = Followed(path, read, "", 0.1, lambda: times[-1])
+    seen = []
+    for now in (0.0, 0.5, 1.0, 2.5, 3.0, 5.0):
+        times.append(now)
+        seen.append((followed.current, len(reads)))
+    assert seen == [("", 1), ("", 1), ("", 1), ("", 2), ("", 2), ("what it says", 3)]
+    path.write_text("something else")
+    times.append(5.2)
+    assert followed.current == "something else"
+
+
+def test_a_release_can_be_stopped_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, reserve = tmp_path / "grants.json", tmp_path / "grants.reserve"
+    write_grants(path, "1.0", grants(grant(stopped=None)))
+    assert reserve.stat().st_size > 2 * path.stat().st_size
+    assert reserve.stat().st_mode & 0o777 == 0o600
+
+    def full(target: Path, content: bytes, mode: int) -> None:
+        if reserve.exists() or target == reserve:
+            raise OSError(errno.ENOSPC, "no space")
+        replace_file(target, content, mode)
+
+    monkeypatch.setattr("turnout.gateway.grants.replace_file", full)
+    write_grants(path, "1.0", grants(grant()))
+    assert read_grants(path)[0].grants[key_digest(KEY)].stopped == "a breaker tripped"
+    assert not reserve.exists()
+
+    monkeypatch.setattr("turnout.gateway.grants.replace_file", replace_file)
+    write_grants(path, "1.0", grants(grant()))
+    assert reserve.exists()  # there is space again
+
+
+def test_a_disk_that_is_full_to_the_last_byte_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("turnout.gateway.grants.replace_file", full)
+    with pytest.raises(StorageFull):
+        write_grants(tmp_path / "grants.json", "1.0", grants(grant()))

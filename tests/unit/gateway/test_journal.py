@@ -15,6 +15,7 @@ import pytest
 from tests.unit.gateway.calls import model_call, tool_call
 from turnout.domain.call_lines import call_from_line, call_to_line, lost_from_line
 from turnout.gateway.journal import Journal
+from turnout.gateway.journal_files import JournalFiles
 
 
 def _ids(folder: Path) -> list[str]:
@@ -76,6 +77,20 @@ def test_when_all_files_are_full_the_oldest_is_given_up_and_a_line_says_so(tmp_p
     assert journal.lost == _lost(tmp_path) == 16 - len(_ids(tmp_path)) > 0
     assert set("89abcdef") >= set(_ids(tmp_path)) >= set("cdef")
     assert (tmp_path / "model-0.jsonl.000001").stat().st_size == 0  # its inode names no other file meanwhile
+
+
+def test_what_was_read_of_a_file_that_is_given_up_is_not_lost(tmp_path: Path) -> None:
+    size = len(call_to_line(model_call("0")))
+    journal, files = Journal(tmp_path, "model-0", largest=4 * size, most=9 * size), JournalFiles(tmp_path)
+    for number in range(5):
+        journal.write(model_call(f"{number:x}"))
+    read = files.read("model-0.jsonl", None, limit=3)
+    files.forget("model-0.jsonl", read.cursor)
+    assert files.names() == ("model-0.jsonl",)
+    for number in range(5, 9):
+        journal.write(model_call(f"{number:x}"))
+    assert (tmp_path / "model-0.jsonl.000001").stat().st_size == 0
+    assert journal.lost == 1
 
 
 def test_a_full_disk_raises_nothing_and_what_is_lost_is_said_later(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -26,6 +27,8 @@ from tests.model_gateway import (
 from tests.provider import Provider, provider
 from turnout.domain.budget import NANOS, Budget, BudgetScope, Unit
 from turnout.domain.calls import Ended
+from turnout.domain.grants import ModelPin
+from turnout.gateway.failover import Candidate, Journey, RouteBoard
 from turnout.gateway.values import GatewayConfig, Price, Route
 
 BUDGET = Budget(BudgetScope.RING, NANOS)
@@ -80,6 +83,19 @@ def test_a_limit_is_added_only_where_a_budget_counts_and_the_caller_gave_none(
     live.grant = grant(budgets=(Budget(BudgetScope.RING, 100, Unit.CALLS),))
     ask(live, body=open_end)
     assert upstream.requests[-1].body == open_end
+
+
+def test_the_limit_of_a_caller_is_told_to_a_route_that_knows_another_name_for_it(upstream: Provider) -> None:
+    given = question(max_tokens=None, max_completion_tokens=3)
+    with model_gateway(config([upstream.url], limit_parameter="max_tokens"), grant(budgets=(BUDGET,))) as live:
+        ask(live, body=given)
+        assert upstream.requests[-1].body == {**given, "max_tokens": 3}
+
+
+def test_a_tool_of_the_provider_may_use_a_model_of_the_release(live: LiveGateway, upstream: Provider) -> None:
+    given = question("responses", tools=[{"type": "image_generation", "model": "gemma"}])
+    assert ask(live, "responses", body=given).status == 200
+    assert upstream.requests[-1].body == given
 
 
 def test_headers_of_one_connection_and_of_other_parties_stay_behind(live: LiveGateway, upstream: Provider) -> None:
@@ -139,9 +155,9 @@ def test_a_budget_in_the_way_is_told_and_nothing_is_called(live: LiveGateway, up
     assert refused.headers["x-should-retry"] == "false"
     assert ask(live, "messages", headers=task).json["error"]["type"] == "rate_limit_error"
     assert ask(live, headers={"x-turnout-task": "t2"}).status == 200
-    assert ask(live).status == 200  # no task: no budget of tasks
-    assert len(upstream.requests) == 5
-    assert live.journal.wait(8)[3].ended is Ended.REFUSED
+    assert [ask(live).status for _ in range(4)] == [200, 200, 200, 429]  # those without a task are as one
+    assert len(upstream.requests) == 7
+    assert live.journal.wait(11)[3].ended is Ended.REFUSED
 
 
 def test_a_ledger_that_is_down_stops_calls_that_have_a_budget(live: LiveGateway, upstream: Provider) -> None:
@@ -205,12 +221,67 @@ def test_a_call_whose_agent_goes_away_is_settled_and_read_no_further(
         assert (spent.nanos, spent.tokens) == (most.nanos, most.tokens)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "known", "whole_hold"),
+    [
+        ("chat/completions", {}, False, True),  # nothing is known of the model yet
+        ("chat/completions", {}, True, True),  # the provider of the tests says that it thought
+        ("chat/completions", {"reasoning_effort": "low"}, True, True),
+        ("responses", {"reasoning": {"effort": "low"}}, True, True),
+        ("messages", {}, False, False),
+        ("messages", {"thinking": {"type": "enabled", "budget_tokens": 20}}, True, True),
+        ("messages", {"thinking": {"type": "disabled"}}, True, False),
+    ],
+)
+def test_a_stream_that_breaks_off_costs_all_that_a_model_may_have_thought(
+    live: LiveGateway, endpoint: str, asked: dict[str, object], known: bool, whole_hold: bool
+) -> None:
+    live.grant = grant(budgets=(BUDGET,))
+    if known:
+        assert ask(live, endpoint, stream=True).status == 200
+    ask(live, endpoint, question(endpoint, stream=True, **asked), headers={"x-fault": "cut_midway"})
+    call = live.journal.last(1 + known)
+    assert (call.ended, call.estimated) == (Ended.CUT, True)
+    if whole_hold:
+        assert call.tokens_out == (16_384 if endpoint == "responses" else 50)
+    else:
+        assert 0 < call.tokens_out < 20
+
+
+def test_a_model_is_one_that_reasons_until_an_answer_says_otherwise_and_once_one_says_so() -> None:
+    candidate = Candidate(ModelPin("local", "m"), Route("local", "r", "http://127.0.0.1/v1"), "m", None)
+
+    async def told(*reasoned: bool) -> bool:
+        journey = Journey([candidate], RouteBoard(), 10.0)
+        for one in reasoned:
+            journey.learn(candidate, reasoned=one)
+        return journey.may_reason(candidate)
+
+    assert [asyncio.run(told(*said)) for said in [(), (False,), (True,), (False, True), (True, False)]] == [
+        *(True, False, True, True, True)
+    ]
+
+
+def test_counting_tokens_follows_the_pin_and_costs_nothing(live: LiveGateway, upstream: Provider) -> None:
+    live.grant = grant(budgets=(Budget(BudgetScope.RING, 1, Unit.TOKENS), Budget(BudgetScope.RING, 1)))
+    given = question("messages", max_tokens=None)
+    answer = ask(live, "messages/count_tokens", given)
+    assert (answer.status, answer.json) == (200, {"input_tokens": 11})
+    assert (upstream.requests[-1].endpoint, upstream.requests[-1].body) == ("messages/count_tokens", given)
+    call = live.journal.last()
+    assert (call.endpoint, call.ended, call.nanos, call.tokens_in) == ("messages/count_tokens", Ended.DONE, 0, 0)
+    assert live.accounts.most == live.accounts.spent == []
+    refused = ask(live, "messages/count_tokens", {**given, "model": "claude-of-another-release"})
+    assert (refused.status, refused.json["error"]["type"]) == (403, "permission_error")
+    assert ask(live, "messages/count_tokens", {**given, "stream": True}).status == 400
+
+
 def test_usage_beyond_the_bound_costs_as_much_as_can_be_believed(live: LiveGateway) -> None:
     live.grant = grant(budgets=(BUDGET,))
     assert ask(live, headers={"x-fault": "usage_absurd"}).status == 200
+    assert live.journal.last().estimated
     (most,), (spent,) = live.accounts.most, live.accounts.spent
     assert most.nanos / 2 < spent.nanos <= most.nanos
-    assert live.journal.last().estimated
 
 
 def test_the_name_of_a_model_that_was_made_up_is_cut_short(live: LiveGateway) -> None:

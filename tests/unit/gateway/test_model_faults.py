@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -23,8 +24,12 @@ from tests.model_gateway import (
 )
 from tests.provider import FAULTS, Provider, deaf_port, provider, refused_port
 from turnout.domain.calls import Ended
+from turnout.domain.errors import RouteFailed
 from turnout.domain.grants import ModelPin
-from turnout.gateway.values import GatewayConfig
+from turnout.domain.route_health import HEALTHY, RouteState, state_of
+from turnout.gateway import relay
+from turnout.gateway.failover import Candidate, RouteBoard
+from turnout.gateway.values import GatewayConfig, Route
 
 REFUSED = DEAF = ""  # URLs
 DEADLINE = 0.7
@@ -118,12 +123,80 @@ def test_a_fallback_answers_when_every_route_of_the_pin_fails() -> None:
             assert ask(live).status == 502
 
 
+@pytest.mark.parametrize("endpoint", ["chat/completions", "messages"])
+def test_a_stream_that_does_not_say_why_it_ends_broke_off_unless_the_route_never_says_so(endpoint: str) -> None:
+    with provider("unfinished") as upstream, model_gateway(config([upstream.url]), grant()) as live:
+        answer = ask(live, endpoint, stream=True)
+        assert is_error(endpoint, answer)
+        call = live.journal.last()
+        assert call.ended in (Ended.CUT, Ended.FAILED)
+        assert call.error == "the stream ended without saying why the answer ends"
+        live.config = config([upstream.url], finish_reasons=False)
+        assert is_whole(endpoint, ask(live, endpoint, stream=True), stream=True)
+        assert live.journal.last(2).ended is Ended.DONE
+
+
+def test_a_provider_that_only_pings_is_silent_in_the_end() -> None:
+    with provider("pings") as upstream, model_gateway(config([upstream.url], idle_timeout=0.1), grant()) as live:
+        answer = ask(live, stream=True)
+        assert is_error("chat/completions", answer)
+        assert 0.5 < answer.seconds < 3
+        assert live.journal.last().error == "nothing but pings for too long"
+
+
+def test_a_stream_ends_soon_after_its_release_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "LOOK_SECONDS", 0.1)
+    with provider() as upstream, model_gateway(config([upstream.url]), grant()) as live:
+        timer = threading.Timer(0.3, lambda: setattr(live, "grant", grant(stopped="the breaker tripped")))
+        timer.start()
+        answer = ask(live, stream=True, headers={"x-pace": "0.05", "x-words": "100"})
+        timer.join()
+        assert is_error("chat/completions", answer)
+        assert b"release_stopped" in answer.body
+        assert answer.seconds < 3
+        call = live.journal.last()
+        assert (call.ended, call.error) == (Ended.CANCELLED, "calls of this release are stopped: the breaker tripped")
+        assert call.tokens_out > 0
+
+
+def test_two_pins_of_one_model_of_a_route_are_two_candidates() -> None:
+    route = Route("openai", "r0", "http://127.0.0.1/v1")
+    new, old = (Candidate(ModelPin("openai", name), route, "deployment", None) for name in ("new", "old"))
+    assert new.key != old.key
+
+
+def test_a_long_pause_that_one_call_brought_about_does_not_keep_others_away() -> None:
+    board, route = RouteBoard(), "openai/r0/m"
+    board.fail(route, 0.0, RouteFailed("too often", answered=429, retry_after=3_600.0))
+    assert board.healths[route].rest_until == 60.0
+
+
+@pytest.mark.parametrize("status", [408, 409, 425])
+def test_a_status_that_says_nothing_of_the_route_opens_no_breaker(status: int) -> None:
+    board, route = RouteBoard(), "openai/r0/m"
+    for _ in range(20):
+        board.fail(route, 0.0, RouteFailed(f"status {status}", answered=status))
+    assert state_of(board.healths.get(route, HEALTHY), 0.0) is RouteState.CLOSED
+
+
 def test_an_open_route_is_left_alone_and_tried_again_later() -> None:
     with provider("error_500") as bad, provider() as good, model_gateway(config([bad.url, good.url]), grant()) as live:
         for _ in range(10):
             assert ask(live).status == 200
         assert len(bad.requests) == 3
         assert len(good.requests) == 10
+
+
+def test_whoever_asks_is_told_of_routes_that_go_down_and_come_back() -> None:
+    told: list[tuple[str, str | None]] = []
+    board, fault = RouteBoard(lambda key, why: told.append((key, why))), RouteFailed("status 500", answered=500)
+    for at in range(4):
+        board.fail("r", float(at), fault)
+    board.succeed("s", 5.0)
+    board.fail("r", 100.0, fault)  # a trial that failed: it is down already
+    board.succeed("r", 200.0)
+    board.succeed("r", 201.0)
+    assert told == [("r", "status 500"), ("r", None)]
 
 
 def test_a_short_pause_is_waited_for_where_there_is_no_other_route() -> None:
@@ -154,7 +227,12 @@ def test_retries_carry_the_same_idempotency_key() -> None:
         assert made
         assert good.requests[0].headers["idempotency-key"] == made
         ask(live, headers={"idempotency-key": "mine"})
-        assert bad.requests[1].headers["idempotency-key"] == good.requests[1].headers["idempotency-key"] == "mine"
+        ask(live, headers={"idempotency-key": "mine"})
+        live.grant = grant(agent="another")
+        ask(live, headers={"idempotency-key": "mine"})
+        sent = [request.headers["idempotency-key"] for request in good.requests[1:]]
+        assert bad.requests[1].headers["idempotency-key"] == sent[0] == sent[1]
+        assert sent[2] != sent[0], "agents share the account of the instance"
 
 
 @pytest.mark.parametrize("endpoint", ["chat/completions", "messages"])
@@ -194,10 +272,12 @@ def test_what_the_provider_says_of_its_key_is_not_told() -> None:
         assert KEY.encode() not in answer.body
 
 
-def test_a_key_that_cannot_be_read_is_a_broken_route() -> None:
+def test_a_key_that_cannot_be_read_is_a_broken_route(caplog: pytest.LogCaptureFixture) -> None:
     with provider() as good:
         without, sound = config([good.url], key="env:MISSING", mark="without"), config([good.url])
         both = (*without.providers["openai"], *sound.providers["openai"])
         with model_gateway(GatewayConfig(providers={"openai": both}), grant()) as live:
             assert ask(live).status == 200
-            assert "env:MISSING is not set" in live.journal.last().attempts[0].error
+            assert live.journal.last().attempts[0].error.startswith("the key of the route cannot be read")
+        assert "MISSING" not in repr(live.journal.last()), "where it is kept is for the log alone"
+        assert "env:MISSING is not set" in caplog.text

@@ -9,7 +9,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.model_gateway import HOST, KEY, LiveGateway, ask, config, grant, model_gateway, question
+from tests.live import wait_until
+from tests.model_gateway import (
+    HOST,
+    KEY,
+    OPENAI_MODEL,
+    Answer,
+    LiveGateway,
+    ask,
+    config,
+    grant,
+    model_gateway,
+    question,
+)
 from tests.provider import Provider, provider
 
 
@@ -66,7 +78,11 @@ def test_a_release_that_is_stopped(live: LiveGateway) -> None:
         (b'{"model": "gpt-4o-2024-08-06", "Model": "gpt-5-pro"}', "could be read as 'model'"),
         (b'{"model": "gpt-4o-2024-08-06", "MAX_TOKENS": 99999}', "could be read as 'max_tokens'"),
         ('{"model": "gpt-4o-2024-08-06", "\uff4dodel": "gpt-5-pro"}'.encode(), "could be read as 'model'"),
-        (b'{"model": "gpt-4o-2024-08-06", "models": ["gpt-5-pro"]}', "models names other models"),
+        (b'{"model": "gpt-4o-2024-08-06", "models": ["gpt-5-pro"]}', "models can name other models"),
+        (b'{"model": "gpt-4o-2024-08-06", "route": "fallback"}', "route can name other models"),
+        (b'{"model": "gpt-4o-2024-08-06", "preset": "mine"}', "preset can name other models"),
+        (b'{"model": "gpt-4o-2024-08-06", "Tools": []}', "could be read as 'tools'"),
+        (b'{"model": "gpt-4o-2024-08-06", "tools": [{"type": "x", "Model": "m"}]}', "model of a tool"),
         (b'{"model": "gpt-4o-2024-08-06", "tools": 5}', "tools has to be"),
         (b'{"model": "gpt-4o-2024-08-06", "stream": "yes"}', "stream has to be"),
         (b'{"model": "gpt-4o-2024-08-06", "stream_options": 5}', "stream_options has to be"),
@@ -89,10 +105,43 @@ def test_a_body_that_is_too_large(live: LiveGateway) -> None:
     assert chunked.status == 413
 
 
+@pytest.mark.parametrize("filling", [b"{}", b"[]", b"1"])
+def test_a_body_of_very_many_values_is_refused_before_it_is_read(upstream: Provider, filling: bytes) -> None:
+    number = 200_001 if filling != b"1" else 2_000_001
+    body = b'{"model": "%s", "messages": [' % OPENAI_MODEL.encode() + (filling + b",") * number + b"1]}"
+    with model_gateway(config([upstream.url]), grant()) as live:
+        answer = ask(live, body=body)
+    assert answer.status == 400
+    assert "too many values" in answer.json["error"]["message"]
+
+
+def test_bodies_that_take_more_room_than_there_is(upstream: Provider) -> None:
+    with model_gateway(config([upstream.url]), grant(), most_bodies=100_000) as live:
+        with socket.create_connection((HOST, live.port), timeout=5) as slow:
+            head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+            slow.sendall(f"{head}content-length: 80000\r\n\r\n".encode() + b"x" * 79_000)
+            wait_until(lambda: _ask_much(live).status == 503, 5, lambda: "the room is not taken")
+            answer = _ask_much(live)
+            assert answer.json["error"]["type"] == "overloaded_error"
+            assert answer.headers["retry-after"] == "1"
+        wait_until(lambda: _ask_much(live).status == 400, 5, lambda: "the room is not given back")
+
+
+def _ask_much(live: LiveGateway) -> Answer:
+    return ask(live, "messages", b"{" + b" " * 40_000)
+
+
 def test_a_model_that_is_not_in_the_release(live: LiveGateway) -> None:
     answer = ask(live, body=question(model="gpt-5"))
     assert (answer.status, answer.json["error"]["code"]) == (403, "model_not_allowed")
     assert "gpt-4o-2024-08-06" in answer.json["error"]["message"]
+
+
+def test_a_tool_of_the_provider_that_names_another_model(live: LiveGateway) -> None:
+    tools = [{"type": "image_generation", "model": "gpt-image-1"}]
+    answer = ask(live, "responses", body=question("responses", tools=tools))
+    assert (answer.status, answer.json["error"]["code"]) == (403, "model_not_allowed")
+    assert "'gpt-image-1' of a tool" in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize(

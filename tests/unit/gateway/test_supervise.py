@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -38,9 +39,9 @@ def launches(state: Path, count: int = 2, identity: str = "one", port: int | Non
     ]
 
 
-def answers(port: int) -> tuple[int, int]:
+def answers(port: int, patience: float = 5) -> tuple[int, int]:
     """(index, pid) of the process that answers a new connection."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=patience) as response:
         said = json.load(response)
     return int(said["index"]), int(said["pid"])
 
@@ -110,6 +111,61 @@ def test_several_share_a_port_outlive_their_server_are_healed_replaced_and_ended
     without = GatewayProcesses(state, [])
     without.start()
     wait_until(lambda: not find_running(state), 20)
+
+
+def test_nobody_else_can_listen_on_the_port_and_the_next_server_heals_on_the_same_socket(state: Path) -> None:
+    first = launches(state)
+    port = first[0].port
+    server = GatewayProcesses(state, first)
+    server.start()
+    assert [bind_error(host, port) for host in ("127.0.0.1", "0.0.0.0")] == [errno.EADDRINUSE] * 2
+    server.close()
+    assert bind_error("127.0.0.1", port) == errno.EADDRINUSE
+
+    next_server = GatewayProcesses(state, first)
+    next_server.start()
+    killed = {item.pid for item in next_server.states()}
+    for pid in killed:
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    assert bind_error("127.0.0.1", port) == errno.EADDRINUSE  # the server holds it while nobody serves
+    assert answers(port, patience=30)[1] not in killed  # and no caller is refused meanwhile
+    next_server.close()
+
+
+@pytest.mark.parametrize("trouble", ["offers nothing", "hangs"])
+def test_processes_that_do_not_hand_on_their_socket_have_to_give_up_the_port(
+    state: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turnout.gateway.supervise.PORT_PATIENCE", 1.0)
+    monkeypatch.setattr("turnout.gateway.handover.PATIENCE", 0.2)
+    first = launches(state, 1)
+    server = GatewayProcesses(state, first)
+    server.start()
+    server.close()
+    (old,) = find_running(state)
+    if trouble == "hangs":
+        os.kill(old.pid, signal.SIGSTOP)
+    else:
+        first[0].offer_path.unlink()
+    upgraded = GatewayProcesses(state, [replace(first[0], identity="two")])
+    upgraded.start()
+    assert answers(first[0].port)[1] == upgraded.states()[0].pid != old.pid
+    assert bind_error("127.0.0.1", first[0].port) == errno.EADDRINUSE
+    upgraded.close()
+
+
+def bind_error(host: str, port: int) -> int | None:
+    """What a stranger of the same user meets who wants to share a port."""
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            stranger.bind((host, port))
+            stranger.listen()
+        except OSError as error:
+            return error.errno
+    return None
 
 
 def test_a_port_of_somebody_else_is_an_error_before_anything_starts(state: Path) -> None:

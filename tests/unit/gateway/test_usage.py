@@ -15,7 +15,7 @@ from turnout.gateway.sse import EventSplitter
 STREAMED = [Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.MESSAGES]
 
 
-@pytest.mark.parametrize("endpoint", list(Endpoint))
+@pytest.mark.parametrize("endpoint", [*STREAMED, Endpoint.EMBEDDINGS])
 def test_a_whole_answer_tells_what_it_took(endpoint: Endpoint) -> None:
     said = read_answer(endpoint, whole(endpoint, {"model": "m", "input": "x"}, 5))
     assert said.model == "m"
@@ -37,6 +37,22 @@ def test_a_stream_tells_what_it_took_and_where_it_ends(endpoint: Endpoint) -> No
     assert reader.usage is not None
     assert (reader.usage.tokens_in, reader.usage.tokens_out) == (11, 5)
     assert reader.estimate_out() >= 5
+
+
+@pytest.mark.parametrize(
+    ("total", "reasoning", "out"), [(30, 8, 10), (763, 513, 743), (None, 513, 523), (12, 0, 10), (None, None, 10)]
+)
+@pytest.mark.parametrize(
+    ("endpoint", "words"), [(Endpoint.CHAT, "prompt completion"), (Endpoint.RESPONSES, "input output")]
+)
+def test_reasoning_counts_where_a_provider_tells_of_it_beside_the_tokens_out(
+    endpoint: Endpoint, words: str, total: int | None, reasoning: int | None, out: int
+) -> None:
+    into, outof = words.split()
+    said = {f"{into}_tokens": 20, f"{outof}_tokens": 10, "total_tokens": total}
+    usage = read_usage(endpoint, {**said, f"{outof}_tokens_details": {"reasoning_tokens": reasoning}})
+    assert usage is not None
+    assert (usage.tokens_in, usage.tokens_out, usage.reasoning) == (20, out, reasoning or 0)
 
 
 @pytest.mark.parametrize("endpoint", list(Endpoint))
@@ -92,7 +108,6 @@ def test_a_call_of_a_tool_is_content() -> None:
         {"prompt_tokens": "1", "completion_tokens": 1},
         {"prompt_tokens": True, "completion_tokens": 1},
         {"prompt_tokens": 1, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}},
-        {"prompt_tokens": 1, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 2}},
     ],
 )
 def test_usage_that_cannot_be_true_is_none(said: Any) -> None:

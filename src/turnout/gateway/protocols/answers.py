@@ -11,11 +11,12 @@ from turnout.gateway.prices import Terms, read_terms
 from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.protocols.usage import Usage, read_usage
 
-_CONTENT = {
-    Endpoint.CHAT: "choices",
-    Endpoint.RESPONSES: "output",
-    Endpoint.EMBEDDINGS: "data",
-    Endpoint.MESSAGES: "content",
+_CONTENT: dict[Endpoint, tuple[str, type]] = {
+    Endpoint.CHAT: ("choices", list),
+    Endpoint.RESPONSES: ("output", list),
+    Endpoint.EMBEDDINGS: ("data", list),
+    Endpoint.MESSAGES: ("content", list),
+    Endpoint.COUNT_TOKENS: ("input_tokens", int),
 }
 
 
@@ -38,8 +39,9 @@ def read_answer(endpoint: Endpoint, body: bytes) -> Said:
         raise RouteFailed("the answer is no JSON object", answered=200, sent=True)
     if answer.get("error") or answer.get("type") == "error" or answer.get("status") == "failed":
         raise RouteFailed("the answer is an error with status 200", answered=200, sent=True)
-    if not isinstance(answer.get(_CONTENT[endpoint]), list):
-        raise RouteFailed(f"the answer has no {_CONTENT[endpoint]}", answered=200, sent=True)
+    content, kind = _CONTENT[endpoint]
+    if not isinstance(answer.get(content), kind):
+        raise RouteFailed(f"the answer has no {content}", answered=200, sent=True)
     return Said(_name(answer.get("model")), read_usage(endpoint, answer.get("usage")), read_terms(answer))
 
 

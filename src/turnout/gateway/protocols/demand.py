@@ -25,6 +25,7 @@ _LIMITS = {
     Endpoint.RESPONSES: ("max_output_tokens",),
     Endpoint.EMBEDDINGS: (),
     Endpoint.MESSAGES: ("max_tokens",),
+    Endpoint.COUNT_TOKENS: (),
 }
 _REFERENCES = ("previous_response_id", "conversation", "prompt", "container", "mcp_servers", "web_search_options")
 _TEXTS = frozenset(
@@ -41,11 +42,13 @@ class Demand:
 
     size: int  # bytes of the body
     limit: int | None
+    named: tuple[str, ...] = ()  # the parameters that gave it
     choices: int = 1
     images: int = 0
     tools: bool = False
     elsewhere: bool = False  # whether it refers to content that is not in it
     output: bool = True  # whether tokens come out at all
+    reasons: bool | None = None  # whether the model is told to reason; None: it does as it is used to
 
     def most_in(self, window: int | None) -> int:
         """Tokens in, at most. `window`: of the model, where known."""
@@ -69,24 +72,33 @@ def read_demand(endpoint: Endpoint, body: JsonObject, size: int) -> Demand:
     """Look through a request. Raises `CallRefused` for limits that are no numbers, and for what cannot be metered."""
     if body.get("background"):
         raise _invalid("background responses are not offered: what they take could not be metered")
-    limits = [_whole(body, name) for name in _LIMITS[endpoint]]
+    limits = {name: limit for name in _LIMITS[endpoint] if (limit := _whole(body, name)) is not None}
     images, elsewhere = _look_through(body)
     return Demand(
         size=size,
-        limit=max((limit for limit in limits if limit is not None), default=None),
+        limit=max(limits.values(), default=None),
+        named=tuple(limits),
         choices=(_whole(body, "n", MOST_CHOICES) or 1) if endpoint is Endpoint.CHAT else 1,
         images=images,
         tools=bool(body.get("tools")),
         elsewhere=elsewhere,
-        output=endpoint is not Endpoint.EMBEDDINGS,
+        output=endpoint.writes,
+        reasons=_reasons(endpoint, body),
     )
 
 
 def limit_to_set(endpoint: Endpoint, demand: Demand, parameter: str) -> str | None:
-    """The parameter that limits tokens out, where the caller gives no limit. `parameter`: of the route, for chats."""
-    if not demand.output or demand.limit is not None:
+    """The parameter that limits tokens out, where the caller gives none that the route knows.
+
+    `parameter`: of the route, for chats. Every server knows `max_tokens`, and those that want the newer one refuse it; one
+    that knows `max_tokens` alone passes over the newer one without a word.
+    """
+    if not demand.output:
         return None
-    return parameter if endpoint is Endpoint.CHAT else _LIMITS[endpoint][0]
+    if demand.limit is None:
+        return parameter if endpoint is Endpoint.CHAT else _LIMITS[endpoint][0]
+    unknown = endpoint is Endpoint.CHAT and parameter == "max_tokens" and parameter not in demand.named
+    return parameter if unknown else None
 
 
 def _whole(body: JsonObject, name: str, most: int = 100_000_000) -> int | None:
@@ -96,6 +108,15 @@ def _whole(body: JsonObject, name: str, most: int = 100_000_000) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise _invalid(f"{name} has to be a whole number from 1 to {most}")
     return value
+
+
+def _reasons(endpoint: Endpoint, body: JsonObject) -> bool | None:
+    if not endpoint.writes:
+        return False
+    if endpoint is Endpoint.MESSAGES:  # never without being told to
+        thinking = body.get("thinking")
+        return thinking is not None and not (isinstance(thinking, dict) and thinking.get("type") == "disabled")
+    return True if body.get("reasoning_effort") or body.get("reasoning") else None
 
 
 def _look_through(body: JsonObject) -> tuple[int, bool]:

@@ -14,11 +14,22 @@ class Endpoint(StrEnum):
     RESPONSES = "responses"
     EMBEDDINGS = "embeddings"
     MESSAGES = "messages"
+    COUNT_TOKENS = "messages/count_tokens"
 
     @property
     def protocol(self) -> Protocol:
         """Whose endpoint it is."""
-        return Protocol.ANTHROPIC if self is Endpoint.MESSAGES else Protocol.OPENAI
+        return Protocol.ANTHROPIC if self in (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS) else Protocol.OPENAI
+
+    @property
+    def writes(self) -> bool:
+        """Whether tokens come out, which can be streamed."""
+        return self not in (Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether providers charge nothing for it: no budget counts it."""
+        return self is Endpoint.COUNT_TOKENS
 
 
 BY_PATH = {f"/v1/{endpoint}": endpoint for endpoint in Endpoint}

@@ -13,6 +13,8 @@ from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.protocols.usage import Usage, read_usage
 from turnout.gateway.sse import Event
 
+_NO_REASON = "the stream ended without saying why the answer ends"
+
 
 class Kind(Enum):
     """What an event means to the gateway."""
@@ -25,11 +27,16 @@ class Kind(Enum):
 
 
 class StreamReader(ABC):
-    """Reads the events of one stream of one endpoint, in order."""
+    """Reads the events of one stream of one endpoint, in order.
+
+    `strict`: a stream whose end does not say why the answer ends broke off. (What stands between the gateway and a model
+    often ends a stream properly when the model's own broke off.)
+    """
 
     endpoint: Endpoint
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool = True) -> None:
+        self._strict = strict
         self.model = ""
         self.terms: Terms = ()
         self.usage: Usage | None = None  # as far as it was told
@@ -80,9 +87,10 @@ class ChatReader(StreamReader):
 
     endpoint = Endpoint.CHAT
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._chosen = False
+    def __init__(self, *, strict: bool = True) -> None:
+        super().__init__(strict=strict)
+        self._begun: set[object] = set()  # choices, by index
+        self._finished: set[object] = set()
 
     def _read(self, data: dict[str, Any]) -> Kind:
         choices = data.get("choices")
@@ -93,13 +101,15 @@ class ChatReader(StreamReader):
             self.usage = read_usage(self.endpoint, said)
             if not choices:
                 return Kind.USAGE
-        self._chosen = self._chosen or bool(choices)
         # Each choice is looked at: one of them may be done while another one speaks.
         spoke = [self._speaks(choice) for choice in choices if isinstance(choice, dict)]
         return Kind.CONTENT if any(spoke) else Kind.PREAMBLE
 
     def _speaks(self, choice: dict[str, Any]) -> bool:
-        delta = choice.get("delta")
+        delta, index = choice.get("delta"), str(choice.get("index"))
+        self._begun.add(index)
+        if choice.get("finish_reason") is not None:
+            self._finished.add(index)
         if not isinstance(delta, dict):
             return choice.get("finish_reason") is not None
         texts = [value for name, value in delta.items() if name != "role"]
@@ -114,8 +124,10 @@ class ChatReader(StreamReader):
         return self._count(*texts) or other or choice.get("finish_reason") is not None
 
     def _read_done(self) -> Kind:
-        if not self._chosen:
+        if not self._begun:
             raise RouteFailed("the stream ended before anything was said", answered=200, sent=True)
+        if self._strict and self._begun - self._finished:
+            raise RouteFailed(_NO_REASON, answered=200, sent=True)
         return Kind.END
 
 
@@ -147,9 +159,10 @@ class MessagesReader(StreamReader):
 
     endpoint = Endpoint.MESSAGES
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, strict: bool = True) -> None:
+        super().__init__(strict=strict)
         self._said: dict[str, Any] = {}
+        self._stopped = False
 
     def _read(self, data: dict[str, Any]) -> Kind:
         match data.get("type"):
@@ -161,6 +174,8 @@ class MessagesReader(StreamReader):
                 return Kind.PREAMBLE
             case "message_delta":
                 self._take_usage(data.get("usage"))
+                delta = data.get("delta")
+                self._stopped = self._stopped or (isinstance(delta, dict) and delta.get("stop_reason") is not None)
                 return Kind.CONTENT
             case "content_block_delta":
                 delta = data.get("delta")
@@ -168,6 +183,8 @@ class MessagesReader(StreamReader):
                     self._count(*(value for name, value in delta.items() if name not in ("type", "signature")))
                 return Kind.CONTENT
             case "message_stop":
+                if self._strict and not self._stopped:
+                    raise RouteFailed(_NO_REASON, answered=200, sent=True)
                 return Kind.END
             case "ping":
                 return Kind.SILENT

@@ -1,6 +1,7 @@
 """What an answer says that it took. Pure.
 
-Providers count differently: of OpenAI the tokens in hold those that were cached, of Anthropic they do not.
+Providers count differently: of OpenAI the tokens in hold those that were cached, of Anthropic they do not; of OpenAI the
+tokens out hold those of reasoning, of others that speak its protocol (xAI, Gemini) only the sum of all tokens does.
 """
 
 from __future__ import annotations
@@ -36,20 +37,22 @@ def read_usage(endpoint: Endpoint, said: Any) -> Usage | None:
 
 
 def _read_chat(said: dict[str, Any]) -> Usage:
+    reasoning = _count(_part(said, "completion_tokens_details"), "reasoning_tokens")
     return Usage(
         tokens_in=_count(said, "prompt_tokens", needed=True),
         cached=_count(_part(said, "prompt_tokens_details"), "cached_tokens"),
-        tokens_out=_count(said, "completion_tokens", needed=True),
-        reasoning=_count(_part(said, "completion_tokens_details"), "reasoning_tokens"),
+        tokens_out=_out(said, "prompt_tokens", "completion_tokens", reasoning),
+        reasoning=reasoning,
     )
 
 
 def _read_responses(said: dict[str, Any]) -> Usage:
+    reasoning = _count(_part(said, "output_tokens_details"), "reasoning_tokens")
     return Usage(
         tokens_in=_count(said, "input_tokens", needed=True),
         cached=_count(_part(said, "input_tokens_details"), "cached_tokens"),
-        tokens_out=_count(said, "output_tokens", needed=True),
-        reasoning=_count(_part(said, "output_tokens_details"), "reasoning_tokens"),
+        tokens_out=_out(said, "input_tokens", "output_tokens", reasoning),
+        reasoning=reasoning,
     )
 
 
@@ -74,6 +77,13 @@ _READERS = {
     Endpoint.EMBEDDINGS: _read_embeddings,
     Endpoint.MESSAGES: _read_messages,
 }
+
+
+def _out(said: dict[str, Any], name_in: str, name_out: str, reasoning: int) -> int:
+    """All tokens out, those of reasoning with them."""
+    told = _count(said, name_out, needed=True)
+    beyond = _count(said, "total_tokens") - _count(said, name_in, needed=True)
+    return max(told, beyond, told + reasoning if reasoning > told else 0)
 
 
 def _part(said: dict[str, Any], name: str) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +20,15 @@ from turnout.domain.grants import Grant, ToolPin
 from turnout.domain.tool_pins import find_pin, found_as, pin_fault, unlisted_text
 from turnout.domain.tool_rules import arguments_fault
 from turnout.gateway.seams import CallJournal, Spending
-from turnout.gateway.tools.connection import Changed, Slow, Unreachable
-from turnout.gateway.tools.recording import Record
+from turnout.gateway.tools.connection import Changed, NoSecret, Slow, Unreachable
+from turnout.gateway.tools.recording import Record, in_order
 from turnout.gateway.tools.upstream import Upstream, Upstreams
 from turnout.manifest.json_schema import JsonSchema, matches
 
+LARGEST_RESULT = 16 << 20  # bytes
 _MOST_SCHEMAS = 2_000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class ToolCalls:
         self._journal = journal
         self._clock = clock
         self._schemas: OrderedDict[str, JsonSchema] = OrderedDict()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="records")
 
     async def call(self, grant: Grant, task: str | None, name: str, arguments: Mapping[str, Any]) -> Answer:
         """Make one call and write it down, however it ends. Cancelling it cancels it at the server."""
@@ -72,14 +78,26 @@ class ToolCalls:
             record.ended, record.error = Ended.CANCELLED, "the agent went away"
             raise
         finally:
-            self._journal.write(record.close(time.monotonic()))
+            await self._write_down(record)
         return Answer(record.result)
+
+    async def _write_down(self, record: Record) -> None:
+        """A record that takes long to close is closed beside the event loop, and whatever becomes of the agent."""
+        now = time.monotonic()
+
+        def write() -> None:
+            self._journal.write(record.close(now))
+
+        if record.takes_long:
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._beside, write))
+        else:
+            write()
 
     async def _made(self, record: Record, name: str) -> dict[str, Any]:
         grant = record.grant
         if grant.stopped:
             raise CallEnds(Ended.REFUSED, f"release {grant.version} was stopped in {grant.ring}: {grant.stopped}")
-        _check_json(record.arguments)
+        record.size = _json_size(record.arguments)
         pin = record.pin = find_pin(grant.tools, name)
         if pin is None:
             raise CallEnds(Ended.REFUSED, unlisted_text(grant.tools, name, grant.version))
@@ -109,7 +127,9 @@ class ToolCalls:
         try:
             found = await upstream.digest(pin.name) if upstream and pin.schema else None
         except Unreachable as error:
-            raise CallEnds(Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {error}') from None
+            raise CallEnds(
+                Ended.FAILED, f'the tool server "{pin.server}" cannot be used: {_for_agents(error, pin)}'
+            ) from None
         fault = pin_fault(pin, found)
         if fault:
             record.found = found_as(found) if pin.schema else ""
@@ -144,9 +164,14 @@ class ToolCalls:
         except Slow as error:
             raise CallEnds(Ended.TIMEOUT, f'the tool "{pin.name}" did not answer in time: {error}') from None
         except Unreachable as error:
-            raise CallEnds(Ended.FAILED, f'the tool server "{pin.server}" did not answer the call: {error}') from None
+            why = _for_agents(error, pin)
+            raise CallEnds(Ended.FAILED, f'the tool server "{pin.server}" did not answer the call: {why}') from None
         if result.get("resultType", "complete") != "complete" or not isinstance(result.get("content"), list):
             raise CallEnds(Ended.FAILED, f'the tool "{pin.name}" asks for what the gateway does not pass on')
+        record.written = in_order(result)
+        if len(record.written) > LARGEST_RESULT:
+            raise CallEnds(Ended.FAILED, f'the result of the tool "{pin.name}" is larger than {LARGEST_RESULT} bytes')
+        record.size += len(record.written)
         return result
 
     def _schema(self, pin: ToolPin) -> JsonSchema:
@@ -162,12 +187,22 @@ class ToolCalls:
         return known
 
 
-def _check_json(arguments: Mapping[str, Any]) -> None:
-    """What has no JSON form would break the session that all agents share, or arrive as something that was not checked."""
+def _json_size(arguments: Mapping[str, Any]) -> int:
+    """Bytes. What has no JSON form would break the session that all agents share, or arrive as something that was not
+    checked: it ends the call.
+    """
     try:
-        json.dumps(dict(arguments), ensure_ascii=False, allow_nan=False).encode()
+        return len(json.dumps(dict(arguments), ensure_ascii=False, allow_nan=False).encode())
     except (ValueError, RecursionError):
         raise CallEnds(Ended.REFUSED, "the arguments are not JSON that can be passed on") from None
+
+
+def _for_agents(error: Unreachable, pin: ToolPin) -> str:
+    """Where a secret is kept is for the log alone."""
+    if not isinstance(error, NoSecret):
+        return str(error)
+    log.error("the tool server %s cannot be used: %s", pin.server, error)
+    return "a secret of it cannot be read; the log of the gateway says which"
 
 
 def _budget_text(refusal: Refusal) -> str:

@@ -29,6 +29,7 @@ Resolve = Callable[[str], str]  # a reference to a secret → the secret; raises
 
 _LARGEST_LOG = 8 << 20  # bytes; what is larger when a server is started is put aside
 _PAGES = 100  # of a list of tools
+_SHORTEST_SECRET = 8  # characters; what is shorter is a word that anybody may say
 _LOST = "Session terminated"  # what the client says of a server that forgot the session; nothing was run then
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ class _Raw(RootModel[dict[str, Any]]):
 
 class Unreachable(Exception):
     """A server cannot be reached, or does not answer as an MCP server does. The message is for a person."""
+
+
+class NoSecret(Unreachable):
+    """A secret of the server cannot be read. The message says where it is kept, which is not for agents."""
 
 
 class Broken(Unreachable):
@@ -70,6 +75,8 @@ class Connection:
         self.digests: Mapping[str, str] = {}
         self.looked_at = 0.0  # by the clock of the event loop
         self.stale = False  # whether the server said that its tools changed
+        self._changes = 0  # how often it said so
+        self._hidden: tuple[str, ...] = ()  # what nobody may hear that the server says
         self._server = server
         self._session: ClientSession | None = None
         self._end = asyncio.Event()
@@ -78,7 +85,9 @@ class Connection:
     async def open(self, resolve: Resolve, log_file: Path | None, seconds: float) -> None:
         """Connect, and look at the tools. Raises `Unreachable`; nothing is left open then."""
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        transport = _build_transport(self._server, resolve, log_file)
+        secrets = _resolve(self._server, resolve)
+        self._hidden = _hidden(secrets)
+        transport = _build_transport(self._server, secrets, log_file)
         self._task = asyncio.create_task(self._serve(transport, ready, seconds))
         try:
             async with asyncio.timeout(seconds):
@@ -92,7 +101,7 @@ class Connection:
 
     async def look(self, seconds: float) -> None:
         """Ask for the list of tools again. Raises `Unreachable`."""
-        self.stale = False
+        before = self._changes
         tools: dict[str, Mapping[str, Any]] = {}
         twice: set[str] = set()
         cursor: str | None = None
@@ -109,11 +118,18 @@ class Connection:
         self.tools = tools
         self.digests = {name: AMBIGUOUS if name in twice else _digest(tool) for name, tool in tools.items()}
         self.looked_at = asyncio.get_running_loop().time()
+        self.stale = self._changes != before
+
+    def suspect(self) -> None:
+        """Let nobody call before the tools were looked at again."""
+        self._changes += 1
+        self.stale = True
 
     async def call(self, name: str, arguments: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """What a tool answers, as it came. Raises `Unreachable`; cancelling it cancels the call at the server."""
         params = mcp_types.CallToolRequestParams(name=name, arguments=dict(arguments))
-        return await self._ask(mcp_types.CallToolRequest(params=params), seconds)
+        answer = await self._ask(mcp_types.CallToolRequest(params=params), seconds)
+        return _without(answer, self._hidden) if self._hidden else answer
 
     async def close(self) -> None:
         """End the session, and the server where it was started for it. Never raises."""
@@ -159,7 +175,7 @@ class Connection:
             return Broken("the server forgot the session", sent=False)
         if error.code == mcp_types.PARSE_ERROR:
             return Unreachable("it answered with something that is not MCP")
-        return Unreachable(f"it refused ({error.code}): {error.message[:500]}")
+        return Unreachable(f"it refused ({error.code}): {_without(error.message, self._hidden)[:500]}")
 
     async def _serve(self, transport: ClientTransport, ready: asyncio.Future[None], seconds: float) -> None:
         try:
@@ -172,7 +188,7 @@ class Connection:
         except Unreachable as error:
             _fail(ready, error)
         except Exception as error:  # noqa: BLE001  # whatever a transport raises is the same to us: no session
-            _fail(ready, Unreachable(_reason(error)))
+            _fail(ready, Unreachable(_without(_reason(error), self._hidden)))
         finally:
             self._session = None
             self._end.set()
@@ -194,27 +210,49 @@ class Connection:
         try:
             async with listen(session, tools_list_changed=True) as changes:
                 async for _ in changes:
-                    self.stale = True
+                    self.suspect()
         except (ListenNotSupportedError, SubscriptionLost, MCPError, RuntimeError, TimeoutError, OSError):
-            self.stale = True  # what was missed is unknown
+            self.suspect()  # what was missed is unknown
 
     async def _hear(self, message: mcp_types.ServerNotification | Exception) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):
-            self.stale = True
+            self.suspect()
 
 
-def _build_transport(server: ToolServer, resolve: Resolve, log_file: Path | None) -> ClientTransport:
+def _resolve(server: ToolServer, resolve: Resolve) -> dict[str, str]:
+    """The headers, or the environment, of a server. Raises `NoSecret`."""
     try:
-        headers = {name: resolve(reference) for name, reference in server.headers.items()}
-        env = {name: resolve(reference) for name, reference in server.env.items()}
+        return {name: resolve(reference) for name, reference in {**server.headers, **server.env}.items()}
     except TurnoutError as error:
-        raise Unreachable(error.message) from None
+        raise NoSecret(error.message) from None
+
+
+def _hidden(secrets: Mapping[str, str]) -> tuple[str, ...]:
+    """Secrets that are long enough to be one, and what follows a scheme such as `Bearer`; the longest first."""
+    parts = {part for secret in secrets.values() for part in (secret, secret.partition(" ")[2])}
+    return tuple(sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len, reverse=True))
+
+
+def _without(value: Any, hidden: tuple[str, ...]) -> Any:
+    """The same, and asterisks for what is hidden."""
+    if isinstance(value, str):
+        for secret in hidden:
+            value = value.replace(secret, "***")
+        return value
+    if isinstance(value, list):
+        return [_without(item, hidden) for item in value]
+    if isinstance(value, dict):
+        return {_without(name, hidden): _without(item, hidden) for name, item in value.items()}
+    return value
+
+
+def _build_transport(server: ToolServer, secrets: dict[str, str], log_file: Path | None) -> ClientTransport:
     if server.url is not None:
-        return StreamableHttpTransport(server.url, headers=headers)
+        return StreamableHttpTransport(server.url, headers=secrets)
     command, *arguments = server.command
     if log_file is not None:
         _prepare_log(log_file)
-    return StdioTransport(command, arguments, env=env, cwd=server.cwd, keep_alive=False, log_file=log_file)
+    return StdioTransport(command, arguments, env=secrets, cwd=server.cwd, keep_alive=False, log_file=log_file)
 
 
 def _prepare_log(path: Path) -> None:

@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnout.domain.grants import Grant
+from turnout.gateway.asgi import UPLOAD_PATIENCE
 from turnout.gateway.seams import GrantSource
 from turnout.gateway.tasks import BAGGAGE_MEMBER, NO_TASK, TASK_HEADER, is_task, task_in_baggage
 
@@ -46,7 +47,7 @@ class Inbound:
     def task_of(self, meta: Mapping[str, Any] | None) -> str | None:
         """The task that a call belongs to: its header, else the baggage of the request or of the call."""
         said = meta or {}
-        headers = (self.headers.get("baggage"), said.get("baggage"))
+        headers = (",".join(self.headers.getlist("baggage")), said.get("baggage"))
         baggage = (task_in_baggage(value) for value in headers if isinstance(value, str))
         named = (self.headers.get(TASK_HEADER, "").strip(), *baggage, said.get(BAGGAGE_MEMBER))
         return next((task for task in named if isinstance(task, str) and is_task(task)), None)
@@ -75,7 +76,13 @@ class Door:
             refusal = _refusal(400, NO_TASK)
             await refusal(scope, receive, send)
             return
-        body = await _read(receive, self._largest_body)
+        try:
+            async with asyncio.timeout(UPLOAD_PATIENCE):
+                body = await _read(receive, self._largest_body)
+        except TimeoutError:
+            refusal = _refusal(408, "the request did not come in time")
+            await refusal(scope, receive, send)
+            return
         if body is None:
             refusal = _refusal(413, f"the request is larger than {self._largest_body} bytes")
             await refusal(scope, receive, send)

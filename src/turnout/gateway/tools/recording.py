@@ -15,8 +15,10 @@ from turnout.domain.grants import Grant, ToolPin
 from turnout.domain.models import Capture
 from turnout.redaction import Redactor
 
+LARGE = 64 << 10  # bytes of arguments and result, from which closing a record takes its time
 _LONGEST_ERROR = 2_000  # characters
-_redactor = Redactor()  # calls end in the one thread of the event loop
+_BEYOND = 64 << 10  # bytes after what is kept, that are looked at too: what is to be left out may end there
+_redactor = Redactor()  # records that it has work for are closed in one thread
 
 
 @dataclass(slots=True)
@@ -36,12 +38,20 @@ class Record:
     error: str = ""
     result: Mapping[str, Any] | None = None
     sent: bool = field(default=False)  # whether the server may have got it
+    written: bytes = b""  # the result as JSON
+    size: int = LARGE  # of arguments and result, as far as it is known
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether others should not wait until it is closed."""
+        capture = self.grant.capture
+        return self.size >= LARGE or bool(capture.size and capture.redact)
 
     def close(self, now: float) -> ToolCall:
         """The call as it is over now, by the monotonic clock."""
         capture = self.grant.capture
         arguments, arguments_digest = _written(_canonical(self.arguments), capture)
-        result, result_digest = (None, "") if self.result is None else _written(_sorted(self.result), capture)
+        result, result_digest = (None, "") if self.result is None else _written(self.written, capture)
         return ToolCall(
             id=self.id,
             at=self.at,
@@ -71,7 +81,7 @@ def arguments_digest(arguments: Mapping[str, Any]) -> str:
 
 def _written(content: bytes, capture: Capture) -> tuple[str | None, str]:
     """(what is kept, the digest of all of it)."""
-    kept = _redactor.redact(content, capture)
+    kept = _redactor.redact(content[: capture.size + _BEYOND], capture)
     return (None if kept is None else kept.decode(errors="replace")), hashlib.sha256(content).hexdigest()
 
 
@@ -79,9 +89,9 @@ def _canonical(value: Mapping[str, Any]) -> bytes:
     try:
         return rfc8785.dumps(dict(value))
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError):
-        return _sorted(value)  # such as whole numbers beyond 2^53
+        return in_order(value)  # such as whole numbers beyond 2^53
 
 
-def _sorted(value: Mapping[str, Any]) -> bytes:
-    """Results can be large, and the canonical form takes a hundred times as long."""
+def in_order(value: Mapping[str, Any]) -> bytes:
+    """JSON for results, which can be large: the canonical form takes a hundred times as long."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from turnout.gateway.tools.connection import Broken, Changed, Connection, Resolve, Slow, Unreachable
+from turnout.gateway.tools.connection import Broken, Changed, Connection, NoSecret, Resolve, Slow, Unreachable
 from turnout.gateway.values import ToolServer
 
 _FIRST_PAUSE = 0.25  # seconds after a connection failed
@@ -39,7 +39,7 @@ class Upstream:
         self._lock = asyncio.Lock()
         self._pause = _FIRST_PAUSE
         self._again_at = 0.0
-        self._fault = ""
+        self._fault = Unreachable("it was not tried yet")
         self._closing: set[asyncio.Task[None]] = set()
 
     async def digest(self, tool: str) -> str | None:
@@ -63,7 +63,7 @@ class Upstream:
         try:
             return await connection.call(tool, arguments, seconds)
         except Slow:
-            connection.stale = True  # it may hang: the next call looks first
+            connection.suspect()  # it may hang: the next call looks first
             raise
         except Broken as error:
             self._drop(connection)
@@ -103,12 +103,13 @@ class Upstream:
     async def _connected(self) -> Connection:
         now = asyncio.get_running_loop().time
         if now() < self._again_at:
-            raise Unreachable(f"{self._fault}; it is tried again in {self._again_at - now():.1f} s")
+            kind = NoSecret if isinstance(self._fault, NoSecret) else Unreachable
+            raise kind(f"{self._fault}; it is tried again in {self._again_at - now():.1f} s")
         connection = Connection(self.server)
         try:
             await connection.open(self._resolve, self._log_file, self._patience.connect)
         except Unreachable as error:
-            self._fault = str(error)
+            self._fault = error
             self._again_at = now() + self._pause
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             raise

@@ -6,18 +6,25 @@ import asyncio
 import dataclasses
 import hashlib
 import json
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import rfc8785
 
+from tests.live import wait_until
 from tests.mcp_servers import Gateway, build_grant, resolve, stdio_server, tool_gateway
 from tests.unit.gateway.tools.agent import call, calls, listed, text
 from turnout.domain.budget import Amount, Budget, BudgetScope, Refusal, Unit
 from turnout.domain.calls import Ended
 from turnout.domain.grants import ToolPin
 from turnout.domain.models import Capture
+from turnout.gateway.tools import calls as tool_calls
+from turnout.gateway.tools import recording
 from turnout.gateway.tools.calls import ToolCalls
+from turnout.gateway.tools.connection import _hidden, _without
 from turnout.gateway.tools.upstream import Upstreams
 from turnout.gateway.values import ToolServer
 
@@ -204,6 +211,44 @@ def test_a_record_has_digests_and_what_the_ring_captures(docs: ToolServer, docs_
     assert 0 < record.duration < 10
 
 
+def test_a_record_that_takes_long_to_close_holds_up_nobody(docs_pins: Pins, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def redact(_: bytes, capture: Capture) -> None:
+        if capture.redact:
+            began.set()
+            assert go_on.wait(10)
+
+    monkeypatch.setattr(recording, "_redactor", SimpleNamespace(redact=redact))
+    grant = build_grant(docs_pins["search"], capture=Capture(size=40, redact=("x",)))
+    gateway = Gateway()
+
+    async def make() -> None:
+        made = ToolCalls(Upstreams(lambda: {}, resolve), gateway.accounts, gateway)
+        slow = asyncio.create_task(made.call(grant, None, "unknown", {}))
+        while not began.is_set():
+            await asyncio.sleep(0.01)
+        plain = await made.call(replace(grant, capture=Capture()), None, "other", {})
+        assert (plain.result, [item.tool for item in gateway.calls]) == (None, ["other"])
+        slow.cancel()
+        go_on.set()
+        await asyncio.wait({slow})
+
+    asyncio.run(make())
+    wait_until(lambda: [item.tool for item in gateway.calls] == ["other", "unknown"], 5)
+
+
+def test_a_result_that_is_too_large_is_a_fault(
+    docs: ToolServer, docs_pins: Pins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool_calls, "LARGEST_RESULT", 10)
+    with tool_gateway(build_grant(docs_pins["search"]), docs) as gateway:
+        result = call(gateway, "search", {"query": "x"})
+
+    assert "is larger than 10 bytes" in text(result)
+    assert gateway.calls[0].ended is Ended.FAILED
+
+
 def test_nothing_is_captured_unless_the_ring_asks_for_it(docs: ToolServer, docs_pins: Pins) -> None:
     with tool_gateway(build_grant(docs_pins["search"]), docs) as gateway:
         call(gateway, "search", {"query": "x"})
@@ -237,6 +282,17 @@ def test_secrets_of_a_server_reach_it_and_nobody_else(rough_pins: Pins) -> None:
     assert text(given) == "hunter2"
     assert text(other) == ""
     assert "hunter2" not in json.dumps([dataclasses.asdict(record) for record in gateway.calls])
+
+
+def test_a_server_that_repeats_its_secret_hands_it_to_nobody(rough_pins: Pins) -> None:
+    server = stdio_server(TOKEN="Bearer hunter2-hunter2")
+    capture = Capture(size=1_000)
+    with tool_gateway(build_grant(rough_pins["environment"], capture=capture), server) as gateway:
+        given = call(gateway, "environment", {"text": "TOKEN"})
+
+    assert text(given) == "***"
+    assert "hunter2" not in json.dumps([dataclasses.asdict(record) for record in gateway.calls])
+    assert _without("no hunter2-hunter2 here", _hidden({"Authorization": "Bearer hunter2-hunter2"})) == "no *** here"
 
 
 def test_an_error_of_the_tool_itself_is_passed_on(rough_pins: Pins) -> None:

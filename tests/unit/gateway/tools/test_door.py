@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
 from tests.live import wait_until
 from tests.mcp_servers import KEY, Gateway, build_grant, key_digest, stdio_server, tool_gateway
 from tests.unit.gateway.tools.agent import calls, listed, text
 from turnout.domain.calls import Ended
 from turnout.domain.grants import ToolPin
+from turnout.gateway.tools import inbound
+from turnout.gateway.tools.inbound import Inbound
 from turnout.gateway.values import ToolServer
 
 Pins = dict[str, ToolPin]
@@ -75,6 +80,21 @@ def test_a_body_that_is_too_large_is_refused(docs_pins: Pins) -> None:
         answer = ask(gateway, message("tools/call", name="search", arguments={"query": "x" * (1 << 20)}))
 
     assert answer.status_code == 413
+
+
+def test_an_upload_that_does_not_end_is_given_up(docs_pins: Pins, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbound, "UPLOAD_PATIENCE", 0.2)
+    with tool_gateway(build_grant(docs_pins["search"])) as gateway:
+        url = urlsplit(gateway.url)
+        with socket.create_connection((str(url.hostname), int(url.port or 0)), timeout=5) as slow:
+            head = f"POST /mcp HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 100\r\n\r\n"
+            slow.sendall(head.encode() + b"{")
+            assert b" 408 " in slow.recv(4096)
+
+
+def test_baggage_in_two_headers_names_a_task(docs_pins: Pins) -> None:
+    headers = Headers(raw=[(b"baggage", b"a=b"), (b"baggage", b"turnout.task=t-2")])
+    assert Inbound(build_grant(docs_pins["search"]), headers, ("", ""), {}).task_of({}) == "t-2"
 
 
 @pytest.mark.parametrize("task", ["t" * 257, "a\tb"])

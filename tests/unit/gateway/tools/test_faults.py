@@ -15,6 +15,7 @@ import psutil
 import pytest
 from fastmcp import Client
 
+from tests import mcp_servers
 from tests.live import free_port, wait_until
 from tests.mcp_servers import (
     STDIO_SERVER,
@@ -27,7 +28,9 @@ from tests.mcp_servers import (
 )
 from tests.unit.gateway.tools.agent import call, calls, text
 from turnout.domain.calls import Ended
+from turnout.domain.errors import SetupFailed
 from turnout.domain.grants import ToolPin
+from turnout.gateway.tools.connection import Connection
 from turnout.gateway.tools.upstream import Patience
 from turnout.gateway.values import ToolServer
 
@@ -86,6 +89,21 @@ def test_a_command_that_cannot_be_started_is_tried_again_after_a_pause(rough_pin
     assert "its command cannot be started: No such file" in text(first)
     assert "it is tried again in" in text(second)
     assert text(third) == "still here"
+
+
+def test_where_a_secret_is_kept_is_told_to_the_log_alone(
+    rough_pins: Pins, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(_: str) -> str:
+        raise SetupFailed("file:/run/secrets/tools: this file cannot be read")
+
+    monkeypatch.setattr(mcp_servers, "resolve", resolve)
+    with tool_gateway(build_grant(rough_pins["echo"]), stdio_server(TOKEN="t")) as gateway:
+        results = calls(gateway, ECHO, ECHO)
+
+    assert ["a secret of it cannot be read" in text(result) for result in results] == [True, True]
+    assert "/run/secrets" not in str(results) + str(gateway.calls)
+    assert "/run/secrets" in caplog.text
 
 
 def test_a_server_that_nobody_runs_is_told_of(docs_pins: Pins) -> None:
@@ -171,6 +189,25 @@ def test_a_tool_that_changes_without_a_word_is_refused_after_the_next_look(rough
 
     assert not before.is_error
     assert "is not the one that was pinned" in text(after)
+
+
+def test_a_look_that_was_given_up_leaves_the_list_suspect() -> None:
+    async def look() -> bool:
+        connection = Connection(stdio_server())
+        await connection.open(lambda _: "", None, 15)
+        try:
+            connection.suspect()
+            looking = asyncio.create_task(connection.look(5))
+            await asyncio.sleep(0)
+            looking.cancel()
+            await asyncio.wait({looking})
+            suspect = connection.stale
+            await connection.look(5)
+            return suspect and not connection.stale
+        finally:
+            await connection.close()
+
+    assert asyncio.run(look())
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
