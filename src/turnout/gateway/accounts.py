@@ -40,8 +40,8 @@ class Pace:
     reap: float = 5.0  # between looks for holds that nobody settled
     patience: float = 5.0  # that a call waits for the ledger
     retry: float = 0.5  # between tries to settle while the ledger is down
-    stall: float = 0.01  # that a reservation may keep the event loop; once it took longer, the thread makes them ...
-    wary: float = 10.0  # ... for so long
+    stall: float = 0.02  # that a reservation may keep the event loop; once it took longer, the thread makes them ...
+    wary: float = 1.0  # ... for so long
     unsettled: int = 10_000  # settlements that wait at the most; of more the oldest are left to the reaper
 
 
