@@ -18,7 +18,18 @@ from turnout.domain.grants import Grant
 from turnout.domain.recordings import RecordedModel
 from turnout.domain.replays import Divergence
 from turnout.gateway.admission import find_grant, find_task
-from turnout.gateway.asgi import Application, Receive, Scope, Send, read_body, read_head, send_answer, send_problem
+from turnout.gateway.asgi import (
+    Application,
+    Receive,
+    Room,
+    Scope,
+    Send,
+    Share,
+    read_body,
+    read_head,
+    send_answer,
+    send_problem,
+)
 from turnout.gateway.choice import find_pins
 from turnout.gateway.kept_answer import request_digest
 from turnout.gateway.listing import answer_elsewhere
@@ -55,7 +66,7 @@ class RecordedModels:
             head = read_head(scope)
             grant = find_grant(head, self.grants)
             task = self.playback.find(find_task(head))
-            body = await read_body(receive, head, LARGEST_BODY)
+            body = await read_body(receive, head, LARGEST_BODY, Share(Room(LARGEST_BODY)))
             if body is None:
                 return
             asked = read_request(endpoint, body)
