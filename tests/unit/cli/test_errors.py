@@ -193,6 +193,9 @@ class StandingRejection:
             "evals": [],
             "replay": None,
             "message": "rejected by eve",
+            "changed": [],
+            "evals": [],
+            "replay": None,
         }
 
 
