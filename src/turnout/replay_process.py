@@ -70,6 +70,7 @@ def replay_release(
             hint="name a gateway.toml, or let the recordings answer: models = recorded",
         )
     config = load_gateway_config(gateway) if gateway is not None else GatewayConfig()
+    replay = replace(replay, redact=_patterns(release, replay.ring))
     playback = Playback()
     own = _build_gateway(release, artifacts, replay, config, playback, workspace)
     with sandbox(release, artifacts, workspace, environments=environments, gateway=own, say=say) as live:
@@ -80,6 +81,13 @@ def found_release(artifacts: ArtifactStore, digest: Digest, version: str) -> Rel
     """A release as its artifact tells of it. Raises what the store raises."""
     read = read_release(artifacts, digest)
     return Release(digest, read.spec.agent, version, read.components, read.spec, author="", created_at=0.0)
+
+
+def _patterns(release: Release, ring: str) -> tuple[str, ...]:
+    """What the ring that recorded calls secret; all rings, where the release does not know it."""
+    known = release.spec.ring(ring)
+    rings = (known,) if known is not None else release.spec.rings
+    return tuple(dict.fromkeys(pattern for settings in rings for pattern in settings.capture.redact))
 
 
 # --- what the release calls -------------------------------------------------------------------------------------------
@@ -96,7 +104,8 @@ def _build_gateway(
     from turnout.gateway.recorded_models import RecordedModels, follow
 
     key = f"tk_{secrets.token_urlsafe(24)}"
-    grant = replace(build_sandbox_grant(release, artifacts, key), capture=Capture(LONGEST_PAYLOAD))
+    capture = Capture(LONGEST_PAYLOAD, replay.redact)
+    grant = replace(build_sandbox_grant(release, artifacts, key), capture=capture)
     own = SandboxGateway(key, CallLog())
     if "model" in release.components and replay.models == "recorded":
         own.models = RecordedModels(OneGrant(grant), playback, time.time)

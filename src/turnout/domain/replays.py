@@ -277,7 +277,7 @@ def _tool_step(first: RecordedTool | None, second: RecordedTool | None, number: 
         return Change(ChangeKind.MISSING, where, _arguments(first), "")
     if not same:
         return Change(ChangeKind.ARGUMENTS, where, _arguments(first), _arguments(second))
-    if _result(first) != _result(second) and first.result is not None and not (first.redacted or second.redacted):
+    if _result(first) != _result(second) and first.result is not None:
         return Change(ChangeKind.RESULT, where, _cut(_result(first)), _cut(_result(second)))
     return Change(ChangeKind.SAME, where, _arguments(first), _arguments(second))
 
@@ -331,7 +331,7 @@ def _request_steps(before: Recording, after: Recording, rule: str) -> Iterator[C
 
 
 def _answer_step(where: str, old: RecordedRequest, new: RecordedRequest) -> Iterator[Change]:
-    if old.answer is None or new.answer is None or old.redacted or new.redacted:
+    if old.answer is None or new.answer is None:
         return
     first, second = (_canonical(answer.decode(errors="replace")) for answer in (old.answer, new.answer))
     if old.answer_whole and new.answer_whole:

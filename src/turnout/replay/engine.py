@@ -16,11 +16,12 @@ from typing import Protocol
 from turnout.domain.budget import NANOS
 from turnout.domain.calls import Call, ModelCall, ToolCall
 from turnout.domain.errors import TurnoutError
-from turnout.domain.models import Digest
+from turnout.domain.models import Capture, Digest
 from turnout.domain.recordings import RecordedModel, RecordedRequest, RecordedTool, Recording
 from turnout.domain.replays import Came, ReplayReport, TaskDiff, Unreadable, what_changed
 from turnout.playback import Playback, Played
-from turnout.replay.asking import Broken, ask_task
+from turnout.redaction import Redactor
+from turnout.replay.asking import LARGEST_ANSWER, Broken, ask_task
 
 CALLS_PATIENCE = 5.0  # seconds that calls under way have after the last answer
 _LOG_LINES = 3
@@ -63,6 +64,9 @@ class Replay:
     answers: bool = False  # whether another text counts as changed
     parallel: int = 1
     timeout: float = 60.0  # seconds for all requests of a task
+    redact: tuple[
+        str, ...
+    ] = ()  # patterns of what must not get into the report, as they were applied to the recordings
 
 
 def run_replay(
@@ -117,6 +121,7 @@ class _Run:
         self._replay = replay
         self._total = total
         self._on_progress = on_progress
+        self._redactor = Redactor()
         self._gone: str | None = None  # why the release cannot be started any more
         self.diffs: dict[int, TaskDiff] = {}
 
@@ -181,7 +186,9 @@ class _Run:
         return _Asked(played, tuple(answered), broken, refused)
 
     def _conclude(self, place: int, recording: Recording, asked: _Asked) -> None:
-        after = _after(recording, asked, self._replay)
+        capture = Capture(LARGEST_ANSWER, self._replay.redact)
+        answers = (replace(item, answer=self._redactor.redact(item.answer, capture)) for item in asked.requests)
+        after = _after(recording, replace(asked, requests=tuple(answers)), self._replay)
         diff = what_changed(
             recording, after, asked.played.divergences, answers=self._replay.answers, rule=self._replay.rule
         )

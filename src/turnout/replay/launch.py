@@ -53,7 +53,8 @@ def parse_spec(content: bytes) -> Spec:
     """Raises `InvalidRequest`."""
     try:
         document = json.loads(content)
-        return Spec(**{**document, "replay": Replay(**document["replay"])})
+        replay = {**document["replay"], "redact": tuple(document["replay"].get("redact", ()))}
+        return Spec(**{**document, "replay": Replay(**replay)})
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(f"not the description of a replay: {error}") from None
 

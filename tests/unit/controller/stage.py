@@ -26,7 +26,17 @@ from turnout.controller.publish import Publisher
 from turnout.controller.reconcile import Parts, Reconciler
 from turnout.controller.recording import Recorder
 from turnout.db.store import SqlStore
-from turnout.domain.models import Arm, Deployment, Digest, Pointer, Quarantine, Release, Task, replica_id
+from turnout.domain.models import (
+    Arm,
+    Deployment,
+    Digest,
+    Pointer,
+    Quarantine,
+    Release,
+    ReplaySettings,
+    Task,
+    replica_id,
+)
 from turnout.domain.outcomes import read_task
 from turnout.domain.policy import Role
 from turnout.domain.view import Job
@@ -98,6 +108,7 @@ class Stage:
     read_up_to: Callable[[], float] = lambda: math.inf
     grants: GrantBook | None = None
     on_effect: Callable[[str], None] = lambda _: None
+    replay: Callable[[Deployment, ReplaySettings, Callable[[str], None]], str | None] = lambda *_: None
     jobs: WaitedJobs = field(default_factory=WaitedJobs)
     woken: list[tuple[str, str]] = field(default_factory=list)
 
@@ -114,6 +125,7 @@ class Stage:
             self.read_up_to,
             self.verify,
             grants=self.grants,
+            replay=self.replay,
         )
         publisher = Publisher(self.store, self.runtime, self.router)
         self.office = replace(self.office, serves=publisher.serves)

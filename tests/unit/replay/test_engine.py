@@ -169,3 +169,13 @@ def test_another_status_is_another_outcome() -> None:
         (found,) = run(release, taped("t", []))
 
     assert [change.kind for change in found.changes] == [ChangeKind.OUTCOME]
+
+
+def test_what_patterns_took_out_of_a_recording_does_not_get_into_the_report_either() -> None:
+    before = taped("t", [])
+    kept = dataclasses.replace(before.requests[0], answer=b'{"text": "done [redacted]"}', redacted=True)
+    with stage() as release:
+        (found,) = run(release, dataclasses.replace(before, requests=(kept,)), answers=True, redact=("[0-9]+",))
+
+    assert came((found,)) == [Came.SAME]
+    assert [step.after for step in found.steps] == ['{"text":"done [redacted]"}']
