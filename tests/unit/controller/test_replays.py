@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.live import wait_until
 from tests.unit.controller.stage import Stage, staged
 from tests.unit.domain.values import AGENT, make_digest, make_release
 from turnout.domain.models import Deployment, ReplaySettings, RingSettings
@@ -18,6 +20,12 @@ ASKED = ReplaySettings("production", changed=0.5)
 ONE = make_release("v1", rings=(RingSettings("dev", replay=ASKED, approvals=1), RingSettings("production")))
 
 
+def _set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Replays:
     """Keeps what a replay finds, or has a fault."""
@@ -26,11 +34,13 @@ class Replays:
     fault: str | None = None
     changed: int = 0
     made: int = 0
+    go: threading.Event = field(default_factory=_set_event)  # cleared, it is held up
 
     def __call__(self, deployment: Deployment, asked: ReplaySettings, say: Callable[[str], None]) -> str | None:
         assert asked == ASKED
-        self.made += 1
         say("replayed 1 of 10 recorded tasks")
+        self.made += 1
+        self.go.wait(30.0)
         if self.fault is not None:
             return self.fault
         came = [Came.CHANGED] * self.changed + [Came.SAME] * (10 - self.changed)
@@ -83,20 +93,22 @@ def test_a_replay_that_does_not_hold_fails_the_deployment(tmp_path: Path, replay
 
 
 def test_a_restart_in_the_middle_begins_again_and_progress_is_shown(tmp_path: Path) -> None:
-    replays = Replays()
+    held = Replays(go=threading.Event())
     with staged(tmp_path, (ONE,)) as stage:
-        replays.stages.append(stage)
-        first = stage.another_server("one", replay=replays)
+        first = stage.another_server("one", replay=held)
         deployment = first.deploy(ONE, look=False)
-        first.look(times=1)  # it is unpacked
-        first.jobs.go.clear()
-        while ("replay", deployment) not in first.jobs.started:
-            first.clock.at += 0.001
-            first.reconciler.reconcile(AGENT, "dev")
-        assert phase(first, deployment) == (Phase.BUILDING, "replaying")
+        wait_until(lambda: bool(first.reconciler.reconcile(AGENT, "dev")) and held.made == 1, 10)
+        first.reconciler.reconcile(AGENT, "dev")
+        with stage.store.snapshot() as snapshot:
+            found = snapshot.deployment(deployment)
+        assert found is not None
+        assert found.condition is not None
+        assert (found.condition.type, found.condition.message) == ("replaying", "replayed 1 of 10 recorded tasks")
+
+        replays = Replays([stage])
         second = stage.another_server("one", replay=replays)
         second.look()
-        assert ("replay", deployment) in second.jobs.started
-        assert phase(second, deployment) == (Phase.BUILDING, "awaiting_approval")
-        first.jobs.go.set()
+        assert (phase(second, deployment), replays.made) == ((Phase.BUILDING, "awaiting_approval"), 1)
+        held.fault = "the server is gone"
+        held.go.set()
         first.jobs.wait()
