@@ -193,8 +193,6 @@ class StandingRejection:
             "evals": [],
             "replay": None,
             "message": "rejected by eve",
-            "changed": [],
-            "evals": [],
             "replay": None,
         }
 
