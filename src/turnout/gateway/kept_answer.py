@@ -17,8 +17,11 @@ _redactor = Redactor()  # calls end in the one thread of the event loop
 
 
 def request_digest(body: JsonObject) -> str:
-    """SHA-256, in hexadecimal digits, of a request with sorted keys, without what changes nothing of its answer."""
-    asked = {name: member.value for name, member in body.members.items() if name not in _WITHOUT_MEANING}
+    """SHA-256, in hexadecimal digits, of a request with sorted keys, without what changes nothing of its answer.
+
+    Read from its text once more: values are not kept while a call is under way.
+    """
+    asked = {name: value for name, value in json.loads(body.text).items() if name not in _WITHOUT_MEANING}
     content = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(content.encode(errors="replace")).hexdigest()
 

@@ -193,7 +193,6 @@ class StandingRejection:
             "evals": [],
             "replay": None,
             "message": "rejected by eve",
-            "replay": None,
         }
 
 

@@ -15,7 +15,9 @@ from turnout.domain.grants import Grant, ModelPin
 from turnout.gateway.asgi import Message, Receive, Scope, Send
 from turnout.gateway.json_object import parse_object
 from turnout.gateway.kept_answer import request_digest
+from turnout.gateway.protocols.endpoints import Endpoint
 from turnout.gateway.recorded_models import RecordedModels, follow
+from turnout.gateway.requests import read_request
 from turnout.playback import Playback
 
 KEY = "tk_of-the-tests"
@@ -61,6 +63,15 @@ def playing(*models: Any) -> tuple[RecordedModels, Playback]:
     playback = Playback()
     playback.begin(recording(models=models))
     return RecordedModels(OneKey(), playback, lambda: 5.0), playback
+
+
+def test_requests_that_ask_for_something_else_have_another_digest() -> None:
+    def digest(**changes: Any) -> str:
+        return request_digest(read_request(Endpoint.CHAT, json.dumps({**ASKED, **changes}).encode()).body)
+
+    other = [{"role": "user", "content": "bye"}]
+    assert digest() == digest(stream=True, user="somebody") == digest_of(ASKED)
+    assert len({digest(), digest(messages=other), digest(temperature=1), digest(model="gpt-5")}) == 4
 
 
 def test_a_recorded_request_gets_the_recorded_bytes_and_costs_what_it_cost() -> None:
