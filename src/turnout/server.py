@@ -157,6 +157,7 @@ def build_instance(settings: Settings, on_effect: Callable[[str], None] | None =
         return verify_deployment(offices[0], deployment, release, demanded)
 
     runner = ReplayRunner(settings.state, settings.registry, settings.state / REPLAYS_FOLDER, settings.gateway_file)
+    runner.sweep()
 
     def replay(deployment: Deployment, asked: ReplaySettings, say: Callable[[str], None]) -> str | None:
         return replay_for_gate(offices[0], runner.ask, deployment, asked, say)

@@ -11,12 +11,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import Digest
-from turnout.domain.replays import Came, Change, ChangeKind, ReplayReport, ReplaySummary, TaskDiff
+from turnout.domain.replays import LONGEST_SIDE, Came, Change, ChangeKind, ReplayReport, ReplaySummary, TaskDiff
 
 SCHEMA = 1
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -28,6 +28,28 @@ def render_report(report: ReplayReport) -> bytes:
     return json.dumps(
         document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
     ).encode(errors="replace")
+
+
+def render_within(report: ReplayReport, limit: int) -> bytes:
+    """The document in at most so many bytes, if that can be: first steps that are the same are left out, then long texts cut.
+
+    What the tasks add up to stays as it is.
+    """
+    content = render_report(report)
+    if len(content) <= limit:
+        return content
+    told = tuple(replace(task, steps=task.changes) for task in report.tasks)
+    for longest in (LONGEST_SIDE, 1_000, 100):
+        cut = tuple(replace(task, steps=tuple(_shortened(step, longest) for step in task.steps)) for task in told)
+        content = render_report(replace(report, tasks=cut))
+        if len(content) <= limit:
+            return content
+    return render_report(replace(report, tasks=tuple(replace(task, steps=()) for task in told)))
+
+
+def _shortened(step: Change, longest: int) -> Change:
+    before, after = (text if len(text) <= longest else f"{text[:longest]}…" for text in (step.before, step.after))
+    return replace(step, before=before, after=after)
 
 
 def parse_report(content: bytes) -> ReplayReport:

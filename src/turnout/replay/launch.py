@@ -68,6 +68,10 @@ class ReplayRunner:
     folder: Path
     gateway: Path
 
+    def sweep(self) -> None:
+        """Remove what replays left that ended with a server."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def ask(
         self,
         deployment: Deployment,

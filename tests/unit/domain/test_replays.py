@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.domain.recorded import RELEASE, recorded_model, recorded_request, recorded_tool, recording
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.recordings import RecordedTool
-from turnout.domain.replay_document import parse_report, parse_summary, render_report, summary_document
+from turnout.domain.replay_document import parse_report, parse_summary, render_report, render_within, summary_document
 from turnout.domain.replays import (
     DECISIONS,
     Came,
@@ -228,6 +228,20 @@ def test_reports_are_read_back_as_they_were(tasks: list[TaskDiff]) -> None:
 
     assert parse_report(render_report(first)) == first
     assert parse_summary(summary_document(first.summary)) == first.summary
+
+
+def test_a_report_that_is_too_long_keeps_what_it_adds_up_to_and_its_changes() -> None:
+    step = Change(ChangeKind.SAME, "call 1", "x" * 2_000, "x" * 2_000)
+    other = dataclasses.replace(step, kind=ChangeKind.ARGUMENTS)
+    long = report(*(TaskDiff(f"t{number}", Came.CHANGED, (step, other)) for number in range(10)))
+
+    for limit, steps, longest in ((10**6, 2, 2_000), (50_000, 1, 2_000), (30_000, 1, 1_001), (3_000, 0, 0)):
+        content = render_within(long, limit)
+        found = parse_report(content)
+        assert len(content) <= limit
+        assert found.summary == long.summary
+        assert [len(task.steps) for task in found.tasks] == [steps] * 10
+        assert max((len(item.before) for task in found.tasks for item in task.steps), default=0) == longest
 
 
 @pytest.mark.parametrize(
