@@ -31,7 +31,7 @@ def render_report(report: ReplayReport) -> bytes:
 
 
 def render_within(report: ReplayReport, limit: int) -> bytes:
-    """The document in at most so many bytes, if that can be: first steps that are the same are left out, then long texts cut.
+    """The document in at most so many bytes, if that can be: without steps that are the same, then with long texts cut.
 
     What the tasks add up to stays as it is.
     """
