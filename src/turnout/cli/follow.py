@@ -57,6 +57,8 @@ def next_steps(deployment: DeploymentView) -> list[str]:
     agent, ring = deployment["agent"], deployment["ring"]
     if condition and condition["type"] == "awaiting_approval":
         return [f"to approve it: turnout approve {agent} --ring {ring}   (or reject; not by its author alone)"]
+    if condition and condition["type"] == "awaiting_evals":
+        return [f"to run them: turnout eval {deployment['version']}   in the agent's folder"]
     if condition and condition["type"] == "canary":
         return [
             f"to go on without waiting: turnout rollout advance {agent} --ring {ring}",
@@ -73,6 +75,7 @@ def _watch(client: Client, deployment: DeploymentView, *, wait: bool) -> Deploym
         _show(event.name, event.data)
         waits = event.name == "deployment.waiting" and event.data["data"]["condition"] in (
             "awaiting_approval",
+            "awaiting_evals",
             "canary",
         )
         if waits and not wait:

@@ -108,7 +108,7 @@ def _objection(name: str, why: str, run: EvalRun | None, needs: Needs, now: floa
     if not run.passed:
         return f'the suite "{name}" was not passed ({why})'
     if now - run.at > needs.age:
-        return f'the suite "{name}" was passed {_days(now - run.at)} ago, at most {_days(needs.age)} count ({why})'
+        return f'the suite "{name}" was passed more than {_days(needs.age)} ago ({why})'
     return None
 
 

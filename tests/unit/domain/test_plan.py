@@ -42,6 +42,7 @@ from turnout.domain.actions import (
 )
 from turnout.domain.models import (
     Abort,
+    ChangeRule,
     Condition,
     Deployment,
     Kind,
@@ -103,6 +104,30 @@ def test_an_approval_is_waited_for_and_then_named() -> None:
     attest, move = plan(look(built, approvals=(approved,)), NOW)
     assert attest == Verify("dep_1", ASKED.digest, ())
     assert move == Move("dep_1", Phase.DEPLOYING, "approved by bob"), "nothing is demanded, so nothing waits for it"
+
+
+def test_a_result_that_grew_old_while_a_deployment_waited_holds_it() -> None:
+    built = make_deployment(ASKED, phase=Phase.BUILDING, prepared=True)
+    approved = make_approval(ASKED, "bob", at=NOW)
+    (waits,) = plan(look(built, approvals=(approved,), unproven=("the suite was passed too long ago",)), NOW)
+    assert isinstance(waits, Wait)
+    assert (waits.condition.type, waits.condition.message) == ("awaiting_evals", "the suite was passed too long ago")
+    allowed = replace(built, override="the suite itself is broken")
+    assert Move("dep_1", Phase.DEPLOYING, "approved by bob") in plan(
+        look(allowed, approvals=(approved,), unproven=("the suite was passed too long ago",)), NOW
+    )
+
+
+def test_a_change_that_asks_for_somebody_waits_for_them() -> None:
+    rule = ChangeRule(("code",), approvers=("lead", "owner"))
+    governed = make_release("governed", rings=(RingSettings(RING, changes=(rule,)),))
+    built = make_deployment(governed, phase=Phase.BUILDING, prepared=True)
+    world: dict[str, Any] = {"releases": {**ALL, governed.digest: governed}}
+    (waits,) = plan(look(built, approvals=(make_approval(governed, "bob", at=NOW),), **world), NOW)
+    assert isinstance(waits, Wait)
+    assert waits.condition.message == "1 of 1 approvals (bob); lead or owner has to approve"
+    given = (make_approval(governed, "bob", at=NOW), make_approval(governed, "owner", at=NOW))
+    assert Move("dep_1", Phase.DEPLOYING, "approved by bob, owner") in plan(look(built, approvals=given, **world), NOW)
 
 
 def test_what_the_ring_demands_is_verified_before_anything_starts() -> None:

@@ -30,8 +30,8 @@ EXITED, READY, UNREADY, STARTING, STOPPING = (
 def look(deployment: Deployment | None = None, **fields: Any) -> RingView:
     """The ring serves v1, whose replica is ready; other replicas are given beside it."""
     others = fields.pop("others", ())
-    given: dict[str, Any] = {"pointer": ON_OLD, "replicas": (make_replica(OLD), *others)}
-    return RingView(releases=ALL, deployment=deployment, **{**given, **fields})
+    given: dict[str, Any] = {"pointer": ON_OLD, "replicas": (make_replica(OLD), *others), "releases": ALL}
+    return RingView(deployment=deployment, **{**given, **fields})
 
 
 def validating(release: Release, **fields: Any) -> Deployment:
