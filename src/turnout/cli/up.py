@@ -124,7 +124,7 @@ def _start_detached(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is None:
             continue
-        value = f"{value:g}s" if name in ("keep_tasks", "record_settle") else str(value)
+        value = f"{value:f}s" if name in ("keep_tasks", "record_settle") else str(value)
         command += [f"--{name.replace('_', '-')}", value]
     log_path = settings.state / "server.log"
     with log_path.open("ab") as log, os.fdopen(os.dup(log.fileno()), "wb") as errors:

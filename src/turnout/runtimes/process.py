@@ -179,7 +179,7 @@ class ProcessRuntime:
     ) -> KnownReplica:
         """Write down what is wanted, then launch the shim, which inherits the lock; it lives in its own session."""
         taken = {other.port for other in self._replicas.values() if other.exit is None}
-        port = choose_port(f"{replica.id}.{replica.attempt}", taken)
+        port = choose_port(f"{self._state}.{replica.id}.{replica.attempt}", taken)
         confinement = None
         if self._hidden is not None:
             python = find_interpreter(environment)
