@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.unit.runtimes.support import Releases, await_gone, await_state, replica_of
+from tests.unit.runtimes.support import AGENT, Releases, await_gone, await_state, replica_of
 from turnout.domain.errors import BuildFailed, RuntimeUnavailable
 from turnout.domain.models import Release, ReplicaState
 from turnout.ports import Runtime
@@ -30,6 +30,8 @@ class Stage(Protocol):
 
     def never_ready(self) -> Release: ...
 
+    def slow_to_stop(self) -> Release: ...
+
     def exits_at_once(self, code: int) -> Release: ...
 
     def not_buildable(self) -> Release: ...
@@ -50,6 +52,9 @@ class FakeStage:
         release = self._releases.add({"never": ""})
         self.runtime.never_ready.add(release.digest)
         return release
+
+    def slow_to_stop(self) -> Release:
+        return self.well()
 
     def exits_at_once(self, code: int) -> Release:
         release = self._releases.add({"code": str(code)})
@@ -84,6 +89,10 @@ class ProcessStage:
 
     def never_ready(self) -> Release:
         return self._releases.add(start=("sleep", "60"))
+
+    def slow_to_stop(self) -> Release:
+        deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        return self._releases.add({"agent.py": f"{deaf}{AGENT}"})
 
     def exits_at_once(self, code: int) -> Release:
         return self._releases.add(start=("sh", "-c", f"exit {code}"))
@@ -201,7 +210,7 @@ def test_the_next_attempt_is_refused_while_the_last_one_runs(stage: Stage) -> No
 
 
 def test_a_replica_that_is_being_stopped_is_not_started(stage: Stage) -> None:
-    release = stage.well()
+    release = stage.slow_to_stop()
     stage.runtime.prepare(release)
     replica = replica_of(release)
     stage.runtime.start(replica)

@@ -115,6 +115,8 @@ def test_what_has_not_passed_never_leaves_the_build(project: Project) -> None:
     assert project.run("evals", "list", project.agent, check=False)[0] == 4  # the server has never heard of it
 
     project.run("deploy", str(project.folder), "--no-evals")
+    _, said = project.run("promote", project.agent, "--to", "production", "--dry-run")
+    assert 'evals: the suite "answers" was not run for this release' in said
     code, said = project.run("promote", project.agent, "--to", "production", check=False)
     assert code == 5
     assert 'the suite "answers" was not run for this release (production asks for it)' in said

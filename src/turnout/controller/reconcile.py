@@ -367,11 +367,12 @@ def _find_unproven(snapshot: Snapshot, pointer: Pointer, deployment: Deployment 
     """What the release of a deployment that was not started yet would have to have passed."""
     if deployment is None or deployment.phase is not Phase.BUILDING or pointer.stable == deployment.digest:
         return ()
-    release = snapshot.release(deployment.digest)
-    if release is None:
+    release, stable = (snapshot.release(digest) if digest else None for digest in (deployment.digest, pointer.stable))
+    needs = find_needs(release, stable, pointer.ring) if release is not None else None
+    if release is None or needs is None or not needs.suites:
         return ()
-    needs = find_needs(release, snapshot.release(pointer.stable) if pointer.stable else None, pointer.ring)
-    return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now) if needs.suites else ()
+    before = snapshot.eval_runs(release.agent, stable.digest) if stable is not None else ()
+    return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now, before)
 
 
 def _find_replay(snapshot: Snapshot, deployment: Deployment | None) -> KeptReplay | None:

@@ -59,24 +59,28 @@ def find_needs(candidate: Release, stable: Release | None, ring: str) -> Needs:
     return Needs(suites, age, approvals, tuple(approvers))
 
 
-def find_unproven(needs: Needs, runs: Iterable[EvalRun], now: float) -> tuple[str, ...]:
-    """A sentence for each suite that a release has not passed, or too long ago. Of each suite the newest run holds."""
-    newest = _newest(runs)
-    return tuple(
-        sentence
-        for name, why in needs.suites.items()
-        if (sentence := _objection(name, why, newest.get(name), needs, now))
-    )
+def find_unproven(needs: Needs, runs: Iterable[EvalRun], now: float, before: Iterable[EvalRun] = ()) -> tuple[str, ...]:
+    """A sentence for each suite that a release has not passed, too long ago, or by a lower bar.
+
+    `runs`, of the release, and `before`, of the stable one: newest first, in the order in which they were handed in. Of each
+    suite the newest run of the release holds, and the newest that the stable release passed is the bar.
+    """
+    newest, bars = _newest(runs), _newest(run for run in before if run.passed)
+    found = (_objection(name, why, newest.get(name), bars.get(name), needs, now) for name, why in needs.suites.items())
+    return tuple(sentence for sentence in found if sentence)
 
 
-def describe_evidence(needs: Needs, runs: Iterable[EvalRun], now: float) -> list[str]:
-    """A sentence for each suite that is asked for: when it was passed, or why it does not count."""
-    newest = _newest(runs)
+def describe_evidence(needs: Needs, runs: Iterable[EvalRun], now: float, before: Iterable[EvalRun] = ()) -> list[str]:
+    """A sentence for each suite that is asked for: when it was passed, or why it does not count. See `find_unproven`."""
+    newest, bars = _newest(runs), _newest(run for run in before if run.passed)
     said = []
     for name, why in needs.suites.items():
-        run = newest.get(name)
-        objection = _objection(name, why, run, needs, now)
-        said.append(objection or (f"{name} was passed {_days(now - run.at)} ago ({why})" if run else ""))
+        run, bar = newest.get(name), bars.get(name)
+        objection = _objection(name, why, run, bar, needs, now)
+        if objection is None and run is not None:
+            other = "; it is not the suite that stable passed" if bar and bar.suite_digest != run.suite_digest else ""
+            objection = f"{name} was passed {_days(now - run.at)} ago ({why}){other}"
+        said.append(objection or "")
     return said
 
 
@@ -88,7 +92,12 @@ def changed_components(stable: Release | None, release: Release) -> list[str]:
 
 
 def _newest(runs: Iterable[EvalRun]) -> dict[str, EvalRun]:
-    return {run.suite: run for run in sorted(runs, key=lambda run: run.at)}
+    """By suite. Runs that were made to compare another release with are no evidence."""
+    newest: dict[str, EvalRun] = {}
+    for run in runs:
+        if not run.verdict.get("baseline"):
+            newest.setdefault(run.suite, run)
+    return newest
 
 
 def _rules_met(
@@ -102,13 +111,33 @@ def _rules_met(
                 yield rule, f"{' and '.join(met)} changed"
 
 
-def _objection(name: str, why: str, run: EvalRun | None, needs: Needs, now: float) -> str | None:
+def _objection(name: str, why: str, run: EvalRun | None, bar: EvalRun | None, needs: Needs, now: float) -> str | None:
     if run is None:
         return f'the suite "{name}" was not run for this release ({why})'
     if not run.passed:
         return f'the suite "{name}" was not passed ({why})'
     if now - run.at > needs.age:
         return f'the suite "{name}" was passed more than {_days(needs.age)} ago ({why})'
+    lowered = _find_lowered(run.verdict, bar.verdict) if bar is not None else None
+    return (
+        f'the suite "{name}" asks for less than the one that the stable release passed: {lowered}' if lowered else None
+    )
+
+
+def _find_lowered(verdict: Mapping[str, Any], bar: Mapping[str, Any]) -> str | None:
+    """What a suite demands less than another one did. A suite may change, and may get other cases; not half as many."""
+    if verdict.get("cases", 0) * 2 < bar.get("cases", 0):
+        return f"{verdict.get('cases', 0)} cases instead of {bar['cases']}"
+    if verdict.get("confidence", 0.0) < bar.get("confidence", 0.0):
+        return f"a confidence of {verdict.get('confidence', 0.0):.0%} instead of {bar['confidence']:.0%}"
+    limits = {(item["metric"], item["kind"]): item["limit"] for item in verdict.get("findings", ())}
+    for item in bar.get("findings", ()):
+        limit = limits.get((item["metric"], item["kind"]))
+        words = f"{item['metric']} {item['kind'].replace('_', ' ')}"
+        if limit is None:
+            return f"nothing of {words} {item['limit']:g}"
+        if limit < item["limit"] if item["kind"] == "at_least" else limit > item["limit"]:
+            return f"{words} {limit:g} instead of {item['limit']:g}"
     return None
 
 

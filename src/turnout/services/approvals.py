@@ -7,6 +7,7 @@ from turnout.domain.evidence import changed_components, find_needs
 from turnout.domain.models import Approval, Release, RingSettings
 from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import Verb, approvals_needed, assess_approvals
+from turnout.domain.replays import KeptReplay
 from turnout.ports import Snapshot
 from turnout.schemas import ApprovalView
 from turnout.services.evals import view_newest_evals
@@ -72,7 +73,7 @@ def _view(snapshot: Snapshot, release: Release, ring: str, now: float) -> Approv
     stable = snapshot.release(pointed) if pointed else None
     needed, needs = approvals_needed(release, stable, ring), find_needs(release, stable, ring)
     decisions = snapshot.approvals(release.agent, ring, release.digest)
-    replays = snapshot.replays(release.agent, release.digest, limit=1)
+    replays = _newest_replays(snapshot, release, ring)
     status = assess_approvals(needed, release.author, decisions, now, needs.approvers)
     return {
         "agent": release.agent,
@@ -86,3 +87,16 @@ def _view(snapshot: Snapshot, release: Release, ring: str, now: float) -> Approv
         "evals": view_newest_evals(snapshot, release),
         "replay": view_replay(snapshot, replays[0]) if replays else None,
     }
+
+
+def _newest_replays(snapshot: Snapshot, release: Release, ring: str) -> list[KeptReplay]:
+    """The newest that a gate of this ring made; where there is none, the newest that anybody did."""
+    found = snapshot.replays(release.agent, release.digest)
+    by_gate = [
+        replay
+        for replay in found
+        if replay.deployment is not None
+        and (deployment := snapshot.deployment(replay.deployment)) is not None
+        and deployment.ring == ring
+    ]
+    return (by_gate or list(found))[:1]

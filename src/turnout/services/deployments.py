@@ -67,6 +67,8 @@ def deploy(office: Office, actor: Actor, wish: Wish) -> DeploymentView:
         if active is not None:
             return view_deployment(transaction, active)
         overridden = _check(transaction, actor, wish, release, faults)
+        if wish.override is not None:
+            overridden += _later_gates(transaction, release, wish.ring)
         deployment = Deployment(
             id=office.new_id("dep"),
             agent=wish.agent,
@@ -92,6 +94,12 @@ def deploy(office: Office, actor: Actor, wish: Wish) -> DeploymentView:
     return view
 
 
+def _later_gates(snapshot: Snapshot, release: Release, ring: str) -> tuple[str, ...]:
+    """What an override passes over that would be asked only while the deployment is under way."""
+    asked = replay_asked(release, find_stable(snapshot, release.agent, ring), ring)
+    return () if asked is None else (f"no recorded tasks of {asked.source} are replayed before {ring}",)
+
+
 def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None = None) -> PreviewView:
     """What `deploy` would do, and every gate that it will meet. Changes nothing.
 
@@ -103,9 +111,12 @@ def preview(office: Office, actor: Actor, wish: Wish, unpushed: Release | None =
         release = known or unpushed or _find_wished(snapshot, wish)
         stored = known is not None or unpushed is None
         # The client checks the models of what it has not pushed; attestations come with the push.
-        faults = _read_faults(office, release, wish.ring) if stored else ReleaseFaults()
+        # What has to be shown is among the steps: a preview tells what is missing instead of ending there.
+        faults = _read_faults(office, release, wish.ring)._replace(unproven=()) if stored else ReleaseFaults()
         active = _already_active(snapshot, wish, release)
         overridden = () if active else _check(snapshot, actor, wish, release, faults)
+        if wish.override is not None and not active:
+            overridden += _later_gates(snapshot, release, wish.ring)
         stable = find_stable(snapshot, wish.agent, wish.ring)
         steps = ["nothing: the ring runs it already"] if active else _steps(office, snapshot, release, wish.ring)
         rings = [ring.name for ring in release.spec.rings]
@@ -155,7 +166,8 @@ def describe_gates(office: Office, snapshot: Snapshot, release: Release, ring: s
     stable = find_stable(snapshot, release.agent, ring)
     needs = find_needs(release, stable, ring)
     runs = snapshot.eval_runs(release.agent, release.digest) if needs.suites else ()
-    gates = [f"evals: {text}" for text in describe_evidence(needs, runs, office.clock.now())]
+    before = snapshot.eval_runs(release.agent, stable.digest) if needs.suites and stable else ()
+    gates = [f"evals: {text}" for text in describe_evidence(needs, runs, office.clock.now(), before)]
     asked = replay_asked(release, stable, ring)
     if asked is not None:
         most = "" if asked.changed is None else f", at most {asked.changed:.0%} may change"
@@ -274,7 +286,10 @@ def find_unproven_suites(snapshot: Snapshot, release: Release, ring: str, now: f
     if stable is not None and stable.digest == release.digest:
         return ()
     needs = find_needs(release, stable, ring)
-    return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now) if needs.suites else ()
+    if not needs.suites:
+        return ()
+    before = snapshot.eval_runs(release.agent, stable.digest) if stable else ()
+    return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now, before)
 
 
 def _floating(office: Office, release: Release) -> tuple[str, ...]:

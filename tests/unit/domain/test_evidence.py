@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.unit.domain.values import make_digest, make_release
 from turnout.domain.evidence import DAY, EvalRun, changed_components, find_needs, find_unproven
 from turnout.domain.models import ChangeRule, ComponentRef, Release, RingSettings
@@ -69,6 +71,7 @@ def test_the_newest_run_of_a_suite_holds() -> None:
     assert find_unproven(needs, [failed, passed], 3.0) == (
         'the suite "answers" was not passed (production asks for it)',
     )
+    assert find_unproven(needs, [passed, failed], 3.0) == (), "by the order of hand-in: clocks differ"
 
 
 def test_evidence_gets_old() -> None:
@@ -78,6 +81,42 @@ def test_evidence_gets_old() -> None:
     assert find_unproven(needs, [run], 4 * DAY) == (
         'the suite "answers" was passed more than 3 days ago (production asks for it)',
     )
+
+
+def bar_of(limit: float, kind: str = "at_least", cases: int = 100, confidence: float = 0.9) -> dict[str, object]:
+    findings = [{"metric": "success", "kind": kind, "limit": limit}]
+    return {"cases": cases, "confidence": confidence, "findings": findings}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (bar_of(0.9), bar_of(0.9), None),
+        (bar_of(0.9), bar_of(0.95, cases=60), None),
+        (bar_of(0.9), bar_of(0.01), "success at least 0.01 instead of 0.9"),
+        (bar_of(0.9), bar_of(0.9, cases=3), "3 cases instead of 100"),
+        (bar_of(0.9), bar_of(0.9, confidence=0.5), "a confidence of 50% instead of 90%"),
+        (bar_of(0.9), bar_of(0.9, "no_worse"), "nothing of success at least 0.9"),
+        (bar_of(0.05, "no_worse"), bar_of(0.5, "no_worse"), "success no worse 0.5 instead of 0.05"),
+    ],
+)
+def test_a_suite_of_the_same_name_cannot_ask_for_less(
+    before: dict[str, object], after: dict[str, object], said: str | None
+) -> None:
+    made, stable = release("v2", RingSettings(RING, evals=("answers",))), release("v1")
+    needs = find_needs(made, stable, RING)
+    run = replace(run_of(made, "answers", 2.0), verdict=after)
+    bar = replace(run_of(stable, "answers", 1.0), verdict=before)
+    found = find_unproven(needs, [run], 3.0, [bar])
+    expected = f'the suite "answers" asks for less than the one that the stable release passed: {said}'
+    assert found == ((expected,) if said else ())
+
+
+def test_a_run_that_was_made_to_compare_with_is_no_evidence() -> None:
+    made = release("v1", RingSettings(RING, evals=("answers",)))
+    needs, passed = find_needs(made, None, RING), run_of(made, "answers", 1.0)
+    compared = replace(run_of(made, "answers", 2.0, passed=False), verdict={"baseline": True})
+    assert find_unproven(needs, [compared, passed], 3.0) == ()
 
 
 def test_components_that_came_went_or_changed_are_named() -> None:
