@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,15 +28,14 @@ from turnout.manifest.eval_bar import build_bar
 from turnout.manifest.eval_schema import Evals
 from turnout.ports import ArtifactStore
 from turnout.runtimes.environment import Environments
-from turnout.sandbox import (
+from turnout.runtimes.folder import find_interpreter
+from turnout.sandbox import Sandbox, end_group, read_tail, sandbox
+from turnout.sandbox_calls import (
     CallLog,
-    Sandbox,
     SandboxGateway,
     build_live_models,
     build_live_tools,
     build_sandbox_grant,
-    end_group,
-    sandbox,
     withheld_tools,
 )
 
@@ -75,8 +73,15 @@ def evaluate(
     stand_ins: dict[str, ToolServer | None] = dict.fromkeys(table.tool_servers)
     own_gateway = _build_gateway(subject, stand_ins, workspace, gateway)
     with sandbox(
-        subject.release, subject.artifacts, workspace, environments=environments, gateway=own_gateway, say=say
+        subject.release,
+        subject.artifacts,
+        workspace,
+        environments=environments,
+        gateway=own_gateway,
+        hidden=(source.resolve(),),  # the agent does not read the answers of its suites
+        say=say,
     ) as live:
+        closed = live.closed
         environment = _environment(suite, live, environments, say)
         bench = SuiteBench(live, suite.folder, environment, own_gateway)
         stand_ins |= {name: bench.stand_in(name, command) for name, command in table.tool_servers.items()}
@@ -102,6 +107,7 @@ def evaluate(
             "turnout": importlib.metadata.version("turnout"),
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
+            "sandbox": "closed" if closed else "open",
         },
     )
 
@@ -124,12 +130,17 @@ class SuiteBench:
     def _own(self) -> Path:
         return self.folder.parent / "suite-own"
 
+    @property
+    def _readable(self) -> tuple[Path, ...]:
+        worker = Path(pydantic_worker.__file__)  # turnout may be installed in a folder that is hidden
+        return (self.folder, self.environment, find_interpreter(self.environment), worker)
+
     def start(self, command: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """See `Bench`."""
         path = f"{self.environment / 'bin'}:{self.live.env['PATH']}"
         full = {**self.live.env, **env, "PATH": path, "VIRTUAL_ENV": str(self.environment)}
         full |= {"HOME": str(self._own / "home"), "TMPDIR": str(self._own / "tmp"), "PYTHONPATH": str(self.folder)}
-        folders = (self.folder, self._own, self.folder, self.environment)
+        folders = (self.folder, self._own, *self._readable)
         pipe = subprocess.PIPE
         with self._said.open("ab") as errors:
             return self.live.start(command, full, *folders, stdin=pipe, stdout=pipe, stderr=errors)
@@ -138,7 +149,7 @@ class SuiteBench:
         """A server of the suite, as the gateway of the sandbox starts it."""
         program = self.environment / "bin" / command[0]
         first = str(program) if program.exists() else command[0]
-        confined = self.live.confine((first, *command[1:]), self._own, self.folder, self.environment)
+        confined = self.live.confine((first, *command[1:]), self._own, *self._readable)
         return ToolServer(name, command=tuple(confined), cwd=str(self.folder))
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
@@ -147,10 +158,7 @@ class SuiteBench:
 
     def said(self) -> str:
         """See `Bench`."""
-        with suppress(OSError):
-            lines = self._said.read_bytes()[-4096:].decode(errors="replace").splitlines()
-            return next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return ""
+        return next((line.strip() for line in reversed(read_tail(self._said).splitlines()) if line.strip()), "")
 
     def revive(self) -> str | None:
         """See `Bench`."""

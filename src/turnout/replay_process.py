@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ from turnout.ports import ArtifactStore
 from turnout.replay.engine import OnProgress, Replay, run_replay
 from turnout.replay.launch import Spec, parse_spec
 from turnout.runtimes.environment import Environments
-from turnout.sandbox import CallLog, OneGrant, SandboxGateway, build_live_models, build_sandbox_grant, sandbox
+from turnout.sandbox import sandbox
+from turnout.sandbox_calls import CallLog, OneGrant, SandboxGateway, build_live_models, build_sandbox_grant
 
 LONGEST_PAYLOAD = 1 << 20  # bytes of arguments and results that are compared as texts
 END_SECONDS = 15.0  # for everything to end, once nobody listens any more
@@ -56,10 +57,12 @@ def replay_release(
     *,
     environments: Environments,
     gateway: Path | None = None,
+    hidden: Iterable[Path] = (),
     say: Callable[[str], None] = lambda _: None,
     on_progress: OnProgress | None = None,
 ) -> ReplayReport:
-    """Replay recordings against a release. `workspace`: a new folder, for this alone; `gateway`: a gateway.toml.
+    """Replay recordings against a release. `workspace`: a new folder, for this alone; `gateway`: a gateway.toml;
+    `hidden`: folders that the release does not reach.
 
     Tools with side effects never reach a server. The configuration of a gateway is needed for live models and live tools.
     Raises `InvalidRequest` without it, `BuildFailed` where the release does not start.
@@ -73,7 +76,7 @@ def replay_release(
     replay = replace(replay, redact=_patterns(release, replay.ring))
     playback = Playback()
     own = _build_gateway(release, artifacts, replay, config, playback, workspace)
-    with sandbox(release, artifacts, workspace, environments=environments, gateway=own, say=say) as live:
+    with sandbox(release, artifacts, workspace, environments=environments, gateway=own, hidden=hidden, say=say) as live:
         return run_replay(live, playback, recordings, replay, on_progress)
 
 
@@ -105,7 +108,7 @@ def _build_gateway(
 
     key = f"tk_{secrets.token_urlsafe(24)}"
     capture = Capture(LONGEST_PAYLOAD, replay.redact)
-    grant = replace(build_sandbox_grant(release, artifacts, key), capture=capture)
+    grant = replace(build_sandbox_grant(release, artifacts, key, replay.ring), capture=capture)
     own = SandboxGateway(key, CallLog())
     if "model" in release.components and replay.models == "recorded":
         own.models = RecordedModels(OneGrant(grant), playback, time.time)
@@ -159,6 +162,7 @@ def _run(spec: Spec) -> bytes:
             workspace,
             environments=Environments(Path(spec.state) / "runtime" / "envs"),
             gateway=Path(spec.gateway) if spec.gateway is not None else None,
+            hidden=(Path(spec.state),),
             say=lambda text: _tell({"say": text}),
             on_progress=_tell_progress,
         )

@@ -5,150 +5,55 @@ Evals and replays use it. Whatever starts here ends with the process that starte
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from turnout.artifacts.release import unpack_release
 from turnout.artifacts.wheels import unpack_wheels
-from turnout.clock import SystemClock
-from turnout.domain.calls import Call
 from turnout.domain.errors import BuildFailed
-from turnout.domain.grants import Grant, Pins, build_grant
-from turnout.domain.models import Release, RingSettings
+from turnout.domain.models import Limits, Release, RingSettings
 from turnout.domain.replicas import build_replica_spec
-from turnout.gateway.accounts import Accounts
-from turnout.gateway.asgi import Application
-from turnout.gateway.config import resolve_secret
-from turnout.gateway.keys import key_digest
-from turnout.gateway.ledger import MemoryLedger
-from turnout.gateway.seams import CallJournal
-from turnout.gateway.serve import build_server, listen
-from turnout.gateway.values import GatewayConfig, ToolServer
-from turnout.gateway_control import agent_environment, read_pins
+from turnout.gateway_control import agent_environment
 from turnout.ports import ArtifactStore
-from turnout.runtimes import confined
+from turnout.runtimes import confined, landlock, sealed
 from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.folder import HOST, TAIL, build_confinement, build_launch, find_interpreter
 from turnout.runtimes.loopback import choose_port
 from turnout.runtimes.probe import HttpProber
+from turnout.runtimes.replica import end_leftovers
+from turnout.sandbox_calls import RING, SandboxGateway
+from turnout.sandbox_network import Refusals, refusing_proxy, served
+from turnout.settings import default_state
 
-RING = "sandbox"
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
+OPEN = "TURNOUT_OPEN_SANDBOX"  # set to 1: sandboxes are also used where this machine cannot close them
+LARGEST_FILE = 1 << 30  # bytes, of a single file that a program of a sandbox writes
+LARGEST_LOG = 16 << 20  # bytes, of which only the end is kept then
 _LOOK = 0.05  # seconds between looks whether the agent is ready
+_LOOK_AT_LOGS = 0.5  # seconds
+_NO_LIMITS = Limits()
 
 
-# --- the gateway of a sandbox ----------------------------------------------------------------------------------------
-
-
-class CallLog:
-    """A journal in memory: what was called, in order of the ends. Safe for several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls: list[Call] = []
-
-    def write(self, call: Call) -> None:
-        """Add one."""
-        with self._lock:
-            self._calls.append(call)
-
-    def of(self, task: str | None) -> tuple[Call, ...]:
-        """The calls of a task so far; None: those that told none."""
-        with self._lock:
-            return tuple(call for call in self._calls if call.task == task)
-
-    def take(self) -> tuple[Call, ...]:
-        """All of them, which are then forgotten."""
-        with self._lock:
-            taken, self._calls = tuple(self._calls), []
-        return taken
-
-
-@dataclass(frozen=True, slots=True)
-class OneGrant:
-    """The one key of a sandbox."""
-
-    grant: Grant
-
-    def find(self, key: str) -> Grant | None:
-        """See `seams.GrantSource`."""
-        return self.grant if key_digest(key) == self.grant.key else None
-
-
-@dataclass(slots=True)
-class SandboxGateway:
-    """What the agent of a sandbox calls. The applications are served while the sandbox lasts."""
-
-    key: str
-    log: CallLog
-    models: Application | None = None
-    tools: Application | None = None
-    withheld: frozenset[str] = frozenset()  # tools of the release that may not be called here
-    ports: dict[str, int] = field(default_factory=dict)  # by kind, once they are served
-
-
-def build_sandbox_grant(release: Release, artifacts: ArtifactStore, key: str) -> Grant:
-    """What the release may call: what its components pin, without budgets, and with everything of its calls kept."""
-    pins: Pins = read_pins(artifacts, release)
-    grant = build_grant(release, RING, pins, key_digest(key))
-    return replace(grant, budgets=())
-
-
-def build_live_models(grant: Grant, config: GatewayConfig, log: CallJournal) -> Application:
-    """Models by the routes of an instance."""
-    from turnout.gateway.model_app import create_model_app
-
-    accounts = Accounts(MemoryLedger())
-    source = OneGrant(grant)
-    return create_model_app(source, lambda: config, accounts, log, SystemClock(), _secret_of, close=accounts.close)
-
-
-def build_live_tools(
-    grant: Grant, config: GatewayConfig, log: CallLog, logs: Path, stand_ins: Mapping[str, ToolServer | None]
-) -> Application:
-    """Tools by servers that stand in for those of an instance; without one only tools without side effects are called.
-
-    A stand-in may be None until the sandbox is there. `withheld_tools` tells which tools are left out.
-    """
-    from turnout.gateway.tools.app import build_tool_app
-    from turnout.gateway.tools.calls import ToolCalls
-    from turnout.gateway.tools.upstream import Upstreams
-
-    def servers() -> dict[str, ToolServer]:
-        return {**config.tool_servers, **{name: server for name, server in stand_ins.items() if server is not None}}
-
-    withheld = withheld_tools(grant, stand_ins)
-    source = OneGrant(replace(grant, tools=tuple(pin for pin in grant.tools if pin.name not in withheld)))
-    upstreams = Upstreams(servers, _secret_of, logs=logs)
-    accounts = Accounts(MemoryLedger())
-    return build_tool_app(source, ToolCalls(upstreams, accounts, log), upstreams)
-
-
-def withheld_tools(grant: Grant, stand_ins: Collection[str]) -> frozenset[str]:
-    """The tools with side effects that nothing stands in for."""
-    return frozenset(pin.name for pin in grant.tools if pin.side_effects and pin.server not in stand_ins)
-
-
-def _secret_of(reference: str) -> str:
-    return resolve_secret(reference, os.environ)
-
-
-# --- the sandbox -----------------------------------------------------------------------------------------------------
+def find_openings() -> list[str]:
+    """What this machine cannot keep a sandbox from; empty where it can be closed."""
+    openings = []
+    if landlock.find_version() < landlock.NETWORK_SINCE:
+        openings.append("files and connections: its kernel has no Landlock that rules both (Linux 6.7 and later have)")
+    if not sealed.can_seal():
+        openings.append("UDP and sockets with a path: its system calls cannot be filtered")
+    return openings
 
 
 @dataclass(slots=True)
@@ -162,9 +67,13 @@ class Sandbox:
     env: Mapping[str, str]
     port: int
     connect: tuple[int, ...]  # the ports that may be connected to
+    hidden: tuple[Path, ...]  # the folders that nothing here reaches, but for what is its own
+    closed: bool  # whether this machine keeps all that from happening
     refused: Refusals
     _argv: Sequence[str]
     _agent_env: Mapping[str, str]
+    _starter: ThreadPoolExecutor  # of one thread, which lives as long as the sandbox
+    _homes: set[Path] = field(default_factory=set)
     _agent: subprocess.Popen[bytes] | None = None
 
     @property
@@ -180,44 +89,55 @@ class Sandbox:
         """End the agent and start it anew. Raises `BuildFailed` where it does not become ready."""
         self.stop()
         with (self.workspace / "agent.log").open("ab") as log:
-            self._agent = self.start(self._argv, self._agent_env, self.folder, self.workspace, stdout=log, stderr=log)
+            command = self.confine(self._argv, self.workspace, limits=self.release.spec.limits)
+            self._agent = self._spawn(command, env=dict(self._agent_env), cwd=self.folder, stdout=log, stderr=log)
         self._await_ready()
 
     def stop(self) -> None:
-        """End the agent."""
+        """End the agent, with what it made a daemon of."""
         if self._agent is not None:
             end_group(self._agent)
             self._agent = None
+            end_leftovers(self.workspace / "home")
+
+    def close(self) -> None:
+        """End the agent and all that was left behind by what was started here."""
+        self.stop()
+        for home in self._homes:
+            end_leftovers(home)
 
     def start(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, own: Path, *others: Path, **streams: Any
     ) -> subprocess.Popen[bytes]:
-        """Start a program as `confine` has it. `streams`: as `Popen` takes them.
+        """Start a program as `confine` has it. `streams`: as `Popen` takes them. It ends with the sandbox."""
+        return self._spawn(self.confine(argv, own, *others), env=dict(env), cwd=cwd, **streams)
 
-        It ends with the thread that calls this: Linux tells of the end of a thread.
-        """
-        command = self.confine(argv, own, *others)
-        return subprocess.Popen(command, env=dict(env), cwd=cwd, start_new_session=True, **streams)
-
-    def confine(self, argv: Sequence[str], own: Path, *others: Path) -> list[str]:
+    def confine(self, argv: Sequence[str], own: Path, *others: Path, limits: Limits = _NO_LIMITS) -> list[str]:
         """The command that starts a program which reaches what the sandbox allows, and writes only into `own`.
 
         `others`: folders of the workspace that it may read beside the release and its environment.
         """
         for name in ("home", "tmp"):
             (own / name).mkdir(parents=True, exist_ok=True)
+        self._homes.add(own / "home")
         python = find_interpreter(self.environment)
         confinement = build_confinement(
-            self.workspace.parent, own, self.folder, self.environment, python, *others, connect=self.connect
+            self.hidden, own, self.folder, self.environment, python, *others, connect=self.connect
         )
+        confinement |= {"limits": _to_limits(limits), "open": not self.closed}
         return [sys.executable, "-I", "-S", "-E", confined.__file__, json.dumps(confinement), *argv]
 
     def log_tail(self) -> str:
         """The end of what the agent wrote."""
-        with suppress(OSError), (self.workspace / "agent.log").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            return file.read().decode(errors="replace").strip()
-        return ""
+        return read_tail(self.workspace / "agent.log")
+
+    def _spawn(self, command: Sequence[str], **how: Any) -> subprocess.Popen[bytes]:
+        """By the one thread that lives as long as the sandbox: Linux ends a program with the thread that started it."""
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(command, start_new_session=True, **how)
+
+        return self._starter.submit(start).result()
 
     def _await_ready(self) -> None:
         check, prober = self.release.spec.health, HttpProber()
@@ -247,9 +167,15 @@ def sandbox(
     *,
     environments: Environments,
     gateway: SandboxGateway | None = None,
+    hidden: Iterable[Path] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Sandbox]:
-    """The release, unpacked into the workspace (a folder of its own), started and ready. Raises `BuildFailed`."""
+    """The release, unpacked into the workspace (a folder of its own), started and ready.
+
+    Out of reach are the folder that the workspace lies in, other environments, the state folder of this machine's instance,
+    and what `hidden` names. Raises `BuildFailed`, also where this machine cannot keep a sandbox closed.
+    """
+    closed = _check_closed(say)
     folder, own = workspace / "release", workspace / "agent"
     say("the release")
     unpack_release(artifacts, release.digest, folder)
@@ -257,8 +183,14 @@ def sandbox(
     say("its environment")
     environment = environments.build(folder, release.spec.lock, release.spec.python)
     own.mkdir(parents=True)
+    kept_out = tuple(path.resolve() for path in (workspace.parent, environment.parent, default_state(), *hidden))
     port = choose_port(f"{release.digest}.{os.getpid()}", ())
-    with refusing_proxy() as refused, _served(gateway) as ports:
+    with (
+        refusing_proxy() as refused,
+        served(gateway) as ports,
+        _bounded_logs(workspace, own),
+        ThreadPoolExecutor(1, "sandbox-starter") as starter,
+    ):
         connect = (port, refused.port, *ports)
         proxies = _proxy_env(refused.port)
         given = {**proxies, **_gateway_env(release, gateway)}
@@ -271,14 +203,25 @@ def sandbox(
         }
         env |= {**proxies, "PYTHONDONTWRITEBYTECODE": "1", "TURNOUT_AGENT": release.agent}
         env |= {"TURNOUT_AGENT_URL": f"http://{HOST}:{port}", "TURNOUT_RELEASE": release.digest}
-        live = Sandbox(release, folder, environment, own, env, port, connect, refused, launch["argv"], launch["env"])
+        argv, agent_env = launch["argv"], launch["env"]
+        live = Sandbox(
+            release, folder, environment, own, env, port, connect, kept_out, closed, refused, argv, agent_env, starter
+        )
         try:
             say("its agent")
             live.restart()
             yield live
         finally:
-            live.stop()
+            live.close()
             shutil.rmtree(own, ignore_errors=True)
+
+
+def read_tail(path: Path) -> str:
+    """The end of a log; empty where there is none."""
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+        return file.read().decode(errors="replace").strip()
+    return ""
 
 
 def end_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
@@ -290,6 +233,48 @@ def end_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     with suppress(ProcessLookupError):  # also what outlived its leader
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _check_closed(say: Callable[[str], None]) -> bool:
+    """Whether this machine can close a sandbox. Raises `BuildFailed` where it cannot, and nobody said that it need not."""
+    openings = find_openings()
+    if openings and os.environ.get(OPEN) != "1":
+        raise BuildFailed(
+            f"this machine cannot keep a sandbox from {' and '.join(openings)}",
+            hint=f"use a Linux that can, or set {OPEN}=1 where the code of the release may reach all of this machine",
+        )
+    for opening in openings:
+        say(f"the sandbox is open to {opening}")
+    return not openings
+
+
+def _to_limits(limits: Limits) -> dict[str, int]:
+    given = {"memory": limits.memory, "open_files": limits.open_files, "cpus": limits.cpus, "file_size": LARGEST_FILE}
+    return {name: most for name, most in given.items() if most is not None}
+
+
+@contextmanager
+def _bounded_logs(*folders: Path) -> Iterator[None]:
+    """Cut the logs in some folders to their ends whenever they are too long. They are written by appending."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_AT_LOGS):
+            for path in (path for folder in folders for path in folder.glob("*.log")):
+                with suppress(OSError):
+                    if path.stat().st_size > LARGEST_LOG:
+                        end = read_tail(path)
+                        os.truncate(path, 0)
+                        with path.open("a", encoding="utf-8") as file:
+                            file.write(f"[turnout] what was here was too long\n{end}\n")
+
+    thread = threading.Thread(target=look, name="sandbox-logs", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _gateway_env(release: Release, gateway: SandboxGateway | None) -> dict[str, str]:
@@ -307,85 +292,3 @@ def _proxy_env(port: int) -> dict[str, str]:
         "NO_PROXY": own,
         "no_proxy": own,
     }
-
-
-# --- what is served beside it ----------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Refusals:
-    """Who was asked for beyond the sandbox: `host:port`, in order, each once."""
-
-    port: int
-    hosts: list[str] = field(default_factory=list)
-
-    def note(self, line: bytes) -> None:
-        """Keep the target of a request line."""
-        parts = line.decode("latin-1").split()
-        target = parts[1] if len(parts) > 1 else "?"
-        host = target.split("//", 1)[-1].split("/", 1)[0][:200]
-        if host not in self.hosts and len(self.hosts) < 100:
-            self.hosts.append(host)
-
-
-@contextmanager
-def refusing_proxy() -> Iterator[Refusals]:
-    """A proxy that lets nothing through and remembers what was wanted."""
-    listener = listen(HOST, 0)
-    refused = Refusals(listener.getsockname()[1])
-    answer = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, ValueError, asyncio.LimitOverrunError):
-            refused.note(await asyncio.wait_for(reader.readline(), 5.0))
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
-
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(refuse, sock=listener))
-    thread = threading.Thread(target=loop.run_forever, name="sandbox-proxy", daemon=True)
-    thread.start()
-    try:
-        yield refused
-    finally:
-        asyncio.run_coroutine_threadsafe(_close(server), loop).result(5.0)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _close(server: asyncio.Server) -> None:
-    server.close()
-    await server.wait_closed()
-
-
-@contextmanager
-def _served(gateway: SandboxGateway | None) -> Iterator[tuple[int, ...]]:
-    """The applications of a gateway on ports of their own."""
-    apps = {} if gateway is None else {"models": gateway.models, "tools": gateway.tools}
-    running: list[tuple[uvicorn.Server, threading.Thread, socket.socket]] = []
-    try:
-        for kind, app in apps.items():
-            if app is None:
-                continue
-            assert gateway is not None  # noqa: S101  # it has applications
-            listener = listen(HOST, 0)
-            gateway.ports[kind] = listener.getsockname()[1]
-            server = build_server(app, drain=1, fast=kind == "models")
-            thread = threading.Thread(target=_serve, args=(server, listener), name=f"sandbox-{kind}", daemon=True)
-            thread.start()
-            running.append((server, thread, listener))
-        for server, thread, _ in running:
-            while not server.started and thread.is_alive():
-                time.sleep(0.005)
-        yield tuple(listener.getsockname()[1] for _, _, listener in running)
-    finally:
-        for server, thread, listener in running:
-            server.should_exit = True
-            thread.join(10.0)
-            listener.close()
-
-
-def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    asyncio.run(server.serve([listener]))

@@ -205,20 +205,22 @@ def build_launch(
 
 
 def build_confinement(
-    hidden: Path,
+    hidden: Iterable[Path],
     folder: Path,
     release: Path,
     environment: Path,
     *others: Path,
     connect: Iterable[int] | None = None,
 ) -> dict[str, Any]:
-    """What of the hidden folder an agent may reach, as `landlock.confine` takes it.
+    """What of the hidden folders an agent may reach, as `landlock.confine` takes it.
 
     `others`: what it may read beside, such as its interpreter. `connect`: the TCP ports that it may connect to; None: all.
     """
-    readable = [release, environment, *(path for path in others if hidden in path.parents)]
+    closed = list(dict.fromkeys(hidden))
+    inside = (path for path in others if any(path == each or each in path.parents for each in closed))
+    readable = [release, environment, *inside]
     confinement: dict[str, Any] = {
-        "hidden": str(hidden),
+        "hidden": [str(path) for path in closed],
         "readable": [str(path) for path in readable],
         "writable": [str(folder / "home"), str(folder / "tmp")],
     }

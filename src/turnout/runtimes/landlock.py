@@ -1,6 +1,6 @@
 """Keeps an agent out of the instance's state folder, whoever runs the server: by Landlock, a Linux access control.
 
-Landlock only knows what is allowed. So everything beside the hidden folder, and beside each folder that it lies in, is
+Landlock only knows what is allowed. So everything beside the hidden folders, and beside each folder that they lie in, is
 allowed entry by entry; of what is inside, only what is named. The shim loads this file by its path: standard library only.
 Numbers and semantics: https://docs.kernel.org/userspace-api/landlock.html
 """
@@ -37,19 +37,25 @@ Rule = tuple[Path, int]
 
 def confine_or_say(confinement: dict[str, Any]) -> None:
     """Confine this process by {hidden, readable, writable, connect}. Where that fails, its errors say so and it goes on."""
-    hidden = Path(confinement["hidden"])
-    readable, writable = ([Path(path) for path in confinement[name]] for name in ("readable", "writable"))
     connect = confinement.get("connect")
     try:
-        confine(hidden, readable, writable, connect)
+        confine_by(confinement)
     except OSError as error:
-        _say(f"it runs unconfined and can reach all of {hidden}: {error.strerror}")
+        _say(f"it runs unconfined and can reach all of {', '.join(confinement['hidden'])}: {error.strerror}")
     if connect is not None and find_version() < NETWORK_SINCE:
         _say("it can connect to anything: this kernel's Landlock knows no network")
 
 
+def confine_by(confinement: dict[str, Any]) -> None:
+    """Confine this process by {hidden, readable, writable, connect}. Raises `OSError` where it cannot."""
+    hidden, readable, writable = (
+        [Path(path) for path in confinement[name]] for name in ("hidden", "readable", "writable")
+    )
+    confine(hidden, readable, writable, confinement.get("connect"))
+
+
 def confine(
-    hidden: Path, readable: Iterable[Path], writable: Iterable[Path], connect: Iterable[int] | None = None
+    hidden: Iterable[Path], readable: Iterable[Path], writable: Iterable[Path], connect: Iterable[int] | None = None
 ) -> None:
     """Restrict this thread, and all that comes from it, for good. See `build_rules`. Raises `OSError` where it cannot.
 
@@ -67,7 +73,7 @@ def confine(
     attributes = struct.pack("=QQQ", handled, network, scopes)  # rights on files, on the network, scopes
     ruleset = _syscall(CREATE_RULESET, attributes, len(attributes), 0)
     try:
-        for path, rights in build_rules(hidden.resolve(), readable, writable, _list):
+        for path, rights in build_rules([path.resolve() for path in hidden], readable, writable, _list):
             _allow(ruleset, path, rights & handled)
         for port in connect or () if network else ():
             _syscall(ADD_RULE, ruleset, NET_PORT, struct.pack("=QQ", CONNECT_TCP, port), 0)
@@ -92,18 +98,24 @@ def find_version() -> int:
 
 
 def build_rules(
-    hidden: Path, readable: Iterable[Path], writable: Iterable[Path], list_folder: Callable[[Path], Iterable[str]]
+    hidden: Iterable[Path],
+    readable: Iterable[Path],
+    writable: Iterable[Path],
+    list_folder: Callable[[Path], Iterable[str]],
 ) -> list[Rule]:
-    """Every path that is allowed with all below it, and its rights. `hidden` is absolute and free of symbolic links.
+    """Every path that is allowed with all below it, and its rights. `hidden`: absolute, free of symbolic links.
 
-    The folders that `hidden` lies in get no rule, as theirs would hold for `hidden` too: nothing new can be made directly
+    The folders that a hidden one lies in get no rule, as theirs would hold for it too: nothing new can be made directly
     in them, and they cannot be listed.
     """
+    closed = set(hidden)
+    closed -= {path for path in closed if closed & set(path.parents)}  # what lies in another is hidden with it
+    passed = {parent for path in closed for parent in path.parents}
     beside = [
         (folder / name, EVERYTHING)
-        for inner, folder in zip((hidden, *hidden.parents), hidden.parents, strict=False)
+        for folder in sorted(passed)
         for name in list_folder(folder)
-        if name != inner.name
+        if folder / name not in closed | passed
     ]
     return [*beside, *((path, READ) for path in readable), *((path, EVERYTHING) for path in writable)]
 

@@ -183,7 +183,7 @@ class ProcessRuntime:
         confinement = None
         if self._hidden is not None:
             python = find_interpreter(environment)
-            confinement = build_confinement(self._hidden, folder.path, release, environment, python)
+            confinement = build_confinement([self._hidden], folder.path, release, environment, python)
         launch = build_launch(
             replica,
             self._secrets(replica) if self._secrets is not None else {},

@@ -287,7 +287,7 @@ def test_a_server_with_nothing_to_hide_confines_nobody(machine: Machine, tmp_pat
 def test_the_rules_allow_what_is_beside_the_way_down_and_what_is_named() -> None:
     folders = {"/": ["home", "usr", "tmp"], "/home": ["ann", "bob"], "/home/ann": ["state", "notes"]}
     rules = build_rules(
-        Path("/home/ann/state"),
+        [Path("/home/ann/state")],
         [Path("/home/ann/state/release")],
         [Path("/home/ann/state/home")],
         lambda folder: folders[str(folder)],
@@ -302,6 +302,13 @@ def test_the_rules_allow_what_is_beside_the_way_down_and_what_is_named() -> None
     }
 
 
+def test_several_folders_are_hidden_at_once_and_one_within_another_stays_so() -> None:
+    folders = {"/": ["home", "tmp"], "/home": ["ann", "bob"], "/home/ann": ["state", "notes"], "/tmp": ["a", "b"]}
+    hidden = [Path(path) for path in ("/home/ann/state", "/home/ann/state/runtime", "/tmp/a", "/tmp/gone")]
+    rules = build_rules(hidden, [], [], lambda folder: folders[str(folder)])
+    assert {str(path) for path, _ in rules} == {"/home/bob", "/home/ann/notes", "/tmp/b"}
+
+
 @pytest.mark.parametrize(
     ("version", "count"), [(0, 0), (1, 13), (2, 14), (3, 15), (4, 15), (5, 16), (8, 16), (9, 17), (12, 17)]
 )
@@ -312,8 +319,8 @@ def test_only_rights_that_the_kernel_knows_are_asked_for(version: int, count: in
 def test_an_interpreter_inside_the_hidden_folder_is_within_reach() -> None:
     hidden, folder = Path("/state"), Path("/state/replicas/one")
     paths = (folder, Path("/state/release"), Path("/state/env"))
-    inside = build_confinement(hidden, *paths, Path("/state/python"))
-    outside = build_confinement(hidden, *paths, Path("/usr"))
+    inside = build_confinement([hidden], *paths, Path("/state/python"))
+    outside = build_confinement([hidden], *paths, Path("/usr"))
     assert inside["readable"] == ["/state/release", "/state/env", "/state/python"]
     assert outside["readable"] == ["/state/release", "/state/env"]
 
@@ -325,7 +332,7 @@ def test_a_link_beside_the_hidden_folder_does_not_lead_into_it(tmp_path: Path) -
     (tmp_path / "open").symlink_to(tmp_path / "state")
     code = (
         "import sys, pathlib; from turnout.runtimes.landlock import confine\n"
-        "confine(pathlib.Path(sys.argv[1], 'state'), [], [])\n"
+        "confine([pathlib.Path(sys.argv[1], 'state')], [], [])\n"
         "try: open(sys.argv[1] + '/open/secret')\n"
         "except OSError as error: sys.exit(error.errno)"
     )
