@@ -14,9 +14,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from turnout.replay.engine import Replay
 
 FOLDER = "replays"  # in the state folder of an instance
 PROGRAM = (sys.executable, "-m", "turnout.replay_process")
+SLOTS = 2  # replays at once: each runs a release beside those that serve
+UNWANTED = "the replay is wanted no more"
 END_SECONDS = 20.0  # for the process to end by itself
 _LOOK = 1.0  # seconds between looks whether it is still wanted
 _SAY_EVERY = 2.0  # seconds
@@ -61,12 +63,16 @@ def parse_spec(content: bytes) -> Spec:
 
 @dataclass(frozen=True, slots=True)
 class ReplayRunner:
-    """Starts replays for an instance. `folder`: for their files while they run; `gateway`: where its gateway.toml may be."""
+    """Starts replays for an instance. `folder`: for their files while they run; `gateway`: where its gateway.toml may be.
+
+    At most `slots` run at once, the others wait in turn.
+    """
 
     state: Path
     registry: str | None
     folder: Path
     gateway: Path
+    slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(SLOTS))
 
     def sweep(self) -> None:
         """Remove what replays left that ended with a server."""
@@ -125,10 +131,25 @@ class ReplayRunner:
                 replay=replay,
             )
             (work / "spec.json").write_bytes(spec.render())
-            _run(work, say, wanted)
+            with _taken(self.slots, say, wanted):
+                _run(work, say, wanted)
             return (work / "report.json").read_bytes()
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _taken(slots: threading.Semaphore, say: Callable[[str], None], wanted: Callable[[], bool]) -> Iterator[None]:
+    """Wait for a slot, and hold it. Raises `BuildFailed` where it is wanted no more meanwhile."""
+    if not slots.acquire(blocking=False):
+        say("waits until other replays are over")
+        while not slots.acquire(timeout=_LOOK):
+            if not wanted():
+                raise BuildFailed(UNWANTED)
+    try:
+        yield
+    finally:
+        slots.release()
 
 
 def _run(work: Path, say: Callable[[str], None], wanted: Callable[[], bool]) -> None:
@@ -155,7 +176,7 @@ def _listen(
     progress, last = _Progress(say), dict[str, Any]()
     while True:
         if not wanted():
-            raise BuildFailed("the replay is wanted no more")
+            raise BuildFailed(UNWANTED)
         with suppress(queue.Empty):
             line = lines.get(timeout=_LOOK)
             if not line:

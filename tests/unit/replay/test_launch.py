@@ -89,3 +89,18 @@ def test_one_that_does_not_end_is_killed(plays: Played, monkeypatch: pytest.Monk
 def test_a_description_that_is_none_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidRequest, match="not the description of a replay"):
         parse_spec(content)
+
+
+def test_replays_wait_for_a_slot_until_they_are_wanted_no_more(plays: Played) -> None:
+    runner = plays('pathlib.Path(spec["report"]).write_text("it ran"); print(json.dumps({"report": "x"}), flush=True)')
+    said: list[str] = []
+    for _ in range(launch.SLOTS):
+        runner.slots.acquire()
+
+    with pytest.raises(BuildFailed, match="wanted no more"):
+        runner.run("dep_1", [], REPLAY, said.append, lambda: False)
+    assert said == ["waits until other replays are over"]
+
+    runner.slots.release()
+    assert runner.run("dep_1", [], REPLAY, said.append) == b"it ran"
+    assert runner.slots.acquire(blocking=False)  # it was given back

@@ -23,7 +23,9 @@ def tried(tmp_path: Path, code: str, *hidden: Path, **more: Any) -> str:
     own, release = tmp_path / "work" / "agent", tmp_path / "work" / "release"
     for folder in (own / "home", own / "tmp", release):
         folder.mkdir(parents=True, exist_ok=True)
-    confinement = build_confinement((tmp_path / "work", *hidden), own, release, release, connect=more.pop("connect", (1,)))
+    confinement = build_confinement(
+        (tmp_path / "work", *hidden), own, release, release, connect=more.pop("connect", (1,))
+    )
     intro = (
         "import errno, os, resource, socket\n"
         "def attempt(name, act):\n"
@@ -119,6 +121,8 @@ def test_what_cannot_be_confined_is_not_started_unless_that_is_allowed(
 
 
 def test_the_limits_hold(tmp_path: Path) -> None:
-    code = "print(*(resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)))"
-    said = tried(tmp_path, code, limits={"memory": 1 << 29, "open_files": 64, "cpus": 1, "file_size": 1 << 20}, open=True)
+    code = "print(*(resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))[0] for name in ('DATA', 'NOFILE', 'FSIZE')))"
+    said = tried(
+        tmp_path, code, limits={"memory": 1 << 29, "open_files": 64, "cpus": 1, "file_size": 1 << 20}, open=True
+    )
     assert said.splitlines()[-1] == f"{1 << 29} 64 {1 << 20}"
