@@ -121,7 +121,9 @@ def test_what_cannot_be_confined_is_not_started_unless_that_is_allowed(
 
 
 def test_the_limits_hold(tmp_path: Path) -> None:
-    code = "print(*(resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))[0] for name in ('DATA', 'NOFILE', 'FSIZE')))"
+    code = (
+        "print(*(resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))[0] for name in ('DATA', 'NOFILE', 'FSIZE')))"
+    )
     said = tried(
         tmp_path, code, limits={"memory": 1 << 29, "open_files": 64, "cpus": 1, "file_size": 1 << 20}, open=True
     )
