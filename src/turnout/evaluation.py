@@ -32,10 +32,12 @@ from turnout.runtimes.folder import find_interpreter
 from turnout.sandbox import Sandbox, end_group, read_tail, sandbox
 from turnout.sandbox_calls import (
     CallLog,
+    Purse,
     SandboxGateway,
     build_live_models,
     build_live_tools,
     build_sandbox_grant,
+    most_nanos,
     withheld_tools,
 )
 
@@ -180,8 +182,10 @@ class SuiteBench:
         return sum(call.nanos for call in calls) / NANOS if calls else None
 
     def find_breaches(self) -> list[str]:
-        """What the suite or the agent tried and may not: anything beyond the sandbox."""
+        """What the suite or the agent tried and may not: anything beyond the sandbox, or what it may spend."""
         breaches = [f"it tried to reach {host}, and a suite has no network" for host in self.live.refused.hosts]
+        if self.gateway.purse is not None and self.gateway.purse.empty():
+            breaches.append(self.gateway.purse.why())
         called = {call.tool for call in self.gateway.log.take() if isinstance(call, ToolCall)}
         return breaches + [
             f'the agent called the tool "{tool}", which has side effects and no stand-in'
@@ -197,7 +201,8 @@ def _build_gateway(
     grant = build_sandbox_grant(subject.release, subject.artifacts, key)
     own = SandboxGateway(key, log, withheld=withheld_tools(grant, stand_ins))
     if "model" in subject.release.components:
-        own.models = build_live_models(grant, config, log)
+        own.purse = Purse(most_nanos(), log)
+        own.models = build_live_models(grant, config, own.purse)
     if "tools" in subject.release.components:
         own.tools = build_live_tools(grant, config, log, workspace / "tools", stand_ins)
     return own

@@ -42,7 +42,15 @@ from turnout.replay.engine import OnProgress, Replay, run_replay
 from turnout.replay.launch import Spec, parse_spec
 from turnout.runtimes.environment import Environments
 from turnout.sandbox import sandbox
-from turnout.sandbox_calls import CallLog, OneGrant, SandboxGateway, build_live_models, build_sandbox_grant
+from turnout.sandbox_calls import (
+    CallLog,
+    OneGrant,
+    Purse,
+    SandboxGateway,
+    build_live_models,
+    build_sandbox_grant,
+    most_nanos,
+)
 
 LONGEST_PAYLOAD = 1 << 20  # bytes of arguments and results that are compared as texts
 END_SECONDS = 15.0  # for everything to end, once nobody listens any more
@@ -113,7 +121,7 @@ def _build_gateway(
     if "model" in release.components and replay.models == "recorded":
         own.models = RecordedModels(OneGrant(grant), playback, time.time)
     elif "model" in release.components:
-        own.models = follow(build_live_models(grant, config, playback), playback)
+        own.models = follow(build_live_models(grant, config, Purse(most_nanos(), playback)), playback)
     if "tools" in release.components:
         own.tools = _build_tools(grant, config, replay, playback, workspace / "tools")
     return own

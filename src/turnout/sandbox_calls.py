@@ -72,6 +72,10 @@ class Purse:
         with self._lock:
             return self._spent >= self.most
 
+    def why(self) -> str:
+        """Why nothing is let through once it is empty."""
+        return f"models have cost the {self.most / NANOS:g} dollars that a sandbox may spend ({MOST_DOLLARS})"
+
 
 @dataclass(frozen=True, slots=True)
 class OneGrant:
@@ -86,8 +90,7 @@ class OneGrant:
             return None
         if self.purse is None or not self.purse.empty():
             return self.grant
-        why = f"models have cost the {self.purse.most / NANOS:g} dollars that a sandbox may spend ({MOST_DOLLARS})"
-        return replace(self.grant, stopped=why)
+        return replace(self.grant, stopped=self.purse.why())
 
 
 @dataclass(slots=True)
@@ -98,6 +101,7 @@ class SandboxGateway:
     log: CallLog
     models: Application | None = None
     tools: Application | None = None
+    purse: Purse | None = None  # of live models
     withheld: frozenset[str] = frozenset()  # tools of the release that may not be called here
     ports: dict[str, int] = field(default_factory=dict)  # by kind, once they are served
 
@@ -127,12 +131,11 @@ def most_nanos() -> int:
     return round(dollars * NANOS)
 
 
-def build_live_models(grant: Grant, config: GatewayConfig, log: CallJournal) -> Application:
-    """Models by the routes of an instance, for at most `most_nanos` in all; the call that goes beyond it is let finish."""
+def build_live_models(grant: Grant, config: GatewayConfig, purse: Purse) -> Application:
+    """Models by the routes of an instance, until the purse is empty; the call that empties it is let finish."""
     from turnout.gateway.model_app import create_model_app
 
-    accounts, purse = Accounts(MemoryLedger()), Purse(most_nanos(), log)
-    source = OneGrant(grant, purse)
+    accounts, source = Accounts(MemoryLedger()), OneGrant(grant, purse)
     return create_model_app(source, lambda: config, accounts, purse, SystemClock(), _secret_of, close=accounts.close)
 
 

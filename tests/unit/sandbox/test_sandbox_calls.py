@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,10 +14,13 @@ from turnout.domain.budget import NANOS
 from turnout.domain.calls import ModelCall, ToolCall
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.grants import Grant, ToolPin
+from turnout.evaluation import SuiteBench
 from turnout.gateway.keys import key_digest
 from turnout.gateway.tools import upstream
 from turnout.gateway.values import GatewayConfig, ToolServer
-from turnout.sandbox_calls import MOST_DOLLARS, CallLog, OneGrant, Purse, build_live_tools, most_nanos
+from turnout.sandbox import Sandbox
+from turnout.sandbox_calls import MOST_DOLLARS, CallLog, OneGrant, Purse, SandboxGateway, build_live_tools, most_nanos
+from turnout.sandbox_network import Refusals
 
 GRANT = Grant(key_digest("tk_key"), "shop", "sandbox", RELEASE, "v1", tools=(ToolPin("orders", "refund"),))
 
@@ -68,6 +72,19 @@ def test_nothing_is_let_through_once_models_have_cost_what_they_may() -> None:
     assert MOST_DOLLARS in beyond.stopped
     assert source.find("tk_other") is None
     assert len(log.of("t1")) == 2
+
+
+def test_a_suite_whose_models_have_cost_what_they_may_is_not_passed(tmp_path: Path) -> None:
+    log = CallLog()
+    gateway = SandboxGateway("tk_key", log, withheld=frozenset({"refund"}), purse=Purse(100, log))
+    refused = SimpleNamespace(refused=Refusals(1))
+    bench = SuiteBench(cast(Sandbox, refused), tmp_path, tmp_path, gateway)
+    assert gateway.purse is not None
+    gateway.purse.write(model_call("t1", 99))
+    assert bench.find_breaches() == []
+    gateway.purse.write(model_call("t1", 1))
+    (breach,) = bench.find_breaches()
+    assert breach.startswith("models have cost the 1e-07 dollars")
 
 
 def test_what_models_may_cost_is_set_in_dollars(monkeypatch: pytest.MonkeyPatch) -> None:
