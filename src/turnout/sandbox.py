@@ -5,6 +5,7 @@ Evals and replays use it. Whatever starts here ends with the process that starte
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from turnout.artifacts.release import unpack_release
 from turnout.artifacts.wheels import unpack_wheels
 from turnout.domain.errors import BuildFailed
@@ -32,7 +35,8 @@ from turnout.runtimes.environment import Environments, wheels_folder
 from turnout.runtimes.folder import HOST, TAIL, build_confinement, build_launch, find_interpreter
 from turnout.runtimes.loopback import choose_port
 from turnout.runtimes.probe import HttpProber
-from turnout.runtimes.replica import end_leftovers
+from turnout.runtimes.replica import SWEEPS, end_leftovers
+from turnout.runtimes.shim import SET_CHILD_SUBREAPER
 from turnout.sandbox_calls import RING, SandboxGateway
 from turnout.sandbox_network import Refusals, refusing_proxy, served
 from turnout.settings import default_state
@@ -186,6 +190,7 @@ def sandbox(
     kept_out = tuple(path.resolve() for path in (workspace.parent, environment.parent, default_state(), *hidden))
     port = choose_port(f"{release.digest}.{os.getpid()}", ())
     with (
+        _without_orphans(),
         refusing_proxy() as refused,
         served(gateway) as ports,
         _bounded_logs(workspace, own),
@@ -251,6 +256,28 @@ def _check_closed(say: Callable[[str], None]) -> bool:
 def _to_limits(limits: Limits) -> dict[str, int]:
     given = {"memory": limits.memory, "open_files": limits.open_files, "cpus": limits.cpus, "file_size": LARGEST_FILE}
     return {name: most for name, most in given.items() if most is not None}
+
+
+@contextmanager
+def _without_orphans() -> Iterator[None]:
+    """End, last of all, what made itself a daemon, whatever it did with its environment: it becomes our child instead of
+    init's. This process starts nothing else meanwhile."""
+    if sys.platform != "linux":
+        yield
+        return
+    prctl, ours = ctypes.CDLL(None).prctl, psutil.Process()
+    before = {child.pid for child in ours.children()}
+    prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        for _ in range(SWEEPS):  # what they started becomes ours with their end
+            orphans = [child for child in ours.children() if child.pid not in before]
+            for orphan in orphans:
+                with suppress(psutil.Error):
+                    orphan.kill()
+            psutil.wait_procs(orphans, GRACE)
+        prctl(SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @contextmanager

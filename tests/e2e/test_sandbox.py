@@ -66,15 +66,16 @@ def test_an_agent_outlives_the_thread_that_restarted_it(live: Sandbox) -> None:
     assert live.alive()
 
 
+@pytest.mark.parametrize("env", ["None", "{}"])
 def test_what_left_its_session_ends_with_the_sandbox(
-    world: tuple[Path, OciLayoutStore, Release], tmp_path: Path
+    world: tuple[Path, OciLayoutStore, Release], tmp_path: Path, env: str
 ) -> None:
     folder, store, release = world
     environments = Environments(folder / "runtime" / "envs")
     with sandbox(release, store, tmp_path / "run", environments=environments) as live:
         code = (
             "import subprocess, sys\n"
-            "print(subprocess.Popen(['sleep', '600'], start_new_session=True, stdout=subprocess.DEVNULL,"
+            f"print(subprocess.Popen(['/bin/sleep', '600'], start_new_session=True, env={env}, stdout=subprocess.DEVNULL,"
             " stderr=subprocess.DEVNULL).pid)"
         )
         pid = int(_said(live, code))
