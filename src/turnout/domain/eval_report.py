@@ -44,6 +44,7 @@ class EvalReport:
             repeat=self.repeat,
             problems=self.problems,
             stable=stable.runs if stable is not None else None,
+            stable_problems=stable.problems if stable is not None else (),
         )
 
     def without_details(self) -> EvalReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -103,7 +104,58 @@ def test_it_is_compared_on_the_same_cases() -> None:
 
 def test_without_a_stable_release_there_is_nothing_to_be_worse_than() -> None:
     verdict = judge_suite(Bar(no_worse={"success": 0.05}), runs_of(5), expected=expected(5), repeat=5)
-    assert (verdict.passed, verdict.findings) == (True, ())
+    assert verdict.passed
+    assert [finding.note for finding in verdict.findings] == ["there is no stable release to compare with"]
+
+
+def test_a_release_of_which_no_run_is_passed_is_not_passed_where_there_is_nothing_to_compare_with() -> None:
+    verdict = judge_suite(Bar(no_worse={"success": 0.05}), runs_of(5, failed=5), expected=expected(5), repeat=5)
+    assert (verdict.passed, verdict.problems) == (False, ("no run was passed",))
+
+
+def test_a_bar_that_demands_nothing_is_not_passed() -> None:
+    verdict = judge_suite(Bar(), runs_of(100), expected=expected(100), repeat=5)
+    assert (verdict.passed, verdict.problems) == (False, ("nothing was demanded of it",))
+
+
+def test_nothing_is_no_worse_than_a_broken_run_of_stable() -> None:
+    bar, ours = Bar(no_worse={"success": 0.05}), runs_of(100, failed=50)
+    down = [Run(run.case, run.repeat, 0.0, error="429") for run in ours]
+    refused = judge_suite(bar, ours, expected=expected(100), repeat=5, stable=down)
+    mad = judge_suite(bar, ours, expected=expected(100), repeat=5, stable=ours, stable_problems=["it ended"])
+    assert [refused.passed, mad.passed] == [False, False]
+    assert refused.findings[0].note == "every run of the stable release broke off"
+    assert mad.findings[0].note == "the runs of the stable release cannot be believed: it ended"
+
+
+def test_a_run_of_stable_that_broke_off_counts_as_passed() -> None:
+    bar, ours = Bar(no_worse={"success": 0.05}), runs_of(200, failed=20)
+    stable = [replace(run, error="429") if run.success == 0 else run for run in ours]
+    verdict = judge_suite(bar, ours, expected=expected(200), repeat=5, stable=stable)
+    assert (verdict.passed, verdict.findings[0].stable) == (False, 1.0)
+
+
+def test_cases_that_only_the_stable_release_ran_cannot_be_left_out() -> None:
+    bar, stable = Bar(no_worse={"success": 0.45}), runs_of(50)
+    verdict = judge_suite(bar, runs_of(20), expected=expected(20), repeat=5, stable=stable)
+    assert not verdict.passed
+    assert verdict.findings[0].note == "30 cases of the stable release are not there any more"
+
+
+def test_runs_that_broke_off_do_not_make_a_release_fast() -> None:
+    runs = [Run(f"c{n}", 0, 0.0, error="no result within 60 s") for n in range(98)]
+    runs += [Run(f"c{n}", 0, 1.0, duration=1.0) for n in (98, 99)]
+    verdict = judge_suite(Bar(at_most={"latency": 5.0}), runs, expected=expected(100), repeat=1)
+    assert verdict.problems == ("98 of 100 runs broke off, and the suite demands nothing of success",)
+    assert (verdict.findings[0].passed, verdict.findings[0].note) == (False, "98 of 100 runs do not tell it")
+
+
+def test_many_runs_with_one_that_is_there_twice_are_judged_at_once() -> None:
+    runs = runs_of(20_000, 1)
+    began = time.monotonic()
+    verdict = judge_suite(SUCCESS, [*runs, runs[0]], expected=expected(20_000), repeat=1)
+    assert verdict.problems == ("1 runs have more than one result: c0 (repeat 1)",)
+    assert time.monotonic() - began < 5
 
 
 def test_cases_that_the_stable_release_did_not_run_cannot_be_compared() -> None:
