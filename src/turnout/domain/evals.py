@@ -1,8 +1,9 @@
 """Runs of eval cases → whether a suite is passed. Pure.
 
 Cases are what was sampled, and repeats of one case resemble each other, so every bound is over cases: the share of passed
-runs by Clopper and Pearson at the effective number of runs, means by Student over the means of cases, and what is compared
-with the stable release over the differences of the same cases. See `intervals.py`.
+runs by Clopper and Pearson at the effective number of runs, and so are own scores that lie between 0 and 1; other means by
+Student over the means of cases, costs and times by a bound that holds for skewed ones; and what is compared with the stable
+release over the differences of the same cases. See `intervals.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Literal
 
-from turnout.domain.intervals import clustered_share_bounds, difference_bounds, mean_bounds
+from turnout.domain.intervals import clustered_share_bounds, difference_bounds, mean_bounds, skewed_mean_bound
 
 SUCCESS, COST, LATENCY, SCORE = "success", "cost", "latency", "scores."
 NAMED = 5  # cases that a sentence names
@@ -146,16 +147,22 @@ def _hold(bar: Bar, runs: Sequence[Run], metric: str, kind: Kind, limit: float) 
     values, silent = _values(runs, metric)
     if silent or not values:
         return Finding(metric, kind, limit, None, None, passed=False, note=_silence(silent, runs))
-    low, high = _bounds(metric, values, bar.confidence)
-    bound = low if kind == "at_least" else high
+    bound = _bound(metric, kind, values, bar.confidence)
     passed = bound >= limit if kind == "at_least" else bound <= limit
     return Finding(metric, kind, limit, _mean(values), bound, passed)
 
 
-def _bounds(metric: str, values: Mapping[str, Sequence[float]], confidence: float) -> tuple[float, float]:
-    if metric == SUCCESS:
-        return clustered_share_bounds(list(values.values()), confidence)
-    return mean_bounds([fmean(items) for items in values.values()], confidence)
+def _bound(metric: str, kind: Kind, values: Mapping[str, Sequence[float]], confidence: float) -> float:
+    if metric == SUCCESS or (metric.startswith(SCORE) and _are_shares(values)):
+        low, high = clustered_share_bounds(list(values.values()), confidence)
+        return low if kind == "at_least" else high
+    means = [fmean(items) for items in values.values()]
+    return mean_bounds(means, confidence)[0] if kind == "at_least" else skewed_mean_bound(means, confidence)
+
+
+def _are_shares(values: Mapping[str, Sequence[float]]) -> bool:
+    """Whether all lie from 0 to 1; then equal ones prove no more than as many cases can."""
+    return all(0.0 <= value <= 1.0 for items in values.values() for value in items)
 
 
 def _compare_all(
@@ -204,11 +211,13 @@ def _compare(
     """`ours` and `theirs` by the same cases."""
     worse = [_worse(metric, fmean(ours[case]), fmean(theirs[case])) for case in ours]
     before = fmean(fmean(theirs[case]) for case in ours)
-    if metric == SUCCESS:
-        limit, high = margin, difference_bounds(worse, confidence)[1]
+    limit = margin * before if metric in (COST, LATENCY) else margin
+    if metric == SUCCESS or (metric.startswith(SCORE) and _are_shares(ours) and _are_shares(theirs)):
+        high = difference_bounds(worse, confidence)[1]
+    elif metric in (COST, LATENCY):
+        high = skewed_mean_bound(worse, confidence)
     else:
-        relative = metric in (COST, LATENCY)
-        limit, high = (margin * before if relative else margin), mean_bounds(worse, confidence)[1]
+        high = mean_bounds(worse, confidence)[1]
     return Finding(metric, "no_worse", margin, _mean(ours), high, passed=high <= limit, stable=before)
 
 

@@ -135,6 +135,16 @@ def test_a_run_of_stable_that_broke_off_counts_as_passed() -> None:
     assert (verdict.passed, verdict.findings[0].stable) == (False, 1.0)
 
 
+def test_two_cases_with_a_full_own_score_prove_little() -> None:
+    runs = [replace(run, scores={"kind": 1.0, "length": 7.0}) for run in runs_of(2, 1)]
+    bar = Bar(at_least={"scores.kind": 0.9, "scores.length": 7.0, "success": 0.01})
+    found = {finding.metric: finding for finding in judge_suite(bar, runs, expected=expected(2), repeat=1).findings}
+    assert not found["scores.kind"].passed
+    assert found["scores.length"].passed
+    no_worse = Bar(no_worse={"scores.kind": 0.1, "success": 0.9})
+    assert not judge_suite(no_worse, runs, expected=expected(2), repeat=1, stable=runs).findings[0].passed
+
+
 def test_cases_that_only_the_stable_release_ran_cannot_be_left_out() -> None:
     bar, stable = Bar(no_worse={"success": 0.45}), runs_of(50)
     verdict = judge_suite(bar, runs_of(20), expected=expected(20), repeat=5, stable=stable)
