@@ -105,7 +105,7 @@ class Evaluating:
             report = self._evaluate(subject, suite, Path(work) / "candidate")
             report = replace(report, stable=stable.report.release if stable.report else None)
             verdict = report.judge(stable.report)
-            show_verdict(suite.name, verdict_document(verdict), err=True)
+            show_verdict(suite.name, verdict_document(verdict, report), err=True)
             return _Done(verdict.passed, (*stable.to_hand_in, report))
 
     def _evaluate(self, subject: Subject, suite: Evals, workspace: Path) -> EvalReport:

@@ -6,10 +6,10 @@ Methodology 24: the number of runs over the design effect), which is exact where
 0 % and 100 %, where an interval by the normal distribution has no width. Differences of pairs are bounded by the adjusted
 Wald interval of Agresti and Min (2005, Statistics in Medicine 24), for the same reason.
 
-Costs and times are skewed: a few cases are dear, and most samples hold too few of them, so that Student's upper bound is below
-the truth far too often. `skewed_mean_bound` takes the largest of three bounds: Student's, Hall's (1992, Journal of the
-Royal Statistical Society B 54), which corrects for skewness, and, where the values look log-normal, Cox's (Zhou and Gao 1997,
-Statistics in Medicine 16).
+Costs and times are skewed: a few cases are dear, and most samples hold too few of them, so that Student's upper bound is
+below the truth far too often. `skewed_mean_bound` takes the largest of three bounds: Student's, Hall's (1992, Journal of the
+Royal Statistical Society B 54), which corrects for skewness, and, where the values look log-normal, Cox's (Zhou and Gao
+1997, Statistics in Medicine 16).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.domain.errors import InvalidRequest
-from turnout.domain.eval_report import EvalReport, parse_report, render_report, verdict_document
+from turnout.domain.eval_report import EvalReport, parse_report, render_report, request_size, verdict_document
 from turnout.domain.evals import Bar, Run, judge_suite
 from turnout.domain.models import Digest
 
@@ -225,6 +225,9 @@ def test_a_report_is_read_as_it_was_written() -> None:
         (b'"success":1.0', b'"success":1.5', "runs[0].success has to be from 0 to 1"),
         (b'"success":1.0', b'"success":NaN', "runs[0].success has to be a number"),
         (b'"case":"a"', b'"case":7', "runs[0].case is missing, or not what it has to be"),
+        (b'"cost":0.01', b'"cost":1' + b"0" * 400, "runs[0].cost has to be a number"),
+        (b'"cost":0.01', b'"cost":-1', "runs[0].cost has to be from 0 to"),
+        (b'"case":"a"', rb'"case":"\ud83d"', "is no JSON"),
         (b'"tries":2', b'"tricks":2', '"tricks" is no part of a run'),
         (b"sha256:aa", b"sha512:aa", "a digest in the report is none"),
     ],
@@ -237,8 +240,50 @@ def test_a_report_that_is_none_is_refused(old: bytes, new: bytes, said: str) -> 
     assert said in raised.value.message
 
 
+def test_half_a_character_in_a_detail_does_not_lose_the_report() -> None:
+    cut = replace(REPORT, runs=(Run("a", 0, 1.0, detail="cut \ud83d"),))
+    assert parse_report(render_report(cut)).runs[0].detail == "cut ?"
+
+
+def test_a_report_of_a_baseline_says_so() -> None:
+    baseline = replace(REPORT, baseline=True)
+    assert parse_report(render_report(baseline)) == baseline
+    assert verdict_document(baseline.judge(None), baseline)["baseline"] is True
+    assert b'"baseline"' not in (old := render_report(REPORT).replace(b'"baseline":false,', b""))
+    assert parse_report(old) == REPORT
+
+
+def test_a_long_report_loses_what_was_said_in_steps_and_never_a_run() -> None:
+    runs = tuple(replace(run, detail='"' * 2_000) for run in runs_of(20, 5, failed=10))
+    report = replace(REPORT, runs=runs, expected=tuple(expected(20)))
+    full = request_size(report)
+    assert report.within(full) == report
+    half = report.within(full - 1)
+    assert {(run.success, len(run.detail)) for run in half.runs} == {(1.0, 0), (0.0, 2_000)}
+    assert {len(run.detail) for run in report.within(60_000).runs} == {0, 200}
+    least = report.within(10_000)
+    assert request_size(least) <= 10_000
+    assert least.judge(None).failed == report.judge(None).failed
+    with pytest.raises(InvalidRequest, match="100 runs, more than a server takes"):
+        report.within(1_000)
+
+
+def test_an_error_is_never_left_out() -> None:
+    report = replace(REPORT, runs=tuple(Run(f"c{n}", 0, 0.0, error="x" * 500) for n in range(100)))
+    assert {len(run.error) for run in report.within(20_000).runs} == {60}
+
+
+def test_runs_that_broke_off_are_nothing_to_compare_with() -> None:
+    good = replace(REPORT, problems=(), runs=(Run("a", 0, 1.0), Run("b", 0, 0.0)))
+    assert good.can_be_compared_with()
+    assert not REPORT.can_be_compared_with()
+    assert not replace(good, runs=(Run("a", 0, 0.0, error="429"),)).can_be_compared_with()
+    assert not replace(good, runs=()).can_be_compared_with()
+
+
 def test_a_verdict_becomes_plain_values() -> None:
-    document = verdict_document(REPORT.judge(None))
+    document = verdict_document(REPORT.judge(None), REPORT)
+    assert (document["confidence"], document["baseline"]) == (0.9, False)
     assert document["passed"] is False
     assert document["problems"][0] == "it said too much"
     assert document["findings"][0]["metric"] == "success"
