@@ -1,8 +1,8 @@
 """Which files of an agent's folder belong to which component.
 
 A file belongs to exactly one: the lock file to code, the tool manifest to tools, then prompts by their globs, data by its
-path, and everything else that is not excluded to code. What an eval suite consists of belongs to none of them. Links are stored as what they point to, when that is inside the
-folder and not excluded itself.
+path, and everything else that is not excluded to code. What an eval suite consists of belongs to none of them. Links are
+stored as what they point to, when that is inside the folder and not excluded itself.
 """
 
 from __future__ import annotations

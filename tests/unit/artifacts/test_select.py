@@ -159,8 +159,16 @@ cases = "index/golden.jsonl"
 files = ["evals/**", "prompts/answers.md"]
 require = { success = 0.9 }
 """
-    text = MANIFEST.replace('["prompts/**"]', '["**/*.md"]').replace('"notes/"', '"notes/", "!evals/**"') + suite
+    text = (
+        MANIFEST.replace('["prompts/**"]', '["prompts/**", "e*/*.md", "!*.txt"]').replace(
+            '"notes/"', '"notes/", "!evals/**"'
+        )
+        + suite
+    )
     (folder / "turnout.toml").write_text(text)
+    with pytest.raises(ManifestError, match="matches no file"):  # nothing but the suite matches
+        select(folder)
+    (folder / "turnout.toml").write_text(text.replace('"e*/*.md", ', ""))
     found = select(folder)
     assert paths(found.prompts) == ["prompts/de/system.md", "prompts/system.md"]
     assert paths(found.data) == ["index/part-0.bin", "index/part-1.bin"]
