@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @evals_option
 @gateway_option
 @click.option("--force", is_flag=True, help="Deploy again even if the ring runs this release already.")
-@click.option("--override", help="Reason for passing over a policy (order of rings, quarantine); admins only.")
+@click.option("--override", help="Reason for passing over a policy (order of rings, quarantine, evals, replay); admins only.")
 @click.option("--reason", default="", help="Why, for the history.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen and change nothing.")
 @click.option("--wait", is_flag=True, help="Wait through approvals and canary steps too.")

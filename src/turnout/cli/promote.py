@@ -19,7 +19,7 @@ from turnout.domain.errors import NotFound
 @click.option("--from", "source", help="Ring to promote from. Default: the one before.")
 @click.option("--release", help="Release to promote (version or digest). Default: what is active in the source ring.")
 @click.option("--force", is_flag=True, help="Promote again even if the ring runs this release already.")
-@click.option("--override", help="Reason for passing over a policy (order of rings, quarantine); admins only.")
+@click.option("--override", help="Reason for passing over a policy (order of rings, quarantine, evals, replay); admins only.")
 @click.option("--reason", default="", help="Why, for the history.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen and change nothing.")
 @click.option("--wait", is_flag=True, help="Wait through approvals and canary steps too.")
