@@ -301,8 +301,10 @@ class EvalFinding(TypedDict):
 
 
 class EvalVerdict(TypedDict):
-    """What came of a suite."""
+    """What came of a suite. `baseline`: it was run of a stable release, only for another to be compared with."""
 
+    baseline: bool
+    confidence: float
     passed: bool
     cases: int
     runs: int

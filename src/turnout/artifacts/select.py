@@ -1,8 +1,8 @@
 """Which files of an agent's folder belong to which component.
 
 A file belongs to exactly one: the lock file to code, the tool manifest to tools, then prompts by their globs, data by its
-path, and everything else that is not excluded to code. Links are stored as what they point to, when that is inside the
-folder and not excluded itself.
+path, and everything else that is not excluded to code. What an eval suite consists of belongs to none of them. Links are
+stored as what they point to, when that is inside the folder and not excluded itself.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ def select_files(folder: Path, manifest: Manifest, *, data_folder: Path | None =
     fixed = {path for path in (lock, tools, MANIFEST_NAME, ALLOW_NAME) if path}
     kept = GitIgnoreSpec.from_lines(DEFAULT_EXCLUDES)
 
-    others = [item for item in found if item.path not in fixed]
+    suites = _suite_spec(manifest)
+    others = [item for item in found if item.path not in fixed and not _is_excluded(item, suites)]
     prompts = _match_prompts(manifest, [item for item in others if not kept.match_file(item.path)])
     prompt_paths = {item.path for item in prompts}
-    data = _select_data(folder, data_path, data_folder, taken=fixed | prompt_paths)
+    data = _select_data(folder, data_path, data_folder, taken=fixed | prompt_paths, suites=suites)
     excluded = _exclude_spec(manifest)
     code = [
         item
@@ -176,10 +177,13 @@ def _paths(found: Iterable[_Found]) -> Iterator[str]:
     return (item.path for item in found)
 
 
+def _suite_spec(manifest: Manifest) -> GitIgnoreSpec:
+    """What suites are made of: an agent must not find the answers in its own release."""
+    return _spec([pattern for suite in manifest.evals for pattern in suite_patterns(suite)], "evals.files")
+
+
 def _exclude_spec(manifest: Manifest) -> GitIgnoreSpec:
-    """What suites are made of is left out too: an agent must not find the answers in its own release."""
-    suites = [pattern for suite in manifest.evals for pattern in suite_patterns(suite)]
-    return _spec((*DEFAULT_EXCLUDES, *suites, *manifest.code.exclude), "code.exclude")
+    return _spec((*DEFAULT_EXCLUDES, *manifest.code.exclude), "code.exclude")
 
 
 def _spec(patterns: Iterable[str], place: str) -> GitIgnoreSpec:
@@ -199,8 +203,10 @@ def _is_under(path: str, folder: str | None) -> bool:
     return folder is not None and (path == folder or path.startswith(folder + "/"))
 
 
-def _select_data(folder: Path, path: str | None, data_folder: Path | None, taken: set[str]) -> list[_Found]:
-    """The data files with their paths in the release. Those that another component holds already stay there."""
+def _select_data(
+    folder: Path, path: str | None, data_folder: Path | None, taken: set[str], suites: GitIgnoreSpec
+) -> list[_Found]:
+    """The data files with their paths in the release. Those that another component or a suite holds already stay there."""
     if path is None:
         return []
     source = data_folder or folder / path
@@ -214,7 +220,7 @@ def _select_data(folder: Path, path: str | None, data_folder: Path | None, taken
         data = [item for item in walked if not excluded.match_file(item.path.removeprefix(path + "/"))]
     else:
         raise BuildFailed(f"the data {path} is not there", hint="create it, or run the command of data.build first")
-    data = [item for item in data if item.path not in taken]
+    data = [item for item in data if item.path not in taken and not _is_excluded(item, suites)]
     if not data:
         raise BuildFailed(f"the data {path} is empty", hint="put files there, or remove [data] from turnout.toml")
     return data

@@ -18,7 +18,7 @@ import click
 
 from turnout.cli.connection import note
 from turnout.cli.evaluating import cache_folder, hand_in
-from turnout.cli.signing import sign_result
+from turnout.cli.signing import attest_results
 from turnout.client import Client
 from turnout.domain.errors import NotFound
 from turnout.domain.models import Digest
@@ -116,7 +116,8 @@ def push(
     `verify`: let the server read what it has, and replace what is damaged.
     """
     agent = parts.spec.agent
-    key = signing.unlock(client, parts)  # first of all: a wrong passphrase must not leave a release behind unsigned
+    # First of all: a wrong passphrase must not leave a release behind unsigned.
+    key = signing.unlock(client, parts, results=bool(reports))
     blobs = missing_blobs(client, parts)
     for digest in blobs:
         client.put_blob(agent, digest, store.read(digest))
@@ -130,13 +131,11 @@ def push(
     count = len(blobs) + len(bundles)
     note(f"push     {count} blobs, {sent:,} bytes" if count else "push     nothing: the server has every blob")
     view = client.put_release(agent, parts.digest, {"bundles": bundles, "tag": tag, "git_sha": signing.git_sha})
-    if key:
+    if key and signing.is_due(client, parts, key):
         answer = client.attest(agent, parts.digest, signing.sign(parts, key))
         if answer["note"]:
             note(f"sign     does not count here: {answer['note']}")
-    for report, run in zip(reports, hand_in(client, reports), strict=True):
-        if key and report.release == parts.digest:
-            client.attest(agent, parts.digest, sign_result(report, run, key))
+    attest_results(client, parts.digest, reports, hand_in(client, reports), key)
     return {**view, "pushed_blobs": count, "pushed_bytes": sent}
 
 

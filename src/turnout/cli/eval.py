@@ -9,6 +9,7 @@ import click
 
 from turnout.cli.connection import connected, note, print_json
 from turnout.cli.evaluating import Evaluating, fetched, gateway_option, hand_in
+from turnout.cli.signing import attest_results, sign_option, unlock_for_results
 from turnout.client import Client
 from turnout.domain.errors import EvalsNotPassed, InvalidRequest, NotFound
 
@@ -23,9 +24,16 @@ from turnout.domain.errors import EvalsNotPassed, InvalidRequest, NotFound
     help="The agent's folder, where the suites are declared.",
 )
 @gateway_option
+@sign_option
 @connected
 def eval_(
-    client: Client, release: str | None, names: tuple[str, ...], folder: Path, gateway: Path | None, as_json: bool
+    client: Client,
+    release: str | None,
+    names: tuple[str, ...],
+    folder: Path,
+    gateway: Path | None,
+    sign: bool | None,
+    as_json: bool,
 ) -> None:
     """Run the suites of this folder against RELEASE: a version, digest or ring:NAME. Default: what was built here last.
 
@@ -42,6 +50,7 @@ def eval_(
     if missing := sorted(set(names) - {suite.name for suite in suites}):
         known = ", ".join(suite.name for suite in manifest.evals)
         raise NotFound(f"there is no suite {missing[0]!r} in turnout.toml", hint=f"its suites are {known}")
+    key = unlock_for_results(sign)  # first of all: a wrong passphrase must not be found out when everything was run
     evaluating = Evaluating(folder, manifest, client, True, gateway)
     with (
         tempfile.TemporaryDirectory(prefix="turnout-eval-") as work,
@@ -49,11 +58,13 @@ def eval_(
     ):
         note(f"eval     {manifest.agent} {subject.release.version}")
         try:
-            views = hand_in(client, evaluating.run(subject, suites))
+            reports = evaluating.run(subject, suites)
         except EvalsNotPassed as error:
             raise EvalsNotPassed(
                 error.message, hint=f"`turnout evals list {manifest.agent}` shows the reports"
             ) from None
+        views = hand_in(client, reports)
+        attest_results(client, subject.release.digest, reports, views, key)
     if as_json:
         print_json({"runs": views})
         return

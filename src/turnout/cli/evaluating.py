@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from turnout.cli.connection import note
 from turnout.cli.evidence_table import show_verdict
 from turnout.domain.errors import EvalsNotPassed, NotFound, ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.eval_report import EvalReport, parse_report, render_report, verdict_document
+from turnout.domain.evals import Bar, Run
 from turnout.domain.models import Digest, Release, short_digest
 
 if TYPE_CHECKING:
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-LARGEST_REPORT = 3 << 20  # bytes that a server takes, with room for the rest of the request
+LARGEST_REPORT = 4_000_000  # bytes of a report within a request; a server takes 4 MiB
+_LEAST_RUN = Run(
+    "", 0, 1.0, cost=0.012345678901234567, duration=12.345678901234567
+)  # as short as one that tells its cost
 _SAY_EVERY = 5.0  # seconds between lines of progress where there is no terminal
 
 evals_option = click.option(
@@ -87,10 +92,11 @@ class Evaluating:
             if not done.passed:
                 failed.append(suite.name)
         if failed:
-            self._hand_in_failures(subject, reports)
+            handed_in = self._hand_in_failures(subject, reports)
+            seen = f"; `turnout evals list {self.manifest.agent}` names the reports" if handed_in else ""
             raise EvalsNotPassed(
                 f"{short_digest(subject.release.digest)} has not passed {', '.join(failed)}",
-                hint="nothing was pushed or deployed; `turnout evals show` tells each case of a report that was handed in",
+                hint=f"nothing was pushed or deployed{seen}",
             )
         return reports
 
@@ -103,9 +109,9 @@ class Evaluating:
                 return _Done(True, ())
             stable = self._stable_report(subject.release, suite, digest, Path(work))
             report = self._evaluate(subject, suite, Path(work) / "candidate")
-            report = replace(report, stable=stable.report.release if stable.report else None)
+            report = replace(report, stable=stable.report.release if stable.report else None).within(LARGEST_REPORT)
             verdict = report.judge(stable.report)
-            show_verdict(suite.name, verdict_document(verdict), err=True)
+            show_verdict(suite.name, verdict_document(verdict, report), err=True)
             return _Done(verdict.passed, (*stable.to_hand_in, report))
 
     def _evaluate(self, subject: Subject, suite: Evals, workspace: Path) -> EvalReport:
@@ -132,7 +138,11 @@ class Evaluating:
         from turnout.evals.suite import stage_suite
 
         entries = select_suite(self.folder, suite)
-        return stage_suite(suite, ((entry.path, entry.source) for entry in entries), folder).digest
+        staged = stage_suite(suite, ((entry.path, entry.source) for entry in entries), folder)
+        shutil.rmtree(folder)  # nobody may find the answers there
+        if staged.cases is not None:
+            _check_size(suite, staged.digest, tuple(staged.cases))
+        return staged.digest
 
     def _find_known(self, release: Release, suite: Evals, digest: Digest) -> EvalRunView | None:
         """A run of exactly this suite that the release has passed, and that every ring still takes."""
@@ -150,20 +160,23 @@ class Evaluating:
         """What the stable release did in the same suite; it is run where nobody has done so."""
         if suite.no_worse is None:
             return _Stable()
-        stable = self._find_stable(suite)
+        stable = self._find_stable(suite)  # an error is no answer: without one, nothing would be compared
         if stable is None or stable == release.digest or self.client is None:
             note(f"eval     {suite.name}: there is no stable release to compare with")
             return _Stable()
         for run in self._runs(stable, suite.name):
             if run["suite_digest"] == digest:
-                return _Stable(parse_report(self.client.eval_run(run["agent"], run["id"])["document"].encode()))
+                known = parse_report(self.client.eval_run(run["agent"], run["id"])["document"].encode())
+                if known.can_be_compared_with():
+                    return _Stable(known)
         note(f"eval     {suite.name}: the stable release {short_digest(stable)} was not run with these cases yet")
         with fetched(self.client, release.agent, stable, work / "stable-store") as subject:
             report = self._evaluate(subject, suite, work / "stable")
+        report = replace(report, baseline=True).within(LARGEST_REPORT)
         return _Stable(report, (report,))
 
     def _find_stable(self, suite: Evals) -> str | None:
-        agent = self._ask(lambda client: client.agent(self.manifest.agent))
+        agent = self._ask(lambda client: client.agent(self.manifest.agent), needed=True)
         rings = agent["rings"] if agent is not None else []
         named = [ring for ring in rings if suite.against is None or ring["ring"] == suite.against]
         return next((ring["stable"] for ring in reversed(named) if ring["stable"]), None)
@@ -172,21 +185,31 @@ class Evaluating:
         found = self._ask(lambda client: client.evals(self.manifest.agent, release=release, suite=suite))
         return found["runs"] if found is not None else []
 
-    def _hand_in_failures(self, subject: Subject, reports: Sequence[EvalReport]) -> None:
+    def _hand_in_failures(self, subject: Subject, reports: Sequence[EvalReport]) -> bool:
         """Keep what was found of a release that the server knows already; of others nothing is kept."""
         release = subject.release
-        known = self._ask(lambda client: client.release(release.agent, release.digest))
-        if known is not None and self.client is not None:
+        try:
+            known = self._ask(lambda client: client.release(release.agent, release.digest))
+            if known is None or self.client is None:
+                return False
             hand_in(self.client, reports)
+        except TurnoutError as error:  # that the suite is not passed is what matters
+            note(f"evals    the reports were not handed in: {error.message}")
+            return False
+        return True
 
-    def _ask(self, ask: Callable[[Client], R]) -> R | None:
-        """What a server answers; None without one, and for what it does not know."""
+    def _ask(self, ask: Callable[[Client], R], *, needed: bool = False) -> R | None:
+        """What a server answers; None without one, and for what it does not know.
+
+        `needed`: raise where there is a server that does not answer.
+        """
         if self.client is None:
             return None
         try:
             return ask(self.client)
         except TurnoutError as error:
-            if error.code in (NotFound.code, ServerUnreachable.code, Unauthenticated.code):
+            silent = error.code in (ServerUnreachable.code, Unauthenticated.code) and not needed
+            if silent or error.code == NotFound.code:
                 return None  # where a server is needed, the push says so
             raise
 
@@ -204,14 +227,20 @@ class _Stable:
 
 
 def hand_in(client: Client, reports: Sequence[EvalReport]) -> list[EvalRunView]:
-    """Give reports to the server, without what was said of passed runs where they are too long."""
-    views = []
-    for report in reports:
-        document = render_report(report)
-        if len(document) > LARGEST_REPORT:
-            document = render_report(report.without_details())
-        views.append(client.record_eval(report.agent, report.release, document.decode()))
+    """Give reports to the server. It judges them once more, and may know what this machine does not."""
+    views = [client.record_eval(report.agent, report.release, render_report(report).decode()) for report in reports]
+    for view in views:
+        if not view["passed"] and not view["verdict"]["baseline"]:
+            problems = "; ".join(view["verdict"]["problems"]) or "see its findings"
+            note(f"evals    the server does not count {view['suite']} as passed: {problems}")
     return views
+
+
+def _check_size(suite: Evals, digest: Digest, cases: tuple[str, ...]) -> None:
+    """Raise `InvalidRequest` where even the shortest report could not be handed in, before anything is run."""
+    runs = tuple(replace(_LEAST_RUN, case=case, repeat=repeat) for case in cases for repeat in range(suite.repeat))
+    bar = Bar(suite.confidence)
+    EvalReport("", digest, suite.name, digest, bar, suite.repeat, cases, runs).within(LARGEST_REPORT)
 
 
 @contextmanager

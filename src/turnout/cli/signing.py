@@ -6,6 +6,7 @@ import getpass
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ sign_option = click.option(
     "--sign/--no-sign",
     "sign",
     default=None,
-    help="Sign how the release was built, or not. Default: sign what you have not signed yet, if you have a key.",
+    help="Sign, or not. Default: sign what you have not signed yet, if you have a key.",
 )
 
 
@@ -44,17 +45,22 @@ class Signing:
     began: float
     wanted: bool | None
 
-    def unlock(self, client: Client, parts: ReleaseParts) -> SigningKey | None:
-        """The key to sign a release with; None when it is not to be signed, or was signed with this key before.
+    def unlock(self, client: Client, parts: ReleaseParts, *, results: bool = False) -> SigningKey | None:
+        """The key to sign with; None when nothing is to be signed, or the release was signed with this key before.
 
-        To be called before anything is sent. Raises `NotFound`, `InvalidRequest` when it was asked for and cannot be done.
+        `results`: there are results of suites, which are signed each time. To be called before anything is sent.
+        Raises `NotFound`, `InvalidRequest` when it was asked for and cannot be done.
         """
         if self.wanted is False:
             return None
         public = find_key(asked=bool(self.wanted))
-        if public is None or (not self.wanted and _is_signed(client, parts, public.keyid)):
+        if public is None or not (results or self.wanted or not _is_signed(client, parts, public.keyid)):
             return None
         return unlock_key(public, asked=bool(self.wanted))
+
+    def is_due(self, client: Client, parts: ReleaseParts, key: SigningKey) -> bool:
+        """Whether the provenance is to be signed: it was asked for, or this key has not done so yet."""
+        return bool(self.wanted) or not _is_signed(client, parts, key.key.keyid)
 
     def sign(self, parts: ReleaseParts, key: SigningKey) -> str:
         """The envelope with the provenance of a release."""
@@ -94,6 +100,21 @@ def sign_result(report: EvalReport, run: EvalRunView, key: SigningKey) -> str:
     )
     note(f"sign     the result of {report.suite}, with the key {key.key.label}")
     return sign_statement(build_test_result(report.agent, report.release, result), key).decode()
+
+
+def unlock_for_results(wanted: bool | None) -> SigningKey | None:
+    """The key to sign results of suites with. `wanted`: as `sign_option` gives it. Raises as `Signing.unlock`."""
+    public = find_key(asked=bool(wanted)) if wanted is not False else None
+    return unlock_key(public, asked=bool(wanted)) if public is not None else None
+
+
+def attest_results(
+    client: Client, release: Digest, reports: Sequence[EvalReport], runs: Sequence[EvalRunView], key: SigningKey | None
+) -> None:
+    """Sign what came of suites that were run against a release; not of those that it was only compared with."""
+    for report, run in zip(reports, runs, strict=True):
+        if key is not None and report.release == release and not report.baseline:
+            client.attest(report.agent, release, sign_result(report, run, key))
 
 
 def user_name() -> str:

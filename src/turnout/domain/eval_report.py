@@ -14,6 +14,7 @@ from turnout.domain.models import Digest
 
 SCHEMA = 1
 MOST_RUNS = 1_000_000
+_ALL = 1 << 20  # more characters than a text of a run has
 _RUN_FIELDS = tuple(item.name for item in fields(Run))
 
 
@@ -31,24 +32,45 @@ class EvalReport:
     runs: tuple[Run, ...]
     problems: tuple[str, ...] = ()
     stable: Digest | None = None  # what it was compared with, if it was
+    baseline: bool = False  # made of a stable release, for another to be compared with: no evidence of its own
     began: float = 0.0
     ended: float = 0.0
     made_by: Mapping[str, str] = field(default_factory=dict)  # versions of turnout, Python, the machine
 
-    def judge(self, stable: EvalReport | None) -> Verdict:
-        """What comes of it. `stable`: the report of the release that it was compared with."""
+    def judge(self, stable: EvalReport | None, problems: Sequence[str] = ()) -> Verdict:
+        """What comes of it. `stable`: the report of the release that it was compared with.
+
+        `problems`: more than the report tells itself.
+        """
         return judge_suite(
             self.bar,
             self.runs,
             expected=self.expected,
             repeat=self.repeat,
-            problems=self.problems,
+            problems=(*self.problems, *problems),
             stable=stable.runs if stable is not None else None,
+            stable_problems=stable.problems if stable is not None else (),
         )
 
-    def without_details(self) -> EvalReport:
-        """The same without what was said of passed runs."""
-        return replace(self, runs=tuple(replace(run, detail="") if run.success >= 1 else run for run in self.runs))
+    def can_be_compared_with(self) -> bool:
+        """Whether its runs can stand for what a stable release does: nothing broke off."""
+        return not self.problems and bool(self.runs) and not any(run.error for run in self.runs)
+
+    def within(self, size: int) -> EvalReport:
+        """The same in so many bytes of a request, by leaving out what was said of passed runs, then of all.
+
+        Raises `InvalidRequest` where that is not enough.
+        """
+        for passed, other in ((_ALL, _ALL), (0, _ALL), (0, 200), (0, 0)):
+            shorter = replace(
+                self, runs=tuple(_shorten(run, passed if run.success >= 1 else other) for run in self.runs)
+            )
+            if request_size(shorter) <= size:
+                return shorter
+        raise InvalidRequest(
+            f"the report of {self.suite} has {len(self.runs):,} runs, more than a server takes",
+            hint="use fewer cases or repeats, or divide the suite into several",
+        )
 
 
 def render_report(report: EvalReport) -> bytes:
@@ -69,18 +91,26 @@ def render_report(report: EvalReport) -> bytes:
         "expected": list(report.expected),
         "problems": list(report.problems),
         "stable": report.stable,
+        "baseline": report.baseline,
         "began": report.began,
         "ended": report.ended,
         "made_by": dict(report.made_by),
         "runs": [_run_document(run) for run in report.runs],
     }
-    return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode(errors="replace")  # half a character, as of an emoji that was cut, has no bytes
+
+
+def request_size(report: EvalReport) -> int:
+    """How many bytes it takes as a text within a JSON document."""
+    return len(json.dumps(render_report(report).decode(), ensure_ascii=False).encode())
 
 
 def parse_report(content: bytes) -> EvalReport:
     """The inverse. Raises `InvalidRequest` that names what is wrong."""
     try:
         document = json.loads(content)
+        json.dumps(document, ensure_ascii=False).encode()  # escaped halves of characters can be kept nowhere
     except (ValueError, RecursionError):
         raise InvalidRequest("the report of a suite is no JSON") from None
     reader = _Reader(document, "report")
@@ -107,15 +137,18 @@ def parse_report(content: bytes) -> EvalReport:
         runs=tuple(_read_run(item, f"runs[{at}]") for at, item in enumerate(runs)),
         problems=reader.texts("problems"),
         stable=_digest(stable) if stable is not None else None,
+        baseline=reader.get("baseline", bool) if "baseline" in document else False,
         began=reader.number("began"),
         ended=reader.number("ended"),
         made_by={str(key)[:100]: str(value)[:200] for key, value in reader.get("made_by", dict).items()},
     )
 
 
-def verdict_document(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values, for tables and the wire."""
+def verdict_document(verdict: Verdict, report: EvalReport) -> dict[str, Any]:
+    """The verdict of a report as plain values, for tables and the wire."""
     return {
+        "baseline": report.baseline,
+        "confidence": report.bar.confidence,
         "passed": verdict.passed,
         "cases": verdict.cases,
         "runs": verdict.runs,
@@ -146,12 +179,28 @@ def _read_run(item: object, place: str) -> Run:
         repeat=int(_between(reader.get("repeat", int), 0, 99, f"{place}.repeat")),
         success=_between(reader.number("success"), 0, 1, f"{place}.success"),
         scores=reader.numbers("scores") if "scores" in optional else {},
-        cost=reader.number("cost") if "cost" in optional else None,
-        duration=reader.number("duration") if "duration" in optional else None,
+        cost=_between(reader.number("cost"), 0, 1e9, f"{place}.cost") if "cost" in optional else None,
+        duration=_between(reader.number("duration"), 0, 1e9, f"{place}.duration") if "duration" in optional else None,
         detail=reader.get("detail", str) if "detail" in optional else "",
         error=reader.get("error", str) if "error" in optional else "",
-        tries=reader.get("tries", int) if "tries" in optional else 1,
+        tries=int(_between(reader.get("tries", int), 1, 100, f"{place}.tries")) if "tries" in optional else 1,
     )
+
+
+def _shorten(run: Run, length: int) -> Run:
+    """An error is never left out: it decides."""
+    return replace(run, detail=run.detail[:length], error=run.error[: max(length, 60)])
+
+
+def finite(value: object) -> float | None:
+    """A number of a JSON document; None for what is none, or too large to be one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 class _Reader:
@@ -171,9 +220,10 @@ class _Reader:
 
     def number(self, key: str) -> float:
         value = self.content.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        number = finite(value)
+        if number is None:
             raise InvalidRequest(f"{self._place}.{key} has to be a number")
-        return float(value)
+        return number
 
     def numbers(self, key: str) -> dict[str, float]:
         inner = _Reader(self.content.get(key), f"{self._place}.{key}")

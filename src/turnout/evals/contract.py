@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from turnout.domain.errors import InvalidRequest
+from turnout.domain.eval_report import finite
 from turnout.domain.evals import Run
 
 LONGEST_LINE = 1 << 20  # bytes
@@ -78,11 +78,11 @@ def _scores(content: Mapping[str, Any]) -> dict[str, float]:
     if not isinstance(scores, Mapping) or len(scores) > MOST_SCORES:
         raise InvalidRequest(f'"scores" has to be an object of at most {MOST_SCORES} numbers')
     for name, value in scores.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if finite(value) is None:
             raise InvalidRequest(f'"scores": "{name[:100]}" has to be a number')
     given = {name: float(value) for name, value in scores.items()}
-    if "passed" in content and isinstance(content.get("score"), int | float):
-        given.setdefault("score", float(content["score"]))
+    if "passed" in content and (score := finite(content.get("score"))) is not None:
+        given.setdefault("score", score)
     return given
 
 
@@ -100,7 +100,7 @@ def _text(content: Mapping[str, Any], key: str) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text[:LONGEST_DETAIL]
+    return text[:LONGEST_DETAIL].encode(errors="replace").decode()  # without halves of characters
 
 
 def _refuse(name: str) -> float:

@@ -1,4 +1,4 @@
-"""Lines of a program, read with a deadline."""
+"""Lines to and from a program, each with a deadline."""
 
 from __future__ import annotations
 
@@ -38,9 +38,32 @@ class Lines:
             left = until - time.monotonic()
             if left <= 0 or not self._selector.select(left):
                 raise TimeoutError
-            part = os.read(self._descriptor, _PART)
-            self._over = not part
-            self._rest += part
+            self._read()
+
+    def give(self, content: bytes, stream: IO[bytes], until: float) -> None:
+        """Write to the program, and read what it writes meanwhile. Raises `TimeoutError` at `until`, or `OSError`."""
+        descriptor, left = stream.fileno(), memoryview(content)
+        os.set_blocking(descriptor, False)
+        self._selector.register(descriptor, selectors.EVENT_WRITE)
+        try:
+            while left:
+                seconds = until - time.monotonic()
+                ready = {key.fd for key, _ in self._selector.select(seconds)} if seconds > 0 else set()
+                if not ready:
+                    raise TimeoutError
+                if descriptor in ready:
+                    left = left[os.write(descriptor, left[:_PART]) :]
+                elif self._over or len(self._rest) > LONGEST_LINE:  # it says too much and does not listen
+                    raise TimeoutError
+                else:
+                    self._read()
+        finally:
+            self._selector.unregister(descriptor)
+
+    def _read(self) -> None:
+        part = os.read(self._descriptor, _PART)
+        self._over = not part
+        self._rest += part
 
     def close(self) -> None:
         """Read no more."""

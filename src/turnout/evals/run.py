@@ -12,15 +12,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.evals import Run
 from turnout.evals.contract import parse_result, quote
 from turnout.evals.lines import Lines
-from turnout.evals.suite import Suite
+from turnout.evals.suite import MOST_CASES, Suite
 
 END_PATIENCE = 10.0  # seconds that a program has to end when it was given its last case
 MOST_PROBLEMS = 20
@@ -39,7 +41,10 @@ class Bench(Protocol):
         """The last line that programs of the suite wrote to their standard error; "" for none."""
 
     def revive(self) -> str | None:
-        """See to it that the agent runs. Returns what became of it, for a person, if it had ended."""
+        """See to it that the agent runs. Returns what became of it, for a person, if it had ended.
+
+        Only ever called in the thread that runs the suite: the agent ends with the thread that starts it.
+        """
 
     def cost_of(self, task: str) -> float | None:
         """Dollars that a task spent on models, as the gateway metered it; None where it made no call."""
@@ -67,10 +72,13 @@ class _Course:
     runs: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     failed: int = 0
+    told: set[tuple[str, int]] = field(default_factory=set)  # (case, repeat) of which there is a result
+    wishes: SimpleQueue[Future[str | None] | None] = field(default_factory=SimpleQueue)  # for an agent that runs
 
     def add(self, run: Run) -> None:
         with self.lock:
             self.runs.append(run)
+            self.told.add((run.case, run.repeat))
             self.failed += run.success < 1.0
             self.on_progress(Progress(len(self.runs), self.total, self.failed))
 
@@ -78,6 +86,12 @@ class _Course:
         with self.lock:
             if problem not in self.problems and len(self.problems) < MOST_PROBLEMS:
                 self.problems.append(problem)
+
+    def revive(self) -> str | None:
+        """See `Bench.revive`; from any thread of a worker."""
+        wish: Future[str | None] = Future()
+        self.wishes.put(wish)
+        return wish.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,11 @@ def _run_command(course: _Course, command: Sequence[str], repeat: int) -> None:
                     break
                 now = time.monotonic()
                 _take(course, line, repeat, now - began)
+                if len(course.problems) >= MOST_PROBLEMS:
+                    return  # it will not get better
+                if len(course.runs) >= MOST_CASES * (repeat + 1):
+                    course.complain(f"it wrote more than {MOST_CASES:,} results")
+                    return
                 began = now
         except TimeoutError:
             course.complain(_describe_silence(course, "the command"))
@@ -136,7 +155,7 @@ def _take(course: _Course, line: bytes, repeat: int, seconds: float) -> None:
     except InvalidRequest as error:
         course.complain(f"it wrote what is no result: {error.message}")
         return
-    if any(known.case == run.case and known.repeat == repeat for known in course.runs):
+    if (run.case, repeat) in course.told:
         course.complain(f'it wrote more than one result for "{run.case}" in repeat {repeat + 1}')
         return
     course.add(run if run.duration is not None else replace(run, duration=seconds))
@@ -164,13 +183,41 @@ def _run_workers(course: _Course, command: Sequence[str]) -> None:
     threads = [threading.Thread(target=_work, args=(course, command, orders), daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
+    _grant_wishes(course, count)
     for thread in threads:
         thread.join()
-    for order in orders:  # nobody came to them in time
-        course.add(Run(order.case, order.repeat, 0.0, error="the suite took too long"))
+    late = time.monotonic() >= course.until
+    for order in orders:  # nobody came to them
+        error = "the suite took too long" if late else "no worker was left to run it"
+        course.add(Run(order.case, order.repeat, 0.0, error=error))
+
+
+def _grant_wishes(course: _Course, workers: int) -> None:
+    """Revive the agent when a worker asks for it, until all of them have ended."""
+    while workers:
+        wish = course.wishes.get()
+        if wish is None:
+            workers -= 1
+            continue
+        try:
+            wish.set_result(course.bench.revive())
+        except Exception as error:  # noqa: BLE001  (the worker says so)
+            wish.set_exception(error)
 
 
 def _work(course: _Course, command: Sequence[str], orders: deque[_Order]) -> None:
+    """A worker's thread: whatever it meets, the suite goes on to its end."""
+    try:
+        _work_off(course, command, orders)
+    except Exception as error:  # noqa: BLE001  (it is a problem of the suite)
+        course.complain(
+            f"a worker could not go on: {type(error).__name__}: {quote(str(error).encode(errors='replace'))}"
+        )
+    finally:
+        course.wishes.put(None)
+
+
+def _work_off(course: _Course, command: Sequence[str], orders: deque[_Order]) -> None:
     """One worker after the other, for as long as there are orders."""
     while orders and time.monotonic() < course.until:
         with _started(course, command, {}) as process:
@@ -209,16 +256,17 @@ def _run_one(course: _Course, process: subprocess.Popen[bytes], lines: Lines, or
     """(what came of one run, whether the worker can be given another)."""
     assert process.stdin is not None  # noqa: S101
     case: Mapping[str, Any] = (course.suite.cases or {})[order.case]
-    content = json.dumps({**case, "repeat": order.repeat, "task": order.task}, ensure_ascii=False)
-    revived = course.bench.revive()
+    content = json.dumps({**case, "repeat": order.repeat, "task": order.task})  # ASCII: half a character has no bytes
+    revived = course.revive()
     began, broken = time.monotonic(), Run(order.case, order.repeat, 0.0, tries=order.tries)
+    until = min(began + course.suite.table.timeout, course.until)
     run = None
     try:
-        process.stdin.write(content.encode() + b"\n")
-        process.stdin.flush()
-        run = _await_result(course, lines, order, min(began + course.suite.table.timeout, course.until))
+        lines.give(content.encode() + b"\n", process.stdin, until)
+        run = _await_result(course, lines, order, until)
     except TimeoutError:
-        return replace(broken, error=f"no result within {course.suite.table.timeout:g} s"), False
+        taken = time.monotonic() - began  # at least so long
+        return replace(broken, error=f"no result within {course.suite.table.timeout:g} s", duration=taken), False
     except OSError:
         pass  # it has ended
     if run is None:

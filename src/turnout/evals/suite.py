@@ -74,5 +74,5 @@ def _copy(source: Path, target: Path) -> str:
 
 
 def _definition(table: Evals) -> Any:
-    """What decides the result. How many runs go at the same time, and how long they may take, does not."""
-    return json.loads(table.model_dump_json(exclude={"parallel", "timeout", "limit", "retries", "against"}))
+    """What decides the result: also how long a run may take, and how often it is tried. How many run at once does not."""
+    return json.loads(table.model_dump_json(exclude={"parallel", "limit", "against"}))

@@ -61,7 +61,7 @@ MATRIX: list[tuple[str, str, dict[str, Any] | None, set[str]]] = [
     ("GET", f"{URL}/recordings", None, READS),
     ("POST", f"{URL}/releases/v1/evals", {"document": "{}"}, BUILDS),
     ("GET", f"{URL}/evals", None, READS),
-    ("GET", f"{URL}/evals/eval_1", None, READS),
+    ("GET", f"{URL}/evals/eval_1", None, BUILDS),
     ("POST", f"{URL}/recordings", {"task": "t"}, BUILDS),
     ("GET", f"{URL}/recordings/{BLOB}", None, BUILDS),
     ("DELETE", f"{URL}/recordings/{BLOB}", None, BUILDS),

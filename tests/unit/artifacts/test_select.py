@@ -145,3 +145,32 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     manifest = Manifest.model_validate({"schema": 1, "agent": "ab", "code": {"start": ["x"]}})
     with pytest.raises(BuildFailed, match="is not a folder"):
         select_files(tmp_path / "gone", manifest)
+
+
+def test_what_a_suite_consists_of_is_in_no_component(folder: Path) -> None:
+    for path in ("evals/judge.md", "index/golden.jsonl", "evals/check.py", "prompts/answers.md"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text("the answers")
+    suite = """
+[[evals]]
+name = "answers"
+command = ["python", "evals/check.py"]
+cases = "index/golden.jsonl"
+files = ["evals/**", "prompts/answers.md"]
+require = { success = 0.9 }
+"""
+    text = (
+        MANIFEST.replace('["prompts/**"]', '["prompts/**", "e*/*.md", "!*.txt"]').replace(
+            '"notes/"', '"notes/", "!evals/**"'
+        )
+        + suite
+    )
+    (folder / "turnout.toml").write_text(text)
+    with pytest.raises(ManifestError, match="matches no file"):  # nothing but the suite matches
+        select(folder)
+    (folder / "turnout.toml").write_text(text.replace('"e*/*.md", ', ""))
+    found = select(folder)
+    assert paths(found.prompts) == ["prompts/de/system.md", "prompts/system.md"]
+    assert paths(found.data) == ["index/part-0.bin", "index/part-1.bin"]
+    assert not [path for path in paths(found.code) if path.startswith("evals/")]
+    assert select(folder, folder / "index").data == found.data

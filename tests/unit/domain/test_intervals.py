@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from statistics import fmean
 
 import pytest
@@ -17,6 +18,7 @@ from turnout.domain.intervals import (
     mean_bounds,
     regularised_beta,
     share_bounds,
+    skewed_mean_bound,
     t_quantile,
 )
 
@@ -88,3 +90,43 @@ def test_a_mean_of_one_value_has_no_bounds() -> None:
     assert mean_bounds([1.0, 2.0, 3.0], 0.95) == pytest.approx(
         (2 - 2.919986 / math.sqrt(3), 2 + 2.919986 / math.sqrt(3))
     )
+
+
+@pytest.mark.parametrize(("spread", "cases"), [(1.2, 50), (1.5, 50), (1.2, 160), (1.5, 160)])
+def test_skewed_costs_exactly_at_the_bar_are_rarely_below_it(spread: float, cases: int) -> None:
+    chance, truth = random.Random(1), math.exp(spread * spread / 2)
+    below = sum(
+        skewed_mean_bound([chance.lognormvariate(0, spread) for _ in range(cases)], 0.9) <= truth for _ in range(600)
+    )
+    assert below <= 0.15 * 600
+
+
+@pytest.mark.parametrize(
+    ("draw", "truth"),
+    [
+        (lambda chance: chance.gauss(10, 1), 10.0),
+        (lambda chance: chance.expovariate(1), 1.0),
+        (lambda chance: chance.lognormvariate(0, 0.3), math.exp(0.045)),
+    ],
+)
+def test_costs_that_are_hardly_skewed_are_bounded_as_closely_as_student_does(
+    draw: Callable[[random.Random], float], truth: float
+) -> None:
+    chance, below, width = random.Random(2), 0, 0.0
+    for _ in range(300):
+        values = [draw(chance) for _ in range(100)]
+        bound = skewed_mean_bound(values, 0.9)
+        below += bound <= truth
+        width += bound / mean_bounds(values, 0.9)[1]
+    assert below <= 0.15 * 300
+    assert width / 300 <= 1.1
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=2, max_size=50))
+def test_the_bound_of_a_cost_is_never_below_student(values: list[float]) -> None:
+    assert skewed_mean_bound(values, 0.9) >= mean_bounds(values, 0.9)[1]
+
+
+def test_costs_that_are_all_the_same_have_no_width() -> None:
+    assert skewed_mean_bound([0.01] * 30, 0.9) == pytest.approx(0.01)
+    assert skewed_mean_bound([0.01], 0.9) == math.inf

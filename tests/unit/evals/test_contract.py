@@ -19,6 +19,14 @@ def test_a_line_tells_of_a_run() -> None:
     assert (run.scores, run.detail) == ({"tone": 0.5}, '{"why": "x"}')
 
 
+def test_what_no_number_or_text_can_hold_is_refused_or_left_out() -> None:
+    with pytest.raises(InvalidRequest, match='"x" has to be a number'):
+        parse_result(b'{"id": "a", "passed": true, "scores": {"x": 1' + b"0" * 400 + b"}}", 0)
+    assert parse_result(b'{"id": "a", "passed": true, "score": 1' + b"0" * 400 + b"}", 0).scores == {}
+    assert parse_result(b'{"id": "a", "passed": true, "score": 1e999}', 0).scores == {}
+    assert parse_result(rb'{"id": "a", "passed": true, "detail": "cut \ud83d"}', 0).detail == "cut ?"
+
+
 def test_a_score_counts_as_a_part_of_success() -> None:
     assert parse_result(b'{"id": "a", "score": 0.25}', 0).success == 0.25
     both = parse_result(b'{"id": "a", "passed": false, "score": 0.25}', 0)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from turnout.domain.errors import InvalidRequest
-from turnout.evals.run import Outcome, Progress, run_suite
+from turnout.evals.run import MOST_PROBLEMS, Outcome, Progress, run_suite
 from turnout.evals.suite import stage_suite
 from turnout.manifest.eval_schema import Evals
 
@@ -28,8 +30,8 @@ for line in sys.stdin:
 class PlainBench:
     """Programs as they are, without a sandbox."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, revive: Callable[[], None] | None = None) -> None:
+        self.folder, self._revive = folder, revive
 
     def start(self, command: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / "errors").open("ab") as errors:
@@ -46,14 +48,24 @@ class PlainBench:
         return lines[-1] if lines else ""
 
     def revive(self) -> str | None:
+        if self._revive:
+            self._revive()
         return None
 
     def cost_of(self, task: str) -> float | None:
         return 0.5 if "c1" in task else None
 
 
-def run(folder: Path, program: str, cases: int | None = 8, **fields: object) -> Outcome:
-    """Run a program as the suite, by the case where there are cases."""
+def run(
+    folder: Path,
+    program: str,
+    cases: int | None = 8,
+    more: Mapping[str, str] | None = None,
+    revive: Callable[[], None] | None = None,
+    **fields: object,
+) -> Outcome:
+    """Run a program as the suite, by the case where there are cases. `more`: of what each case consists too."""
+    folder.mkdir(exist_ok=True)
     (folder / "suite.py").write_text(program)
     given: dict[str, object] = {"name": "answers", "command": ["python", "suite.py"], "repeat": 1, "timeout": 5.0}
     given |= {"require": {"success": 0.5}, "files": ["**"], **fields}
@@ -61,11 +73,12 @@ def run(folder: Path, program: str, cases: int | None = 8, **fields: object) -> 
     if cases is not None:
         given["cases"] = "cases.jsonl"
         (folder / "cases.jsonl").write_text(
-            "".join(json.dumps({"id": f"c{n}", "input": n}) + "\n" for n in range(cases))
+            "".join(json.dumps({"id": f"c{n}", "input": n, **(more or {})}) + "\n" for n in range(cases))
         )
         files.append(("cases.jsonl", folder / "cases.jsonl"))
     suite = stage_suite(Evals.model_validate(given), files, folder / "staged")
-    return run_suite(suite, (sys.executable, "-S", "-E", "suite.py"), PlainBench(folder / "staged"), lambda _: None)
+    bench = PlainBench(folder / "staged", revive)
+    return run_suite(suite, (sys.executable, "-S", "-E", "suite.py"), bench, lambda _: None)
 
 
 def test_every_case_is_run_as_often_as_it_is_to_be(tmp_path: Path) -> None:
@@ -116,6 +129,57 @@ def test_a_suite_that_takes_too_long_has_a_result_for_each_case_all_the_same(tmp
     outcome = run(tmp_path, ECHO.format(before=slow, after=""), limit=0.5, parallel=1, retries=0)
     assert len(outcome.runs) == 8
     assert "the suite took too long" in {run.error for run in outcome.runs}
+
+
+def test_a_worker_that_does_not_read_a_large_case_holds_up_nothing(tmp_path: Path) -> None:
+    large = {"doc": "x" * 200_000}
+    began = time.monotonic()
+    deaf = run(tmp_path / "a", "import time; time.sleep(60)", cases=1, more=large, timeout=0.5, retries=0)
+    loud = run(tmp_path / "b", "while True: print('x' * 1000)", cases=1, more=large, timeout=0.5, retries=0)
+    assert [item.error for outcome in (deaf, loud) for item in outcome.runs] == ["no result within 0.5 s"] * 2
+    assert all(item.duration is not None for item in deaf.runs)
+    assert time.monotonic() - began < 10
+
+
+def test_a_worker_gets_a_large_case_whole_although_it_speaks_first(tmp_path: Path) -> None:
+    program = """
+import json, sys
+sys.stderr.write("x" * 100)
+for line in sys.stdin:
+    case = json.loads(line)
+    print(json.dumps({"id": case["id"], "passed": len(case["doc"]) == 200_000, "detail": "y" * 1000}), flush=True)
+"""
+    outcome = run(tmp_path, program, cases=3, more={"doc": "x" * 200_000})
+    assert [item.success for item in outcome.runs] == [1.0] * 3
+    assert outcome.problems == ()
+
+
+def test_half_a_character_in_a_case_reaches_the_worker(tmp_path: Path) -> None:
+    outcome = run(
+        tmp_path, ECHO.format(before="assert case['q'] == '\\ud83d'", after=""), cases=3, more={"q": "\ud83d"}
+    )
+    assert [item.success for item in outcome.runs] == [1.0] * 3
+
+
+def test_the_agent_is_revived_in_the_thread_that_runs_the_suite(tmp_path: Path) -> None:
+    seen: set[int] = set()
+    run(tmp_path, ECHO.format(before="", after=""), revive=lambda: seen.add(threading.get_ident()))
+    assert seen == {threading.get_ident()}
+
+
+def test_what_breaks_a_worker_s_thread_is_a_problem_and_not_that_it_took_too_long(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise ValueError("no agent")
+
+    outcome = run(tmp_path, ECHO.format(before="", after=""), revive=fail)
+    assert outcome.problems == ("a worker could not go on: ValueError: no agent",)
+    assert {item.error for item in outcome.runs} == {"no worker was left to run it"}
+
+
+def test_a_command_that_writes_garbage_is_ended(tmp_path: Path) -> None:
+    program = "import itertools\nfor n in itertools.count(): print('garbage', n, flush=True)"
+    outcome = run(tmp_path, program, cases=None, repeat=1)
+    assert len(outcome.problems) == MOST_PROBLEMS
 
 
 LISTS = """
@@ -197,7 +261,8 @@ def test_the_digest_of_a_suite_is_of_what_decides(tmp_path: Path) -> None:
         return stage_suite(table, [("check.py", tmp_path / "check.py")], tmp_path / f"staged{number}").digest
 
     first = digest(1)
-    assert digest(2, parallel=9, timeout=1.0) == first
+    assert digest(2, parallel=9, limit=10.0) == first
+    assert first not in (digest(5, timeout=1.0), digest(6, retries=10))
     assert digest(3, require={"success": 0.6}) != first
     (tmp_path / "check.py").write_text("2")
     assert digest(4) != first
