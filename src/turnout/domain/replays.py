@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from turnout.domain.alignment import Moved, Pair, align_calls, find_moves
+from turnout.domain.calls import Ended
 from turnout.domain.intervals import share_bounds
 from turnout.domain.models import Digest, Task
 from turnout.domain.outcomes import read_task
@@ -277,7 +278,8 @@ def _tool_step(first: RecordedTool | None, second: RecordedTool | None, number: 
         return Change(ChangeKind.MISSING, where, _arguments(first), "")
     if not same:
         return Change(ChangeKind.ARGUMENTS, where, _arguments(first), _arguments(second))
-    if _result(first) != _result(second) and first.result is not None:
+    kept = first.result is not None and not (second.ended is Ended.DONE and second.result is None)
+    if kept and _result(first) != _result(second):  # what was left out is no other result
         return Change(ChangeKind.RESULT, where, _cut(_result(first)), _cut(_result(second)))
     return Change(ChangeKind.SAME, where, _arguments(first), _arguments(second))
 

@@ -17,7 +17,7 @@ from turnout.domain.recordings import RecordedTool
 from turnout.domain.replays import Divergence
 from turnout.gateway.seams import Spending
 from turnout.gateway.tools.calls import Answer, CallEnds, ToolCalls
-from turnout.gateway.tools.recording import Record, arguments_digest
+from turnout.gateway.tools.recording import Record, arguments_digest, in_order
 from turnout.gateway.tools.upstream import Upstreams
 from turnout.playback import NO_TASK, Playback
 
@@ -64,7 +64,10 @@ class RecordedToolCalls(ToolCalls):
             self._diverge(
                 record, known, "it was called more often than the recording holds; the last result was given again"
             )
-        return _recorded_result(found)
+        result = _recorded_result(found)
+        record.written = in_order(result)
+        record.size += len(record.written)
+        return result
 
     def _diverge(self, record: Record, task: str | None, why: str) -> None:
         asked = json.dumps(record.arguments, sort_keys=True, ensure_ascii=False)[:_LONGEST_ASKED]
