@@ -123,10 +123,14 @@ class ReplaySummary:
     high: float
     cost_ratio: float | None
     latency_ratio: float | None
+    strays: int = 0  # calls that belong to no task
 
     def holds(self, most: float) -> bool:
-        """Whether the share is proven to be at most `most`. Never without a usable recording."""
-        return self.tasks > self.unusable and self.high <= most
+        """Whether the share is proven to be at most `most`. Never without a usable recording.
+
+        Nor with calls that belong to no task: nobody knows what they would have done.
+        """
+        return self.tasks > self.unusable and not self.strays and self.high <= most
 
     def describe(self) -> str:
         """One line, for people."""
@@ -137,6 +141,8 @@ class ReplaySummary:
         parts += [f"{count} {name}" for name, count in counted if count]
         parts.append(f"share that did not {self.share:.1%} [{self.low:.1%}, {self.high:.1%}]")
         parts.append(f"{self.divergences} divergences")
+        if self.strays:
+            parts.append(f"{self.strays} calls that belong to no task")
         return ", ".join(parts)
 
 
@@ -154,13 +160,13 @@ class ReplayReport:
     answers: bool  # whether another text counts as changed
     at: float
     duration: float
-    strays: int  # calls that could not be told to belong to a task
+    strays: int  # calls that belong to no task
     tasks: tuple[TaskDiff, ...]
 
     @property
     def summary(self) -> ReplaySummary:
         """What the tasks add up to."""
-        return summarise(self.tasks)
+        return summarise(self.tasks, self.strays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +217,8 @@ def what_changed(
     )
 
 
-def summarise(tasks: Sequence[TaskDiff]) -> ReplaySummary:
-    """Add up how tasks came out."""
+def summarise(tasks: Sequence[TaskDiff], strays: int = 0) -> ReplaySummary:
+    """Add up how tasks came out. `strays`: calls that belong to none of them."""
     came = Counter(task.verdict for task in tasks)
     other = len(tasks) - came[Came.SAME]
     low, high = share_bounds(other, len(tasks), CONFIDENCE)
@@ -229,6 +235,7 @@ def summarise(tasks: Sequence[TaskDiff]) -> ReplaySummary:
         high=high,
         cost_ratio=_ratio((task.cost_before, task.cost_after) for task in usable),
         latency_ratio=_ratio((task.seconds_before, task.seconds_after) for task in usable),
+        strays=strays,
     )
 
 

@@ -1,7 +1,8 @@
 """Runs recordings against a release and compares: each task by itself, whatever becomes of the others.
 
 A task that hangs or that the release dies of fails, and the release is started anew for the next. When several tasks were
-under way at that moment, nobody can tell whose fault it was: each of them is asked once more, alone.
+under way at that moment, nobody can tell whose fault it was: each of them is asked once more, alone. So are those that were
+under way when a call came that told no task.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ class _Run:
                 beside = len(running) > 1
                 for future in done:
                     place, asked = running.pop(future), future.result()
-                    if asked.refused or (asked.broken is not None and beside):
+                    if asked.refused or asked.played.unclear or (asked.broken is not None and beside):
                         alone.append(place)
                     else:
                         self._conclude(place, usable[place], asked)

@@ -30,6 +30,7 @@ class Stage:
         self.alter = alter
         self.starts = 0
         self.breaks_at = 100  # the start that fails
+        self.untold: frozenset[str] = frozenset()  # tasks that call a tool without telling whose call it is
         self.at_once = 0  # tasks under way, at most
         self._busy = 0
         self._lock = threading.Lock()
@@ -86,6 +87,8 @@ class Stage:
     def _do(self, handler: BaseHTTPRequestHandler, task: str, asked: Asked) -> None:
         for tool, arguments in asked.get("calls", ()):
             self._call(task, tool, arguments)
+        if task in self.untold:
+            self.playback.diverged(self.playback.find(None), Divergence("tool", "refund", "not recorded"))
         time.sleep(asked.get("hang", 0.0))
         if asked.get("die"):
             threading.Thread(target=self.stop).start()

@@ -12,7 +12,7 @@ from tests.unit.domain.recorded import RELEASE, recorded_tool
 from tests.unit.replay.stage import Asked, Stage, stage, taped
 from turnout.domain.models import Digest
 from turnout.domain.recordings import Recording
-from turnout.domain.replays import Came, ChangeKind, TaskDiff, Unreadable
+from turnout.domain.replays import Came, ChangeKind, Divergence, TaskDiff, Unreadable
 from turnout.replay.engine import Replay, run_replay
 
 OTHER = Digest("sha256:" + "b" * 64)
@@ -179,3 +179,24 @@ def test_what_patterns_took_out_of_a_recording_does_not_get_into_the_report_eith
 
     assert came((found,)) == [Came.SAME]
     assert [step.after for step in found.steps] == ['{"text":"done [redacted]"}']
+
+
+def test_a_call_that_tells_no_task_is_found_in_the_task_that_made_it() -> None:
+    with stage() as release:
+        release.untold = frozenset({"t3"})
+        recordings = [taped(f"t{number}", [], hang=0.02) for number in range(12)]
+        found = run(release, *recordings, parallel=4)
+
+    assert [diff.task for diff in found if diff.verdict is not Came.SAME] == ["t3"]
+    assert found[3].divergences == 1
+
+
+def test_a_call_of_no_task_lets_no_threshold_hold() -> None:
+    replay = Replay("shop", "production", RELEASE, "v1", OTHER, "v2", timeout=5.0)
+    with stage() as release:
+        release.playback.diverged("gone", Divergence("tool", "refund", "not recorded"))
+        report = run_replay(release, release.playback, [taped(f"t{number}", []) for number in range(60)], replay)
+
+    assert (report.summary.same, report.strays) == (60, 1)
+    assert not report.summary.holds(0.1)
+    assert report.summary.describe().endswith("1 calls that belong to no task")

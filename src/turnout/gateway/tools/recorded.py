@@ -49,7 +49,7 @@ class RecordedToolCalls(ToolCalls):
     async def _answered(self, record: Record, pin: ToolPin) -> dict[str, Any]:
         known = self._playback.find(record.task)
         if known is None:
-            self._diverge(record, None, NO_TASK)
+            self._diverge(record, record.task, NO_TASK)
             raise CallEnds(Ended.REFUSED, f"this is a replay: {NO_TASK}")
         found, in_time = self._playback.tool_call(known, pin.name, arguments_digest(record.arguments))
         if found is None and self._live_tools and not pin.side_effects:

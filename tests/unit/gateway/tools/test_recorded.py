@@ -171,7 +171,23 @@ def test_a_call_that_tells_no_task_is_refused_while_several_are_under_way(
         playback.begin(recording([recorded_tool("refund", {"order": 7})], task="t2"))
         result = call(gateway, "refund", {"order": 7})
 
-    assert "tells no task" in text(result)
+        assert "tells no task" in text(result)
+        assert playback.end("t1").unclear
+        assert playback.end("t2").unclear
+
+    assert playback.strays == ()
+
+
+def test_a_call_of_a_task_that_is_over_is_refused_as_a_stray(
+    live_shop: tuple[ToolServer, Reached], pins: dict[str, ToolPin]
+) -> None:
+    server, reached = live_shop
+    reached.clear()
+    with replaying(pins, server) as (gateway, playback):
+        playback.begin(recording(task="t2"))
+        result = call(gateway, "refund", {"order": 7}, **{"x-turnout-task": "t1"})
+
+    assert (result.is_error, reached) == (True, [])
     assert [item.name for item in playback.strays] == ["refund"]
 
 
