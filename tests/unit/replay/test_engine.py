@@ -13,6 +13,7 @@ from tests.unit.replay.stage import Asked, Stage, stage, taped
 from turnout.domain.models import Digest
 from turnout.domain.recordings import Recording
 from turnout.domain.replays import Came, ChangeKind, Divergence, TaskDiff, Unreadable
+from turnout.replay.asking import Broken, ask_task
 from turnout.replay.engine import Replay, run_replay
 
 OTHER = Digest("sha256:" + "b" * 64)
@@ -162,6 +163,11 @@ def test_the_time_is_for_all_requests_of_a_task() -> None:
 
     assert came(found) == [Came.FAILED]
     assert len(found[0].steps) == 2  # of the requests that were answered
+
+
+def test_a_time_that_is_over_between_two_requests_fails_the_task_alone() -> None:
+    with stage() as release, pytest.raises(Broken, match="got no answer within 0 s"):
+        list(ask_task(release.url, taped("t", []), 0.0))
 
 
 def test_another_status_is_another_outcome() -> None:
