@@ -24,6 +24,7 @@ from typing import Any
 
 from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release
+from turnout.domain.captures import redact_patterns
 from turnout.domain.errors import InvalidRequest, TurnoutError
 from turnout.domain.grants import Grant
 from turnout.domain.models import Capture, Digest, Release
@@ -70,7 +71,7 @@ def replay_release(
             hint="name a gateway.toml, or let the recordings answer: models = recorded",
         )
     config = load_gateway_config(gateway) if gateway is not None else GatewayConfig()
-    replay = replace(replay, redact=_patterns(release, replay.ring))
+    replay = replace(replay, hide=redact_patterns(release.spec, replay.ring))
     playback = Playback()
     own = _build_gateway(release, artifacts, replay, config, playback, workspace)
     with sandbox(release, artifacts, workspace, environments=environments, gateway=own, say=say) as live:
@@ -81,13 +82,6 @@ def found_release(artifacts: ArtifactStore, digest: Digest, version: str) -> Rel
     """A release as its artifact tells of it. Raises what the store raises."""
     read = read_release(artifacts, digest)
     return Release(digest, read.spec.agent, version, read.components, read.spec, author="", created_at=0.0)
-
-
-def _patterns(release: Release, ring: str) -> tuple[str, ...]:
-    """What the ring that recorded calls secret; all rings, where the release does not know it."""
-    known = release.spec.ring(ring)
-    rings = (known,) if known is not None else release.spec.rings
-    return tuple(dict.fromkeys(pattern for settings in rings for pattern in settings.capture.redact))
 
 
 # --- what the release calls -------------------------------------------------------------------------------------------
@@ -104,7 +98,7 @@ def _build_gateway(
     from turnout.gateway.recorded_models import RecordedModels, follow
 
     key = f"tk_{secrets.token_urlsafe(24)}"
-    capture = Capture(LONGEST_PAYLOAD, replay.redact)
+    capture = Capture(LONGEST_PAYLOAD, replay.hide if replay.redact is None else replay.redact)
     grant = replace(build_sandbox_grant(release, artifacts, key), capture=capture)
     own = SandboxGateway(key, CallLog())
     if "model" in release.components and replay.models == "recorded":

@@ -22,6 +22,7 @@ from turnout.domain.recordings import RecordedRequest, RecordedTool, Recording
 
 CONFIDENCE = 0.95  # of each bound of a share
 LONGEST_SIDE = 8_000  # characters of one side of a step
+_NOT_REDACTED = "(it could not be redacted in time)"
 _ANSWERS_DIFFER = "they differ, and one was not kept whole"
 
 
@@ -192,8 +193,12 @@ def what_changed(
     *,
     answers: bool = False,
     rule: str = "status",
+    judged: Recording | None = None,
 ) -> TaskDiff:
-    """Compare a recording with what the candidate did. `rule`: by which both are judged (see `outcomes.read_task`)."""
+    """Compare a recording with what the candidate did. `rule`: by which both are judged (see `outcomes.read_task`).
+
+    `judged`: what the candidate did before anything was taken out of it; None: nothing was.
+    """
     steps = (
         *_tool_steps(before, after),
         *(
@@ -201,7 +206,7 @@ def what_changed(
             for item in divergences
             if item.kind == "model"
         ),
-        *_request_steps(before, after, rule),
+        *_request_steps(before, after, rule, judged or after),
     )
     counts = DECISIONS | {ChangeKind.ANSWER} if answers else DECISIONS
     verdict = Came.CHANGED if divergences or any(step.kind in counts for step in steps) else Came.SAME
@@ -326,7 +331,7 @@ def _result(call: RecordedTool) -> str:
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def _request_steps(before: Recording, after: Recording, rule: str) -> Iterator[Change]:
+def _request_steps(before: Recording, after: Recording, rule: str, judged: Recording) -> Iterator[Change]:
     statuses_differ = False
     for number, (old, new) in enumerate(zip(before.requests, after.requests, strict=False), start=1):
         where = f"request {number}"
@@ -334,13 +339,16 @@ def _request_steps(before: Recording, after: Recording, rule: str) -> Iterator[C
             statuses_differ = True
             yield Change(ChangeKind.OUTCOME, where, f"status {old.status}", f"status {new.status}")
         yield from _answer_step(where, old, new)
-    was, became = outcome_of(before, rule), outcome_of(after, rule)
+    was, became = outcome_of(before, rule), outcome_of(judged, rule)
     if not statuses_differ and was is not None and became is not None and was != became:
         yield Change(ChangeKind.OUTCOME, "task", _outcome_text(was), _outcome_text(became))
 
 
 def _answer_step(where: str, old: RecordedRequest, new: RecordedRequest) -> Iterator[Change]:
-    if old.answer is None or new.answer is None:
+    if old.answer is None:
+        return
+    if new.answer is None:  # that a pattern takes long must not hide another answer
+        yield Change(ChangeKind.ANSWER, where, _cut(_canonical(old.answer.decode(errors="replace"))), _NOT_REDACTED)
         return
     first, second = (_canonical(answer.decode(errors="replace")) for answer in (old.answer, new.answer))
     if old.answer_whole and new.answer_whole:

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from turnout.domain.captures import redact_patterns
 from turnout.domain.errors import BuildFailed, InvalidRequest
 from turnout.domain.models import Deployment, Release, ReplaySettings
 from turnout.domain.replays import Came
@@ -53,8 +54,9 @@ def parse_spec(content: bytes) -> Spec:
     """Raises `InvalidRequest`."""
     try:
         document = json.loads(content)
-        replay = {**document["replay"], "redact": tuple(document["replay"].get("redact", ()))}
-        return Spec(**{**document, "replay": Replay(**replay)})
+        replay = document["replay"]
+        patterns = {name: tuple(replay[name]) for name in ("redact", "hide") if replay.get(name) is not None}
+        return Spec(**{**document, "replay": Replay(**{**replay, **patterns})})
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(f"not the description of a replay: {error}") from None
 
@@ -95,6 +97,7 @@ class ReplayRunner:
             answers=asked.answers,
             parallel=asked.parallel,
             timeout=asked.timeout,
+            redact=redact_patterns(baseline.spec, asked.source),
         )
         return self.run(deployment.id, recordings, replay, say, wanted)
 

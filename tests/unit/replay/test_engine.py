@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from typing import Any
 
@@ -206,3 +207,34 @@ def test_a_call_of_no_task_lets_no_threshold_hold() -> None:
     assert (report.summary.same, report.strays) == (60, 1)
     assert not report.summary.holds(0.1)
     assert report.summary.describe().endswith("1 calls that belong to no task")
+
+
+SLOW = "(a+)+$"
+
+
+def test_an_answer_that_cannot_be_redacted_in_time_counts_as_another_and_its_outcome_still_does() -> None:
+    before = taped("t", [])
+    trap = json.dumps({"text": "a" * 5_000 + "!", "ok": False}).encode()
+    ok = dataclasses.replace(before.requests[0], answer=b'{"text": "done 0", "ok": true}')
+    with stage(lambda _, asked: {**asked, "says": trap.decode()}) as release:
+        (found,) = run(release, dataclasses.replace(before, requests=(ok,)), redact=(SLOW,), rule="$.ok")
+
+    assert [change.kind for change in found.changes] == [ChangeKind.ANSWER, ChangeKind.OUTCOME]
+    assert "it could not be redacted in time" in found.changes[0].after
+
+
+@pytest.mark.parametrize("own", [SLOW, "(?s).+"])
+def test_patterns_of_the_candidate_hide_no_change(own: str) -> None:
+    with stage(lambda _, asked: {**asked, "says": '{"text": "' + "a" * 5_000 + '!"}'}) as release:
+        (found,) = run(release, taped("t", []), answers=True, redact=(), hide=(own,))
+
+    assert found.verdict is Came.CHANGED
+    assert "aaaa" not in found.changes[0].after
+
+
+def test_what_the_release_logged_is_redacted_too() -> None:
+    with stage(lambda _, asked: {**asked, "die": True}) as release:
+        (found,) = run(release, taped("t", []), redact=("ZeroDivision",), hide=("division",))
+
+    assert found.verdict is Came.FAILED
+    assert "[redacted]Error: [redacted] by zero" in found.why
