@@ -29,7 +29,7 @@ from turnout.domain.errors import InvalidRequest, TurnoutError
 from turnout.domain.grants import Grant
 from turnout.domain.models import Capture, Digest, Release
 from turnout.domain.recordings import Recording
-from turnout.domain.replay_document import render_report
+from turnout.domain.replay_document import LARGEST_REPORT, render_within
 from turnout.domain.replay_lines import read_recordings
 from turnout.domain.replays import ReplayReport, TaskDiff, Unreadable
 from turnout.gateway.accounts import Accounts
@@ -158,7 +158,7 @@ def _run(spec: Spec) -> bytes:
         )
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
-    content = render_report(report)
+    content = render_within(report, LARGEST_REPORT)
     Path(spec.report).write_bytes(content)
     return content
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ class ReplayRunner:
         deployment: Deployment,
         releases: tuple[Release, Release],
         asked: ReplaySettings,
-        recordings: Sequence[bytes],
+        recordings: Iterable[bytes],
         say: Callable[[str], None],
         wanted: Callable[[], bool],
     ) -> bytes:
@@ -117,7 +117,10 @@ class ReplayRunner:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, mode=0o700)
         try:
-            (work / "recordings.jsonl").write_bytes(b"".join(line + b"\n" for line in recordings))
+            with (work / "recordings.jsonl").open(
+                "wb"
+            ) as file:  # one at a time: together they may be larger than memory
+                file.writelines(line + b"\n" for line in recordings)
             spec = Spec(
                 state=str(self.state.absolute()),
                 registry=self.registry,
