@@ -27,6 +27,7 @@ class Played:
 
     calls: tuple[Call, ...] = ()
     divergences: tuple[Divergence, ...] = ()
+    unclear: bool = False  # whether a call came that may have been of this task or of another one under way
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class _Tape:
     calls: list[Call] = field(default_factory=list)
     divergences: list[Divergence] = field(default_factory=list)
     in_flight: int = 0
+    unclear: bool = False
 
 
 class Playback:
@@ -68,7 +70,7 @@ class Playback:
             while tape.in_flight and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
             del self._tapes[task]
-            return Played(tuple(tape.calls), tuple(tape.divergences))
+            return Played(tuple(tape.calls), tuple(tape.divergences), tape.unclear)
 
     def find(self, task: str | None) -> str | None:
         """The task of a call: the one it tells if that is under way; without one the only one that is."""
@@ -115,11 +117,17 @@ class Playback:
             return found[tape.asked[key] - 1]
 
     def diverged(self, task: str | None, divergence: Divergence) -> None:
-        """Note a call that the recording does not hold. Without a task that is under way it is a stray."""
+        """Note a call that the recording does not hold.
+
+        One that tells no task makes those under way unclear. One that belongs to none of them is a stray.
+        """
         with self._changed:
             tape = self._tapes.get(task) if task is not None else None
             if tape is not None:
                 tape.divergences.append(divergence)
+            elif task is None and self._tapes:
+                for other in self._tapes.values():
+                    other.unclear = True
             elif len(self._strays) < _MOST_STRAYS:
                 self._strays.append(divergence)
 

@@ -26,7 +26,9 @@ PAUSE_SECONDS = 60.0  # for which nothing is kept by patterns that took longer
 class Redactor:
     """Applies the patterns of rings. For one thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, limit: float = LIMIT_SECONDS) -> None:
+        """`limit`: seconds for one payload, and as much again for each `LIMIT_BYTES` of it."""
+        self._limit = limit
         self._clock = clock
         self._paused: dict[tuple[str, ...], float] = {}  # until when, by the patterns of a ring
 
@@ -38,7 +40,7 @@ class Redactor:
         if payload is None or capture.size == 0 or self._clock() < self._paused.get(capture.redact, 0.0):
             return None
         try:
-            return _replace(payload, capture.redact)[: capture.size]
+            return _replace(payload, capture.redact, self._limit)[: capture.size]
         except (TimeoutError, regex.error) as error:
             self._paused[capture.redact] = self._clock() + PAUSE_SECONDS
             why = "they take too long" if isinstance(error, TimeoutError) else str(error)
@@ -47,8 +49,8 @@ class Redactor:
             return None
 
 
-def _replace(payload: bytes, patterns: tuple[str, ...]) -> bytes:
-    ends = time.monotonic() + LIMIT_SECONDS * (1 + len(payload) / LIMIT_BYTES)
+def _replace(payload: bytes, patterns: tuple[str, ...], limit: float) -> bytes:
+    ends = time.monotonic() + limit * (1 + len(payload) / LIMIT_BYTES)
     for pattern in patterns:
         left = ends - time.monotonic()
         if left <= 0:

@@ -24,11 +24,12 @@ from typing import Any
 
 from turnout.artifacts.open import open_store
 from turnout.artifacts.release import read_release
+from turnout.domain.captures import redact_patterns
 from turnout.domain.errors import InvalidRequest, TurnoutError
 from turnout.domain.grants import Grant
 from turnout.domain.models import Capture, Digest, Release
 from turnout.domain.recordings import Recording
-from turnout.domain.replay_document import render_report
+from turnout.domain.replay_document import LARGEST_REPORT, render_within
 from turnout.domain.replay_lines import read_recordings
 from turnout.domain.replays import ReplayReport, TaskDiff, Unreadable
 from turnout.gateway.accounts import Accounts
@@ -81,7 +82,7 @@ def replay_release(
             hint="name a gateway.toml, or let the recordings answer: models = recorded",
         )
     config = load_gateway_config(gateway) if gateway is not None else GatewayConfig()
-    replay = replace(replay, redact=_patterns(release, replay.ring))
+    replay = replace(replay, hide=redact_patterns(release.spec, replay.ring))
     playback = Playback()
     own = _build_gateway(release, artifacts, replay, config, playback, workspace)
     with sandbox(release, artifacts, workspace, environments=environments, gateway=own, hidden=hidden, say=say) as live:
@@ -92,13 +93,6 @@ def found_release(artifacts: ArtifactStore, digest: Digest, version: str) -> Rel
     """A release as its artifact tells of it. Raises what the store raises."""
     read = read_release(artifacts, digest)
     return Release(digest, read.spec.agent, version, read.components, read.spec, author="", created_at=0.0)
-
-
-def _patterns(release: Release, ring: str) -> tuple[str, ...]:
-    """What the ring that recorded calls secret; all rings, where the release does not know it."""
-    known = release.spec.ring(ring)
-    rings = (known,) if known is not None else release.spec.rings
-    return tuple(dict.fromkeys(pattern for settings in rings for pattern in settings.capture.redact))
 
 
 # --- what the release calls -------------------------------------------------------------------------------------------
@@ -115,8 +109,13 @@ def _build_gateway(
     from turnout.gateway.recorded_models import RecordedModels, follow
 
     key = f"tk_{secrets.token_urlsafe(24)}"
+<<<<<<< HEAD
     capture = Capture(LONGEST_PAYLOAD, replay.redact)
     grant = replace(build_sandbox_grant(release, artifacts, key, replay.ring), capture=capture)
+=======
+    capture = Capture(LONGEST_PAYLOAD, replay.hide if replay.redact is None else replay.redact)
+    grant = replace(build_sandbox_grant(release, artifacts, key), capture=capture)
+>>>>>>> 4c36a57f74e19c1de947fbf8e2ba6b4ebd8606ef
     own = SandboxGateway(key, CallLog())
     if "model" in release.components and replay.models == "recorded":
         own.models = RecordedModels(OneGrant(grant), playback, time.time)
@@ -176,7 +175,7 @@ def _run(spec: Spec) -> bytes:
         )
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
-    content = render_report(report)
+    content = render_within(report, LARGEST_REPORT)
     Path(spec.report).write_bytes(content)
     return content
 

@@ -255,6 +255,7 @@ class ReplaySummaryView(TypedDict):
     high: float
     cost_ratio: float | None
     latency_ratio: float | None
+    strays: int
     message: str
 
 

@@ -66,6 +66,20 @@ def test_a_call_without_a_task_belongs_to_the_only_one_under_way() -> None:
     assert playback.find(None) is None
 
 
+def test_a_call_without_a_task_makes_all_under_way_unclear_and_one_of_another_task_is_a_stray() -> None:
+    playback, divergence = Playback(), Divergence("tool", "refund", "not recorded")
+    playback.diverged(None, divergence)  # before any task
+    playback.begin(recording())
+    playback.diverged("t9", divergence)
+    playback.begin(recording(task="t2"))
+    assert len(playback.strays) == 2
+    playback.diverged(None, divergence)
+    playback.begin(recording(task="t3"))
+
+    assert [playback.end(task).unclear for task in ("t1", "t2", "t3")] == [True, True, False]
+    assert len(playback.strays) == 2
+
+
 def test_what_a_task_did_is_told_once_and_what_comes_late_is_left_out() -> None:
     playback, divergence = Playback(), Divergence("tool", "refund", "not recorded")
     playback.begin(recording())

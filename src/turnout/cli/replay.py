@@ -21,7 +21,7 @@ from turnout.client import Client
 from turnout.domain.errors import NotFound, ReplayNotHeld, TurnoutError
 from turnout.domain.models import Digest
 from turnout.domain.recordings import Recording
-from turnout.domain.replay_document import parse_report, render_within
+from turnout.domain.replay_document import LARGEST_REPORT, parse_report, render_within
 from turnout.domain.replay_lines import read_recordings
 from turnout.domain.replays import Came, TaskDiff, Unreadable
 from turnout.schemas import RecordingView, ReleaseView, ReplayView
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from turnout.domain.replays import ReplayReport
     from turnout.replay.engine import Replay
 
-_LARGEST = 1 << 20  # bytes of a report; in a request, which may have four times as much, texts are escaped
 _MOST = 1_000  # recordings that one request may ask for
 _OF_ONE = ("not_found", "damaged_content", "invalid_request")  # errors that are about one recording alone
 _SAY_EVERY = 5.0  # seconds between lines of progress where there is no terminal
@@ -136,7 +135,7 @@ def run(
         timeout=timeout,
     )
     report = _replayed(client, described, chosen, gateway)
-    kept = client.record_replay(name, render_within(report, _LARGEST).decode())
+    kept = client.record_replay(name, render_within(report, LARGEST_REPORT).decode())
     if as_json:
         print_json(kept)
     else:

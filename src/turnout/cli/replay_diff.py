@@ -30,7 +30,9 @@ def show_report(report: ReplayReport, name: str, *, everything: bool = False) ->
     if known:
         click.echo(", ".join(known))
     if report.strays:
-        click.echo(f"{report.strays} calls told no task, and could not be told to belong to one: try --parallel 1")
+        click.echo(
+            "a call belongs to no task where none is under way, or not the one that it tells: no threshold holds"
+        )
     shown = [task for task in report.tasks if everything or task.verdict is not Came.SAME]
     if shown:
         click.echo()

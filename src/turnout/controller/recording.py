@@ -6,6 +6,8 @@ removes. How far a look came is written down after its rows: what is looked at a
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import threading
@@ -31,6 +33,7 @@ from turnout.ports import Clock, RecordingQuery, RecordingStore, Snapshot, Store
 log = logging.getLogger(__name__)
 
 CURSOR = "recordings"
+FORGOTTEN = "recordings_forgotten"  # which tasks are not recorded again, and until when
 SETTLE_SECONDS = 60.0  # after the end of a task, in which its outcome may come and another request of it
 LONGEST_TASK = 86_400.0  # seconds; one that goes on for longer is not recorded
 _BATCH = 500
@@ -122,9 +125,13 @@ class Recorder:
         return self._documents.read(digest)
 
     def forget(self, recordings: Sequence[StoredRecording], actor: str) -> None:
-        """Forget recordings, and their documents if nothing else refers to them."""
+        """Forget recordings for good, and their documents if nothing else refers to them."""
         with self._lock:
             with self._store.transaction() as transaction:
+                now = self._clock.now()
+                forgotten = {key: until for key, until in _forgotten(transaction).items() if until > now}
+                forgotten |= {_key(item.agent, item.ring, item.task): item.kept_until for item in recordings}
+                transaction.save_cursor(FORGOTTEN, json.dumps(forgotten))
                 transaction.remove_recordings(recordings)
                 for recording in recordings:
                     transaction.emit(_event(EventType.RECORDING_DELETED, recording, self._clock.now(), actor))
@@ -193,7 +200,9 @@ class Recorder:
         again: list[_Candidate] = []
         with self._lock:
             with self._store.snapshot() as snapshot:
-                found = [self._find(snapshot, item, pointer, until, again) for item in items]
+                forgotten = _forgotten(snapshot)
+                wanted = [item for item in items if _key(item.agent, item.ring, item.task) not in forgotten]
+                found = [self._find(snapshot, item, pointer, until, again) for item in wanted]
             with self._store.transaction() as transaction:
                 done = sum(transaction.add_recording(recording) for recording in found if recording is not None)
         for item in items:
@@ -256,6 +265,17 @@ class Recorder:
 def _event(type_: EventType, recording: StoredRecording, at: float, actor: str) -> Event:
     data = {"task": recording.task, "digest": recording.release, "document": recording.digest}
     return Event(type_, at, actor, recording.agent, recording.ring, None, data)
+
+
+def _forgotten(snapshot: Snapshot) -> dict[str, float]:
+    """Until when recordings would have been kept that were deleted: a look may come past their tasks again."""
+    found: dict[str, float] = json.loads(snapshot.cursor(FORGOTTEN) or "{}")
+    return found
+
+
+def _key(agent: str, ring: str, task: str) -> str:
+    """A task that nothing shall be kept of."""
+    return hashlib.sha256(json.dumps([agent, ring, task]).encode()).hexdigest()
 
 
 def _records(snapshot: Snapshot, pointer: Pointer) -> bool:

@@ -18,3 +18,10 @@ def kept_capture(settings: RingSettings) -> Capture:
     """What a ring keeps: as much as it shows with a task, or as much as its recordings need."""
     recorded = settings.record.size if settings.record is not None else 0
     return Capture(max(settings.capture.size, recorded), settings.capture.redact)
+
+
+def redact_patterns(spec: ReleaseSpec, ring: str) -> tuple[str, ...]:
+    """What a release calls secret in a ring; in all of its rings, where it does not know that one."""
+    known = spec.ring(ring)
+    rings = (known,) if known is not None else spec.rings
+    return tuple(dict.fromkeys(pattern for settings in rings for pattern in settings.capture.redact))

@@ -19,6 +19,7 @@ from turnout.domain.models import Digest
 from turnout.domain.replays import LONGEST_SIDE, Came, Change, ChangeKind, ReplayReport, ReplaySummary, TaskDiff
 
 SCHEMA = 1
+LARGEST_REPORT = 1 << 20  # bytes of one that an instance keeps, if it can be cut so far
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 

@@ -11,7 +11,9 @@ from turnout.domain.replays import KeptReplay
 def replay_asked(candidate: Release, stable: Release | None, ring: str) -> ReplaySettings | None:
     """What the candidate's ring settings say; a release cannot lower the bar that the stable one has set.
 
-    None where neither asks for a replay.
+    Where the stable release declares a threshold, it also says whose tasks are asked. What a replay costs and how tasks are
+    asked is what the stable release says too. The candidate can only make it stricter: with more tasks, a lower threshold,
+    or answers that count. None where neither asks for a replay.
     """
     own, other = (
         found.replay if release is not None and (found := release.spec.ring(ring)) is not None else None
@@ -19,10 +21,17 @@ def replay_asked(candidate: Release, stable: Release | None, ring: str) -> Repla
     )
     if own is None or other is None:
         return own or other
-    limits = [limit for limit in (own.changed, other.changed) if limit is not None]
-    changed = min(limits) if limits else None
-    answers = own.answers or (other.answers and other.changed is not None)
-    return replace(own, tasks=max(own.tasks, other.tasks), changed=changed, answers=answers)
+    how = replace(own, models=other.models, parallel=other.parallel, timeout=other.timeout)
+    if other.changed is None:
+        return how
+    changed = other.changed if own.changed is None else min(own.changed, other.changed)
+    return replace(
+        how,
+        source=other.source,
+        tasks=max(own.tasks, other.tasks),
+        changed=changed,
+        answers=own.answers or other.answers,
+    )
 
 
 def replay_fault(asked: ReplaySettings, found: KeptReplay | None, ring: str) -> str | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from turnout.domain.alignment import Moved, Pair, align_calls, find_moves
+from turnout.domain.calls import Ended
 from turnout.domain.intervals import share_bounds
 from turnout.domain.models import Digest, Task
 from turnout.domain.outcomes import read_task
@@ -21,6 +22,7 @@ from turnout.domain.recordings import RecordedRequest, RecordedTool, Recording
 
 CONFIDENCE = 0.95  # of each bound of a share
 LONGEST_SIDE = 8_000  # characters of one side of a step
+_NOT_REDACTED = "(it could not be redacted in time)"
 _ANSWERS_DIFFER = "they differ, and one was not kept whole"
 
 
@@ -122,10 +124,14 @@ class ReplaySummary:
     high: float
     cost_ratio: float | None
     latency_ratio: float | None
+    strays: int = 0  # calls that belong to no task
 
     def holds(self, most: float) -> bool:
-        """Whether the share is proven to be at most `most`. Never without a usable recording."""
-        return self.tasks > self.unusable and self.high <= most
+        """Whether the share is proven to be at most `most`. Never without a usable recording.
+
+        Nor with calls that belong to no task: nobody knows what they would have done.
+        """
+        return self.tasks > self.unusable and not self.strays and self.high <= most
 
     def describe(self) -> str:
         """One line, for people."""
@@ -136,6 +142,8 @@ class ReplaySummary:
         parts += [f"{count} {name}" for name, count in counted if count]
         parts.append(f"share that did not {self.share:.1%} [{self.low:.1%}, {self.high:.1%}]")
         parts.append(f"{self.divergences} divergences")
+        if self.strays:
+            parts.append(f"{self.strays} calls that belong to no task")
         return ", ".join(parts)
 
 
@@ -153,13 +161,13 @@ class ReplayReport:
     answers: bool  # whether another text counts as changed
     at: float
     duration: float
-    strays: int  # calls that could not be told to belong to a task
+    strays: int  # calls that belong to no task
     tasks: tuple[TaskDiff, ...]
 
     @property
     def summary(self) -> ReplaySummary:
         """What the tasks add up to."""
-        return summarise(self.tasks)
+        return summarise(self.tasks, self.strays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +193,12 @@ def what_changed(
     *,
     answers: bool = False,
     rule: str = "status",
+    judged: Recording | None = None,
 ) -> TaskDiff:
-    """Compare a recording with what the candidate did. `rule`: by which both are judged (see `outcomes.read_task`)."""
+    """Compare a recording with what the candidate did. `rule`: by which both are judged (see `outcomes.read_task`).
+
+    `judged`: what the candidate did before anything was taken out of it; None: nothing was.
+    """
     steps = (
         *_tool_steps(before, after),
         *(
@@ -194,7 +206,7 @@ def what_changed(
             for item in divergences
             if item.kind == "model"
         ),
-        *_request_steps(before, after, rule),
+        *_request_steps(before, after, rule, judged or after),
     )
     counts = DECISIONS | {ChangeKind.ANSWER} if answers else DECISIONS
     verdict = Came.CHANGED if divergences or any(step.kind in counts for step in steps) else Came.SAME
@@ -210,8 +222,8 @@ def what_changed(
     )
 
 
-def summarise(tasks: Sequence[TaskDiff]) -> ReplaySummary:
-    """Add up how tasks came out."""
+def summarise(tasks: Sequence[TaskDiff], strays: int = 0) -> ReplaySummary:
+    """Add up how tasks came out. `strays`: calls that belong to none of them."""
     came = Counter(task.verdict for task in tasks)
     other = len(tasks) - came[Came.SAME]
     low, high = share_bounds(other, len(tasks), CONFIDENCE)
@@ -228,6 +240,7 @@ def summarise(tasks: Sequence[TaskDiff]) -> ReplaySummary:
         high=high,
         cost_ratio=_ratio((task.cost_before, task.cost_after) for task in usable),
         latency_ratio=_ratio((task.seconds_before, task.seconds_after) for task in usable),
+        strays=strays,
     )
 
 
@@ -277,7 +290,8 @@ def _tool_step(first: RecordedTool | None, second: RecordedTool | None, number: 
         return Change(ChangeKind.MISSING, where, _arguments(first), "")
     if not same:
         return Change(ChangeKind.ARGUMENTS, where, _arguments(first), _arguments(second))
-    if _result(first) != _result(second) and first.result is not None:
+    kept = first.result is not None and not (second.ended is Ended.DONE and second.result is None)
+    if kept and _result(first) != _result(second):  # what was left out is no other result
         return Change(ChangeKind.RESULT, where, _cut(_result(first)), _cut(_result(second)))
     return Change(ChangeKind.SAME, where, _arguments(first), _arguments(second))
 
@@ -317,7 +331,7 @@ def _result(call: RecordedTool) -> str:
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def _request_steps(before: Recording, after: Recording, rule: str) -> Iterator[Change]:
+def _request_steps(before: Recording, after: Recording, rule: str, judged: Recording) -> Iterator[Change]:
     statuses_differ = False
     for number, (old, new) in enumerate(zip(before.requests, after.requests, strict=False), start=1):
         where = f"request {number}"
@@ -325,13 +339,16 @@ def _request_steps(before: Recording, after: Recording, rule: str) -> Iterator[C
             statuses_differ = True
             yield Change(ChangeKind.OUTCOME, where, f"status {old.status}", f"status {new.status}")
         yield from _answer_step(where, old, new)
-    was, became = outcome_of(before, rule), outcome_of(after, rule)
+    was, became = outcome_of(before, rule), outcome_of(judged, rule)
     if not statuses_differ and was is not None and became is not None and was != became:
         yield Change(ChangeKind.OUTCOME, "task", _outcome_text(was), _outcome_text(became))
 
 
 def _answer_step(where: str, old: RecordedRequest, new: RecordedRequest) -> Iterator[Change]:
-    if old.answer is None or new.answer is None:
+    if old.answer is None:
+        return
+    if new.answer is None:  # that a pattern takes long must not hide another answer
+        yield Change(ChangeKind.ANSWER, where, _cut(_canonical(old.answer.decode(errors="replace"))), _NOT_REDACTED)
         return
     first, second = (_canonical(answer.decode(errors="replace")) for answer in (old.answer, new.answer))
     if old.answer_whole and new.answer_whole:

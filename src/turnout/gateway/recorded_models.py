@@ -65,7 +65,8 @@ class RecordedModels:
         try:
             head = read_head(scope)
             grant = find_grant(head, self.grants)
-            task = self.playback.find(find_task(head))
+            told = find_task(head)
+            task = self.playback.find(told)
             body = await read_body(receive, head, LARGEST_BODY, Share(Room(LARGEST_BODY)))
             if body is None:
                 return
@@ -75,9 +76,9 @@ class RecordedModels:
             await send_problem(send, endpoint.protocol, problem_of(refusal))
             return
         with self.playback.calling(task):
-            await self._play(send, grant, asked, task)
+            await self._play(send, grant, asked, task, told)
 
-    async def _play(self, send: Send, grant: Grant, asked: Asked, task: str | None) -> None:
+    async def _play(self, send: Send, grant: Grant, asked: Asked, task: str | None, told: str | None) -> None:
         at, began = self.clock(), asyncio.get_running_loop().time()
         digest, protocol = request_digest(asked.body), asked.endpoint.protocol
         found = None
@@ -87,7 +88,7 @@ class RecordedModels:
         call = _call(grant, asked, task, digest, at, seconds)
         if found is None:
             why = NO_TASK if task is None else "the recording holds no such request"
-            self.playback.diverged(task, Divergence("model", asked.model, why, f"sha256 {digest[:12]}"))
+            self.playback.diverged(task or told, Divergence("model", asked.model, why, f"sha256 {digest[:12]}"))
             self.playback.write(replace(call, ended=Ended.REFUSED, status=409, error=f"not_recorded: {why}"))
             await send_problem(send, protocol, Problem(409, "not_recorded", f"this is a replay: {why}"))
             return

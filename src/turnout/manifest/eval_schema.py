@@ -96,7 +96,11 @@ class Evals(Table):
     retries: int = Field(default=1, ge=0, le=10, description="how often a run that broke off is tried again")
     limit: Seconds = Field(default=3_600.0, gt=0, description="how long the suite may take")
     confidence: float = Field(
-        default=0.9, ge=0.5, le=0.999_999, allow_inf_nan=False, description="of the one-sided interval that is held against"
+        default=0.9,
+        ge=0.5,
+        le=0.999_999,
+        allow_inf_nan=False,
+        description="of the one-sided interval that is held against",
     )
     require: Require = Field(default_factory=Require, description="what its runs must show")
     no_worse: NoWorse | None = Field(default=None, description="how much worse than the stable release is too much")

@@ -254,11 +254,20 @@ class Manifest(Table):
             for place, asked in table.suites_asked():
                 if asked not in names:
                     faults.append((f".rings.{ring}{place}", f'there is no suite "{asked}" in [[evals]]'))
-            if table.replay is not None and table.replay.source not in self.ring_tables:
-                faults.append((f".rings.{ring}.replay.from", f'there is no ring "{table.replay.source}"'))
+            if table.replay is not None and (fault := self._source_fault(ring, table.replay.source)):
+                faults.append((f".rings.{ring}.replay.from", fault))
         if faults:
             raise Faults(*faults)
         return self
+
+    def _source_fault(self, ring: str, source: str) -> str | None:
+        """Why the tasks of a ring are none to replay before a release starts in another one."""
+        order = list(self.ring_tables)
+        if source not in order:
+            return f'there is no ring "{source}"'
+        if order.index(source) < order.index(ring):
+            return f"{source} is before {ring}: a release is stable there by then, and nothing is left to compare"
+        return None
 
     @property
     def ring_tables(self) -> Mapping[str, Ring]:

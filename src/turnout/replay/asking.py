@@ -32,11 +32,12 @@ def ask_task(url: str, recording: Recording, timeout: float) -> Iterator[Recorde
 
 def _ask(url: str, task: str, request: RecordedRequest, until: float, timeout: float) -> RecordedRequest:
     at, began = time.time(), time.monotonic()
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_left(until, timeout))
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
     headers = {TASK_HEADER: _as_header(task), "accept": "*/*", "connection": "close"}
     if request.content_type and request.body:
         headers["content-type"] = request.content_type
     try:
+        connection.timeout = _left(until, timeout)
         connection.request(request.method, request.path, request.body or b"", headers)
         response = connection.getresponse()
         answer = b"".join(_parts(connection, response, until, timeout))

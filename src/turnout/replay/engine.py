@@ -1,7 +1,8 @@
 """Runs recordings against a release and compares: each task by itself, whatever becomes of the others.
 
 A task that hangs or that the release dies of fails, and the release is started anew for the next. When several tasks were
-under way at that moment, nobody can tell whose fault it was: each of them is asked once more, alone.
+under way at that moment, nobody can tell whose fault it was: each of them is asked once more, alone. So are those that were
+under way when a call came that told no task.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from turnout.replay.asking import LARGEST_ANSWER, Broken, ask_task
 
 CALLS_PATIENCE = 5.0  # seconds that calls under way have after the last answer
 _LOG_LINES = 3
+_REDACT_SECONDS = 2.0  # nothing waits for it, and a busy machine must not make a difference
+_HIDDEN = "(left out: it could not be redacted in time)"
 _DEATH_SECONDS = 0.3  # between a connection that broke and the end of the process that broke it
 
 OnProgress = Callable[[int, int, TaskDiff], None]
@@ -64,9 +67,8 @@ class Replay:
     answers: bool = False  # whether another text counts as changed
     parallel: int = 1
     timeout: float = 60.0  # seconds for all requests of a task
-    redact: tuple[
-        str, ...
-    ] = ()  # patterns of what must not get into the report, as they were applied to the recordings
+    redact: tuple[str, ...] | None = None  # patterns as they were applied to the recordings; None: those to be hidden
+    hide: tuple[str, ...] = ()  # what else must not get into the report; nothing is compared by these
 
 
 def run_replay(
@@ -121,7 +123,7 @@ class _Run:
         self._replay = replay
         self._total = total
         self._on_progress = on_progress
-        self._redactor = Redactor()
+        self._redactor = Redactor(limit=_REDACT_SECONDS)
         self._gone: str | None = None  # why the release cannot be started any more
         self.diffs: dict[int, TaskDiff] = {}
 
@@ -165,7 +167,7 @@ class _Run:
                 beside = len(running) > 1
                 for future in done:
                     place, asked = running.pop(future), future.result()
-                    if asked.refused or (asked.broken is not None and beside):
+                    if asked.refused or asked.played.unclear or (asked.broken is not None and beside):
                         alone.append(place)
                     else:
                         self._conclude(place, usable[place], asked)
@@ -186,15 +188,29 @@ class _Run:
         return _Asked(played, tuple(answered), broken, refused)
 
     def _conclude(self, place: int, recording: Recording, asked: _Asked) -> None:
-        capture = Capture(LARGEST_ANSWER, self._replay.redact)
+        replay, judged = self._replay, _after(recording, asked, self._replay)
+        capture = Capture(LARGEST_ANSWER, replay.hide if replay.redact is None else replay.redact)
         answers = (replace(item, answer=self._redactor.redact(item.answer, capture)) for item in asked.requests)
-        after = _after(recording, replace(asked, requests=tuple(answers)), self._replay)
+        after = replace(judged, requests=tuple(answers))
         diff = what_changed(
-            recording, after, asked.played.divergences, answers=self._replay.answers, rule=self._replay.rule
+            recording, after, asked.played.divergences, answers=replay.answers, rule=replay.rule, judged=judged
         )
         if asked.broken is not None:
             diff = replace(diff, verdict=Came.FAILED, why=self._how_it_broke(asked.broken))
-        self._note(place, diff)
+        self._note(place, self._hidden(diff))
+
+    def _hidden(self, diff: TaskDiff) -> TaskDiff:
+        """Without what either release calls secret, wherever it came from, such as the log."""
+        patterns = tuple(dict.fromkeys((*(self._replay.redact or ()), *self._replay.hide)))
+        if not patterns:
+            return diff
+
+        def hidden(text: str) -> str:
+            kept = self._redactor.redact(text.encode(errors="replace"), Capture(LARGEST_ANSWER, patterns))
+            return _HIDDEN if kept is None else kept.decode(errors="replace")
+
+        steps = tuple(replace(step, before=hidden(step.before), after=hidden(step.after)) for step in diff.steps)
+        return replace(diff, steps=steps, why=hidden(diff.why))
 
     def _how_it_broke(self, broken: str) -> str:
         until = time.monotonic() + _DEATH_SECONDS

@@ -14,12 +14,19 @@ import subprocess
 import sys
 import threading
 import time
+<<<<<<< HEAD
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+=======
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+>>>>>>> 4c36a57f74e19c1de947fbf8e2ba6b4ebd8606ef
 from pathlib import Path
 from typing import Any
 
+from turnout.domain.captures import redact_patterns
 from turnout.domain.errors import BuildFailed, InvalidRequest
 from turnout.domain.models import Deployment, Release, ReplaySettings
 from turnout.domain.replays import Came
@@ -55,8 +62,9 @@ def parse_spec(content: bytes) -> Spec:
     """Raises `InvalidRequest`."""
     try:
         document = json.loads(content)
-        replay = {**document["replay"], "redact": tuple(document["replay"].get("redact", ()))}
-        return Spec(**{**document, "replay": Replay(**replay)})
+        replay = document["replay"]
+        patterns = {name: tuple(replay[name]) for name in ("redact", "hide") if replay.get(name) is not None}
+        return Spec(**{**document, "replay": Replay(**{**replay, **patterns})})
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(f"not the description of a replay: {error}") from None
 
@@ -83,7 +91,7 @@ class ReplayRunner:
         deployment: Deployment,
         releases: tuple[Release, Release],
         asked: ReplaySettings,
-        recordings: Sequence[bytes],
+        recordings: Iterable[bytes],
         say: Callable[[str], None],
         wanted: Callable[[], bool],
     ) -> bytes:
@@ -101,6 +109,7 @@ class ReplayRunner:
             answers=asked.answers,
             parallel=asked.parallel,
             timeout=asked.timeout,
+            redact=redact_patterns(baseline.spec, asked.source),
         )
         return self.run(deployment.id, recordings, replay, say, wanted)
 
@@ -120,7 +129,10 @@ class ReplayRunner:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, mode=0o700)
         try:
-            (work / "recordings.jsonl").write_bytes(b"".join(line + b"\n" for line in recordings))
+            with (work / "recordings.jsonl").open(
+                "wb"
+            ) as file:  # one at a time: together they may be larger than memory
+                file.writelines(line + b"\n" for line in recordings)
             spec = Spec(
                 state=str(self.state.absolute()),
                 registry=self.registry,

@@ -7,7 +7,7 @@ right to build.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from turnout.domain.errors import InvalidRequest, NotFound, TurnoutError
@@ -35,7 +35,7 @@ class AskRelease(Protocol):
         deployment: Deployment,
         releases: tuple[Release, Release],
         asked: ReplaySettings,
-        recordings: Sequence[bytes],
+        recordings: Iterable[bytes],
         say: Callable[[str], None],
         wanted: Callable[[], bool],
     ) -> bytes:
@@ -102,7 +102,7 @@ def replay_for_gate(
         found = snapshot.recordings(query)
     if not found:
         return replay_fault(asked, None, deployment.ring)
-    lines = list(_lines(office, found))
+    lines = _lines(office, found)
     content = ask(deployment, (baseline, candidate), asked, lines, say, lambda: _is_wanted(office, deployment))
     with office.store.transaction() as transaction:
         kept = _keep(office, transaction, parse_report(content), content, _GATE, deployment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -102,12 +102,13 @@ class Gate:
         deployment: Deployment,
         releases: tuple[Release, Release],
         asked: ReplaySettings,
-        recordings: Sequence[bytes],
+        recordings: Iterable[bytes],
         say: Callable[[str], None],
         wanted: Callable[[], bool],
     ) -> bytes:
         assert (deployment.id, [item.version for item in releases], asked) == (self.deployment.id, ["v1", "v2"], ASKED)
         say("half of it")
+        assert isinstance(recordings, Iterator)  # all of them may be larger than memory
         self.heard = list(recordings)
         self.wanted.append(wanted())
         return render_report(self.found)

@@ -82,6 +82,7 @@ class Run:
     described: list[Replay] = field(default_factory=list)
     chosen: list[Recording | Unreadable] = field(default_factory=list)
     odd: set[str] = field(default_factory=set)
+    strays: int = 0
 
     def replayed(self, _client: Any, described: Replay, chosen: Sequence[Any], gateway: Path | None) -> ReplayReport:
         assert gateway is None
@@ -90,7 +91,7 @@ class Run:
         tasks = tuple(self._diff(item) for item in chosen)
         return ReplayReport(
             described.agent, described.ring, described.baseline, described.baseline_version, described.candidate,
-            described.candidate_version, described.models, described.answers, 1.0, 2.0, 1, tasks,
+            described.candidate_version, described.models, described.answers, 1.0, 2.0, self.strays, tasks,
         )  # fmt: skip
 
     def _diff(self, item: Recording | Unreadable) -> TaskDiff:
@@ -110,6 +111,7 @@ def run(turnout: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_the_newest_recordings_are_asked_and_the_report_is_kept(turnout: CommandLine, run: Run) -> None:
+    run.strays = 1
     done = turnout("replay", "ring:production", "v2", "--agent", "shop", "--tasks", "2", "--parallel", "3")
 
     assert done.code == 0
@@ -124,7 +126,7 @@ def test_the_newest_recordings_are_asked_and_the_report_is_kept(turnout: Command
     assert [item.task for item in run.chosen] == ["t0", "t1"]
     assert run.server.kept[0].candidate == OTHER
     assert "2 of 2 tasks came out the same" in done.out
-    assert "1 calls told no task" in done.out
+    assert "1 calls that belong to no task" in done.out
 
 
 def test_named_tasks_and_bad_recordings_are_taken_as_they_are(turnout: CommandLine, run: Run) -> None:

@@ -287,3 +287,17 @@ def test_a_document_of_two_recordings_stays_with_the_other(
         transaction.add_recording(replace(first, task="t2"))
     recorder.forget([first], "ann")
     assert set(documents.contents) == {first.digest}
+
+
+def test_what_was_deleted_is_not_recorded_again_after_a_restart(
+    stage: Stage, documents: MemoryRecordings, recorder: Recorder
+) -> None:
+    add(stage, "long", ago=70.0, duration=None)  # holds up the place from which a restart looks again
+    add(stage, "private", ago=69.0)
+    stage.clock.at += 200
+    assert recorder.look() == 1
+
+    recorder.forget(recorded(stage), "ann")
+    again = Recorder(stage.store, documents, stage.clock, SETTLE)
+
+    assert (recorder.look(), again.look(), names(stage), documents.digests()) == (0, 0, [], ())

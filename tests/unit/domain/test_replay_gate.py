@@ -101,6 +101,23 @@ def test_a_release_cannot_lower_the_bar_of_the_stable_one() -> None:
     assert replay_asked(asking(None), None, RING) is None
 
 
+def test_a_release_can_neither_choose_easier_tasks_nor_how_they_are_asked() -> None:
+    easy = ReplaySettings("dev", tasks=80, changed=0.05, models="live", answers=True, parallel=64, timeout=1.0)
+
+    assert replay_asked(asking(easy), asking(STRICT, "stable"), RING) == replace(
+        STRICT, tasks=80, changed=0.05, answers=True
+    )
+
+
+def test_where_the_stable_release_only_shows_a_replay_it_still_says_how_tasks_are_asked() -> None:
+    own = ReplaySettings("dev", tasks=5, changed=0.2, models="live", parallel=64)
+    slow = replace(SHOWN, parallel=2, timeout=9.0)
+
+    assert replay_asked(asking(own), asking(slow, "stable"), RING) == replace(
+        own, models="recorded", parallel=2, timeout=9.0
+    )
+
+
 @pytest.mark.parametrize("found", [None, kept(0), kept(0, unusable=50)])
 def test_without_a_usable_recording_a_threshold_is_not_held(found: KeptReplay | None) -> None:
     fault = replay_fault(STRICT, found, RING)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.domain.recorded import RELEASE, recorded_model, recorded_request, recorded_tool, recording
+from turnout.domain.calls import Ended
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.recordings import RecordedTool
 from turnout.domain.replay_document import parse_report, parse_summary, render_report, render_within, summary_document
@@ -102,6 +103,13 @@ def test_another_result_is_shown_and_is_no_changed_decision() -> None:
 
     assert [change.kind for change in found.changes] == [ChangeKind.RESULT]
     assert found.verdict is Came.SAME
+
+
+def test_a_result_that_was_not_kept_is_no_other_result() -> None:
+    before = recorded_tool("find", {"id": 1})
+
+    assert kinds([before], [dataclasses.replace(before, result=None)]) == []
+    assert kinds([before], [dataclasses.replace(before, result=None, ended=Ended.TIMEOUT)]) == [ChangeKind.RESULT]
 
 
 def test_the_order_of_keys_and_white_space_say_nothing() -> None:

@@ -45,6 +45,20 @@ def test_rings_keep_the_order_of_the_file(folder: Path) -> None:
     assert list(load_manifest(folder).ring_tables) == ["zeta", "alpha", "mid"]
 
 
+@pytest.mark.parametrize(
+    ("source", "why"), [("dev", "dev is before staging"), ("elsewhere", 'there is no ring "elsewhere"')]
+)
+def test_a_replay_asks_for_tasks_of_its_own_ring_or_of_a_later_one(folder: Path, source: str, why: str) -> None:
+    rings = '[rings.dev]\n[rings.staging.replay]\nfrom = "SOURCE"\n[rings.production]\n'
+
+    assert any(
+        problem.startswith(f"rings.staging.replay.from: {why}")
+        for problem in problems(folder, MINIMAL + rings.replace("SOURCE", source))
+    )
+    (folder / "turnout.toml").write_text(MINIMAL + rings.replace("SOURCE", "staging"))
+    assert load_manifest(folder).rings["staging"].replay is not None
+
+
 def test_an_asgi_entry_point_is_served_by_uvicorn(folder: Path) -> None:
     (folder / "turnout.toml").write_text('schema = 1\nagent = "ab"\n[code]\nasgi = "pkg.mod:app"')
     command = load_manifest(folder).code.command

@@ -30,6 +30,7 @@ class Stage:
         self.alter = alter
         self.starts = 0
         self.breaks_at = 100  # the start that fails
+        self.untold: frozenset[str] = frozenset()  # tasks that call a tool without telling whose call it is
         self.at_once = 0  # tasks under way, at most
         self._busy = 0
         self._lock = threading.Lock()
@@ -86,12 +87,15 @@ class Stage:
     def _do(self, handler: BaseHTTPRequestHandler, task: str, asked: Asked) -> None:
         for tool, arguments in asked.get("calls", ()):
             self._call(task, tool, arguments)
+        if task in self.untold:
+            self.playback.diverged(self.playback.find(None), Divergence("tool", "refund", "not recorded"))
         time.sleep(asked.get("hang", 0.0))
         if asked.get("die"):
             threading.Thread(target=self.stop).start()
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
-        body = json.dumps({"text": f"done {len(asked.get('calls', ()))}"}).encode()
+        said = json.dumps({"text": f"done {len(asked.get('calls', ()))}"})
+        body = asked.get("says", said).encode()
         with suppress(OSError):  # nobody waits any more for what hung
             handler.send_response(asked.get("status", 200))
             handler.send_header("content-length", str(len(body)))

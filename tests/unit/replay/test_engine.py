@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from typing import Any
 
@@ -12,7 +13,8 @@ from tests.unit.domain.recorded import RELEASE, recorded_tool
 from tests.unit.replay.stage import Asked, Stage, stage, taped
 from turnout.domain.models import Digest
 from turnout.domain.recordings import Recording
-from turnout.domain.replays import Came, ChangeKind, TaskDiff, Unreadable
+from turnout.domain.replays import Came, ChangeKind, Divergence, TaskDiff, Unreadable
+from turnout.replay.asking import Broken, ask_task
 from turnout.replay.engine import Replay, run_replay
 
 OTHER = Digest("sha256:" + "b" * 64)
@@ -164,6 +166,11 @@ def test_the_time_is_for_all_requests_of_a_task() -> None:
     assert len(found[0].steps) == 2  # of the requests that were answered
 
 
+def test_a_time_that_is_over_between_two_requests_fails_the_task_alone() -> None:
+    with stage() as release, pytest.raises(Broken, match="got no answer within 0 s"):
+        list(ask_task(release.url, taped("t", []), 0.0))
+
+
 def test_another_status_is_another_outcome() -> None:
     with stage(lambda _, asked: {**asked, "status": 500}) as release:
         (found,) = run(release, taped("t", []))
@@ -179,3 +186,55 @@ def test_what_patterns_took_out_of_a_recording_does_not_get_into_the_report_eith
 
     assert came((found,)) == [Came.SAME]
     assert [step.after for step in found.steps] == ['{"text":"done [redacted]"}']
+
+
+def test_a_call_that_tells_no_task_is_found_in_the_task_that_made_it() -> None:
+    with stage() as release:
+        release.untold = frozenset({"t3"})
+        recordings = [taped(f"t{number}", [], hang=0.02) for number in range(12)]
+        found = run(release, *recordings, parallel=4)
+
+    assert [diff.task for diff in found if diff.verdict is not Came.SAME] == ["t3"]
+    assert found[3].divergences == 1
+
+
+def test_a_call_of_no_task_lets_no_threshold_hold() -> None:
+    replay = Replay("shop", "production", RELEASE, "v1", OTHER, "v2", timeout=5.0)
+    with stage() as release:
+        release.playback.diverged("gone", Divergence("tool", "refund", "not recorded"))
+        report = run_replay(release, release.playback, [taped(f"t{number}", []) for number in range(60)], replay)
+
+    assert (report.summary.same, report.strays) == (60, 1)
+    assert not report.summary.holds(0.1)
+    assert report.summary.describe().endswith("1 calls that belong to no task")
+
+
+SLOW = "(a+)+$"
+
+
+def test_an_answer_that_cannot_be_redacted_in_time_counts_as_another_and_its_outcome_still_does() -> None:
+    before = taped("t", [])
+    trap = json.dumps({"text": "a" * 5_000 + "!", "ok": False}).encode()
+    ok = dataclasses.replace(before.requests[0], answer=b'{"text": "done 0", "ok": true}')
+    with stage(lambda _, asked: {**asked, "says": trap.decode()}) as release:
+        (found,) = run(release, dataclasses.replace(before, requests=(ok,)), redact=(SLOW,), rule="$.ok")
+
+    assert [change.kind for change in found.changes] == [ChangeKind.ANSWER, ChangeKind.OUTCOME]
+    assert "it could not be redacted in time" in found.changes[0].after
+
+
+@pytest.mark.parametrize("own", [SLOW, "(?s).+"])
+def test_patterns_of_the_candidate_hide_no_change(own: str) -> None:
+    with stage(lambda _, asked: {**asked, "says": '{"text": "' + "a" * 5_000 + '!"}'}) as release:
+        (found,) = run(release, taped("t", []), answers=True, redact=(), hide=(own,))
+
+    assert found.verdict is Came.CHANGED
+    assert "aaaa" not in found.changes[0].after
+
+
+def test_what_the_release_logged_is_redacted_too() -> None:
+    with stage(lambda _, asked: {**asked, "die": True}) as release:
+        (found,) = run(release, taped("t", []), redact=("ZeroDivision",), hide=("division",))
+
+    assert found.verdict is Came.FAILED
+    assert "[redacted]Error: [redacted] by zero" in found.why

@@ -17,7 +17,7 @@ from turnout.domain.recordings import RecordedTool
 from turnout.domain.replays import Divergence
 from turnout.gateway.seams import Spending
 from turnout.gateway.tools.calls import Answer, CallEnds, ToolCalls
-from turnout.gateway.tools.recording import Record, arguments_digest
+from turnout.gateway.tools.recording import Record, arguments_digest, in_order
 from turnout.gateway.tools.upstream import Upstreams
 from turnout.playback import NO_TASK, Playback
 
@@ -49,7 +49,7 @@ class RecordedToolCalls(ToolCalls):
     async def _answered(self, record: Record, pin: ToolPin) -> dict[str, Any]:
         known = self._playback.find(record.task)
         if known is None:
-            self._diverge(record, None, NO_TASK)
+            self._diverge(record, record.task, NO_TASK)
             raise CallEnds(Ended.REFUSED, f"this is a replay: {NO_TASK}")
         found, in_time = self._playback.tool_call(known, pin.name, arguments_digest(record.arguments))
         if found is None and self._live_tools and not pin.side_effects:
@@ -64,7 +64,10 @@ class RecordedToolCalls(ToolCalls):
             self._diverge(
                 record, known, "it was called more often than the recording holds; the last result was given again"
             )
-        return _recorded_result(found)
+        result = _recorded_result(found)
+        record.written = in_order(result)
+        record.size += len(record.written)
+        return result
 
     def _diverge(self, record: Record, task: str | None, why: str) -> None:
         asked = json.dumps(record.arguments, sort_keys=True, ensure_ascii=False)[:_LONGEST_ASKED]

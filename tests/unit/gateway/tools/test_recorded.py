@@ -17,6 +17,7 @@ from tests.unit.domain.recorded import recorded_tool, recording
 from tests.unit.gateway.tools.agent import call, calls, text
 from turnout.domain.calls import Ended, ToolCall
 from turnout.domain.grants import ToolPin
+from turnout.domain.models import Capture
 from turnout.gateway.tools.app import build_tool_app
 from turnout.gateway.tools.recorded import RecordedToolCalls
 from turnout.gateway.tools.upstream import Upstreams
@@ -65,7 +66,7 @@ def replaying(
 ) -> Iterator[tuple[Gateway, Playback]]:
     """A tool gateway that plays recordings."""
     gateway, playback = Gateway(), Playback()
-    grant = build_grant(*pins.values())
+    grant = dataclasses.replace(build_grant(*pins.values()), capture=Capture(10_000))
     gateway.grants[grant.key] = grant
     upstreams = Upstreams(lambda: {server.name: server}, resolve)
     recorded = RecordedToolCalls(playback, upstreams, gateway.accounts, live_tools=live_tools)
@@ -92,6 +93,7 @@ def test_a_recorded_call_gets_its_recorded_result_and_reaches_nothing(
     (made,) = played.calls
     assert isinstance(made, ToolCall)
     assert (made.task, made.tool, made.ended) == ("t1", "refund", Ended.DONE)
+    assert json.loads(made.result or "") == json.loads(said("as it was"))
 
 
 def test_an_unrecorded_call_is_a_divergence_that_says_so_and_reaches_nothing(
@@ -169,7 +171,23 @@ def test_a_call_that_tells_no_task_is_refused_while_several_are_under_way(
         playback.begin(recording([recorded_tool("refund", {"order": 7})], task="t2"))
         result = call(gateway, "refund", {"order": 7})
 
-    assert "tells no task" in text(result)
+        assert "tells no task" in text(result)
+        assert playback.end("t1").unclear
+        assert playback.end("t2").unclear
+
+    assert playback.strays == ()
+
+
+def test_a_call_of_a_task_that_is_over_is_refused_as_a_stray(
+    live_shop: tuple[ToolServer, Reached], pins: dict[str, ToolPin]
+) -> None:
+    server, reached = live_shop
+    reached.clear()
+    with replaying(pins, server) as (gateway, playback):
+        playback.begin(recording(task="t2"))
+        result = call(gateway, "refund", {"order": 7}, **{"x-turnout-task": "t1"})
+
+    assert (result.is_error, reached) == (True, [])
     assert [item.name for item in playback.strays] == ["refund"]
 
 
