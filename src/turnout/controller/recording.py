@@ -12,11 +12,12 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from turnout.domain.captures import redact_patterns
 from turnout.domain.errors import Conflict, InvalidRequest, NotFound
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Digest, Pointer, Record, Release, Task
+from turnout.domain.models import Capture, Digest, Pointer, Record, Release, Task
 from turnout.domain.outcomes import Known
 from turnout.domain.recording_document import render_recording
 from turnout.domain.recording_parts import (
@@ -28,7 +29,9 @@ from turnout.domain.recording_parts import (
     is_sampled,
     record_of,
 )
+from turnout.domain.recordings import Recording
 from turnout.ports import Clock, RecordingQuery, RecordingStore, Snapshot, Store, StoredRecording, TaskQuery
+from turnout.redaction import Redactor
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ FORGOTTEN = "recordings_forgotten"  # which tasks are not recorded again, and un
 SETTLE_SECONDS = 60.0  # after the end of a task, in which its outcome may come and another request of it
 LONGEST_TASK = 86_400.0  # seconds; one that goes on for longer is not recorded
 _BATCH = 500
+_LONGEST_TEXT = 1 << 20  # bytes of a path or an error
 _TOGETHER = 25  # tasks whose rows are written in one transaction
 
 Place = tuple[float, str]  # when a request began, and its id
@@ -69,6 +73,7 @@ class Recorder:
         self._clock = clock
         self._settle = settle
         self._read_up_to = read_up_to
+        self._redactor = Redactor()  # used under the lock
         self._lock = threading.Lock()  # between a document and its row nothing may sweep
         self._looking = threading.Lock()
         self._places: dict[tuple[str, str], Place] = {}  # how far a look came in each ring
@@ -241,7 +246,8 @@ class Recorder:
             log.info("the task %s is too long to be recorded", first.task)
             return None
         known = snapshot.known([first.task]).get(first.task, Known())
-        content = render_recording(build_recording(release, requests, calls, known))
+        recording = self._without_secrets(build_recording(release, requests, calls, known), release)
+        content = render_recording(recording)
         return StoredRecording(
             agent=first.agent,
             ring=first.ring,
@@ -252,6 +258,19 @@ class Recorder:
             digest=self._documents.put(content),
             size=len(content),
         )
+
+    def _without_secrets(self, recording: Recording, release: Release) -> Recording:
+        """Paths and errors too: nothing that a pattern matches is kept, and nothing where it takes too long."""
+        capture = Capture(_LONGEST_TEXT, redact_patterns(release.spec, recording.ring))
+        if not capture.redact:
+            return recording
+
+        def kept(text: str) -> str:
+            return (self._redactor.redact(text.encode(errors="replace"), capture) or b"").decode(errors="replace")
+
+        requests = tuple(replace(item, path=kept(item.path)) for item in recording.requests)
+        tools = tuple(replace(call, error=kept(call.error)) for call in recording.tools)
+        return replace(recording, requests=requests, tools=tools)
 
     def _remove_unnamed(self, digests: Iterable[Digest]) -> int:
         with self._store.snapshot() as snapshot:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from turnout.domain.calls import Ended
-from turnout.domain.models import Digest
+from turnout.domain.models import Digest, Task
+from turnout.domain.outcomes import read_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,30 @@ class Recording:
                 yield f"the request of a call of model {call.model} was left out"
             if call.ended is Ended.DONE:
                 yield from _payload_faults(f"an answer of model {call.model}", call.answer, call.whole)
+
+
+def outcome_of(recording: Recording, rule: str) -> bool | None:
+    """Whether the task failed, as its answers alone tell by a rule. What people said later is left out."""
+    said = [read_task(_as_task(recording, request), rule) for request in recording.requests]
+    failed = [outcome.failed for outcome in said if outcome is not None and outcome.failed is not None]
+    return any(failed) if failed else None
+
+
+def _as_task(recording: Recording, request: RecordedRequest) -> Task:
+    answer = request.answer or b""
+    whole = request.answer_whole and request.answer is not None
+    return Task(
+        request=recording.task,  # all answers of the task are there, so each is read as one of its own
+        task=recording.task,
+        agent=recording.agent,
+        ring=recording.ring,
+        release=recording.release,
+        at=request.at,
+        duration=request.duration,
+        status=request.status,
+        bytes_out=len(answer) if whole else len(answer) + 1,
+        answer=request.answer,
+    )
 
 
 def _payload_faults(name: str, kept: str | None, whole: bool) -> Iterator[str]:

@@ -16,9 +16,8 @@ from enum import StrEnum
 from turnout.domain.alignment import Moved, Pair, align_calls, find_moves
 from turnout.domain.calls import Ended
 from turnout.domain.intervals import share_bounds
-from turnout.domain.models import Digest, Task
-from turnout.domain.outcomes import read_task
-from turnout.domain.recordings import RecordedRequest, RecordedTool, Recording
+from turnout.domain.models import Digest
+from turnout.domain.recordings import RecordedRequest, RecordedTool, Recording, outcome_of
 
 CONFIDENCE = 0.95  # of each bound of a share
 LONGEST_SIDE = 8_000  # characters of one side of a step
@@ -360,30 +359,6 @@ def _answer_step(where: str, old: RecordedRequest, new: RecordedRequest) -> Iter
     shorter = min(len(old.answer), len(new.answer))
     if old.answer[:shorter] != new.answer[:shorter]:
         yield Change(ChangeKind.ANSWER, f"{where} ({_ANSWERS_DIFFER})", _cut(first), _cut(second))
-
-
-def outcome_of(recording: Recording, rule: str) -> bool | None:
-    """Whether the task failed, as its answers alone tell by a rule. What people said later is left out."""
-    said = [read_task(_as_task(recording, request), rule) for request in recording.requests]
-    failed = [outcome.failed for outcome in said if outcome is not None and outcome.failed is not None]
-    return any(failed) if failed else None
-
-
-def _as_task(recording: Recording, request: RecordedRequest) -> Task:
-    answer = request.answer or b""
-    whole = request.answer_whole and request.answer is not None
-    return Task(
-        request=recording.task,  # all answers of the task are there, so each is read as one of its own
-        task=recording.task,
-        agent=recording.agent,
-        ring=recording.ring,
-        release=recording.release,
-        at=request.at,
-        duration=request.duration,
-        status=request.status,
-        bytes_out=len(answer) if whole else len(answer) + 1,
-        answer=request.answer,
-    )
 
 
 def _outcome_text(failed: bool) -> str:

@@ -26,12 +26,13 @@ SETTLE = 60.0
 RINGS = (RingSettings("dev"), RingSettings("production", record=Record(keep=1_000.0)))
 ONE, TWO = (make_release(name, rings=RINGS) for name in ("v1", "v2"))
 SMALL = make_release("v3", rings=(RingSettings("production", record=Record(share=0.2)),))
+SECRET = make_release("v5", rings=(RingSettings("production", capture=Capture(100, ("[0-9]{4}",)), record=Record()),))
 SHOWING = make_release("v4", rings=(RingSettings("production", capture=Capture(100)),))
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    with staged(tmp_path, (ONE, TWO, SMALL, SHOWING)) as stage:
+    with staged(tmp_path, (ONE, TWO, SMALL, SHOWING, SECRET)) as stage:
         point(stage, ONE)
         yield stage
 
@@ -301,3 +302,18 @@ def test_what_was_deleted_is_not_recorded_again_after_a_restart(
     again = Recorder(stage.store, documents, stage.clock, SETTLE)
 
     assert (recorder.look(), again.look(), names(stage), documents.digests()) == (0, 0, [], ())
+
+
+def test_patterns_are_applied_to_paths_and_errors_too(
+    stage: Stage, documents: MemoryRecordings, recorder: Recorder
+) -> None:
+    point(stage, SECRET)
+    add(stage, "t1", release=SECRET, path="/card/1234?page=1")
+    here = {"agent": AGENT, "ring": "production", "release": SECRET.digest, "task": "t1"}
+    with stage.store.transaction() as transaction:
+        transaction.add_calls([tool_call("a", **here, error="no card 1234")], "calls/x", "1:1")
+
+    assert recorder.look() == 1
+    kept = read(documents, recorded(stage)[0])
+    assert [item.path for item in kept.requests] == ["/card/[redacted]?page=1"]
+    assert [item.error for item in kept.tools] == ["no card [redacted]"]
