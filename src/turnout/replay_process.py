@@ -109,13 +109,8 @@ def _build_gateway(
     from turnout.gateway.recorded_models import RecordedModels, follow
 
     key = f"tk_{secrets.token_urlsafe(24)}"
-<<<<<<< HEAD
-    capture = Capture(LONGEST_PAYLOAD, replay.redact)
-    grant = replace(build_sandbox_grant(release, artifacts, key, replay.ring), capture=capture)
-=======
     capture = Capture(LONGEST_PAYLOAD, replay.hide if replay.redact is None else replay.redact)
-    grant = replace(build_sandbox_grant(release, artifacts, key), capture=capture)
->>>>>>> 4c36a57f74e19c1de947fbf8e2ba6b4ebd8606ef
+    grant = replace(build_sandbox_grant(release, artifacts, key, replay.ring), capture=capture)
     own = SandboxGateway(key, CallLog())
     if "model" in release.components and replay.models == "recorded":
         own.models = RecordedModels(OneGrant(grant), playback, time.time)

@@ -14,15 +14,9 @@ import subprocess
 import sys
 import threading
 import time
-<<<<<<< HEAD
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-=======
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
->>>>>>> 4c36a57f74e19c1de947fbf8e2ba6b4ebd8606ef
 from pathlib import Path
 from typing import Any
 
