@@ -79,17 +79,20 @@ class Stage:
             self._busy += 1
             self.at_once = max(self.at_once, self._busy)
         try:
-            self._do(handler, task, asked)
+            self._do(task, asked)
         finally:
-            with self._lock:
+            with self._lock:  # before the answer: whoever has it may send the next task at once
                 self._busy -= 1
+        self._say(handler, asked)
 
-    def _do(self, handler: BaseHTTPRequestHandler, task: str, asked: Asked) -> None:
+    def _do(self, task: str, asked: Asked) -> None:
         for tool, arguments in asked.get("calls", ()):
             self._call(task, tool, arguments)
         if task in self.untold:
             self.playback.diverged(self.playback.find(None), Divergence("tool", "refund", "not recorded"))
         time.sleep(asked.get("hang", 0.0))
+
+    def _say(self, handler: BaseHTTPRequestHandler, asked: Asked) -> None:
         if asked.get("die"):
             threading.Thread(target=self.stop).start()
             handler.connection.shutdown(socket.SHUT_RDWR)
