@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.tau2_world import Tau2Server, running_agent, tau2_gateway
-from turnout.domain.calls import ToolCall
 from turnout.domain.models import Release
-from turnout.domain.recordings import RecordedRequest, RecordedTool, Recording
+from turnout.domain.recordings import RecordedRequest, Recording, record_tool
 
 from recorded_tasks import Task  # isort: skip  # from the folder of the example
 
@@ -25,7 +24,7 @@ def record_tasks(source: Path, server: Tau2Server, release: Release, tasks: Sequ
         for task in tasks:
             request = _ask(agent.url, task.id)
             calls, gateway.calls[:] = list(gateway.calls), []
-            tools = tuple(_tool(call) for call in calls)
+            tools = tuple(record_tool(call, whole=call.result is not None) for call in calls)
             names = (release.agent, RING, release.digest, release.version, task.id)
             found.append(Recording(*names, request.at, (request,), tools, (), failed=None, intervened=None, cost=None))
     return found
@@ -38,19 +37,3 @@ def _ask(url: str, task: str) -> RecordedRequest:
     with urllib.request.urlopen(urllib.request.Request(f"{url}/invocations", body, headers), timeout=60) as response:
         answer = response.read()
     return RecordedRequest("POST", "/invocations", body, 200, answer, at, time.monotonic() - began)
-
-
-def _tool(call: ToolCall) -> RecordedTool:
-    return RecordedTool(
-        server=call.server,
-        tool=call.tool,
-        arguments=call.arguments,
-        arguments_digest=call.arguments_digest,
-        result=call.result,
-        ended=call.ended,
-        failed=call.failed,
-        error=call.error,
-        at=call.at,
-        duration=call.duration,
-        whole=call.result is not None,
-    )

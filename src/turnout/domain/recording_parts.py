@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from turnout.domain.budget import NANOS
 from turnout.domain.calls import Call, ModelCall, ToolCall
 from turnout.domain.captures import kept_capture
 from turnout.domain.models import Arm, Capture, Digest, Record, Release, RingSettings, Task
 from turnout.domain.outcomes import Known
-from turnout.domain.recordings import RecordedModel, RecordedRequest, RecordedTool, Recording
+from turnout.domain.recordings import RecordedModel, RecordedRequest, RecordedTool, Recording, record_model, record_tool
 
 MOST_REQUESTS = 200  # of a task that is recorded
 MOST_CALLS = 2_000
@@ -104,41 +103,12 @@ def _payload(kept: bytes | None, size: int, capture: Capture) -> _Payload:
 def _tool(call: ToolCall, capture: Capture) -> RecordedTool:
     whole, altered = _compare(call.result, call.result_digest, capture)
     _, arguments_altered = _compare(call.arguments, call.arguments_digest, capture)
-    return RecordedTool(
-        server=call.server,
-        tool=call.tool,
-        arguments=call.arguments,
-        arguments_digest=call.arguments_digest,
-        result=call.result,
-        ended=call.ended,
-        failed=call.failed,
-        error=call.error,
-        at=call.at,
-        duration=call.duration,
-        whole=whole,
-        redacted=altered or arguments_altered,
-    )
+    return record_tool(call, whole=whole, redacted=altered or arguments_altered)
 
 
 def _model(call: ModelCall, capture: Capture) -> RecordedModel:
     whole, altered = _compare(call.answer, call.answer_digest, capture)
-    return RecordedModel(
-        endpoint=call.endpoint,
-        provider=call.provider,
-        model=call.model,
-        request_digest=call.request_digest,
-        answer=call.answer,
-        content_type=call.content_type,
-        status=call.status,
-        ended=call.ended,
-        cost=call.nanos / NANOS,
-        tokens_in=call.tokens_in,
-        tokens_out=call.tokens_out,
-        at=call.at,
-        duration=call.duration,
-        whole=whole,
-        redacted=altered,
-    )
+    return record_model(call, whole=whole, redacted=altered)
 
 
 def _compare(kept: str | None, digest: str, capture: Capture) -> tuple[bool, bool]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from turnout.domain.calls import Ended
+from turnout.domain.budget import NANOS
+from turnout.domain.calls import Ended, ModelCall, ToolCall
 from turnout.domain.models import Digest, Task
 from turnout.domain.outcomes import read_task
 
@@ -69,6 +70,45 @@ class RecordedModel:
     duration: float
     whole: bool  # the answer
     redacted: bool = False
+
+
+def record_tool(call: ToolCall, *, whole: bool, redacted: bool = False) -> RecordedTool:
+    """A call of a tool as a recording holds it."""
+    return RecordedTool(
+        server=call.server,
+        tool=call.tool,
+        arguments=call.arguments,
+        arguments_digest=call.arguments_digest,
+        result=call.result,
+        ended=call.ended,
+        failed=call.failed,
+        error=call.error,
+        at=call.at,
+        duration=call.duration,
+        whole=whole,
+        redacted=redacted,
+    )
+
+
+def record_model(call: ModelCall, *, whole: bool, redacted: bool = False) -> RecordedModel:
+    """A call of a model as a recording holds it."""
+    return RecordedModel(
+        endpoint=call.endpoint,
+        provider=call.provider,
+        model=call.model,
+        request_digest=call.request_digest,
+        answer=call.answer,
+        content_type=call.content_type,
+        status=call.status,
+        ended=call.ended,
+        cost=call.nanos / NANOS,
+        tokens_in=call.tokens_in,
+        tokens_out=call.tokens_out,
+        at=call.at,
+        duration=call.duration,
+        whole=whole,
+        redacted=redacted,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from turnout.domain.budget import NANOS
-from turnout.domain.calls import Call, ModelCall, ToolCall
+from turnout.domain.calls import ModelCall, ToolCall
 from turnout.domain.errors import TurnoutError
 from turnout.domain.models import Capture, Digest
-from turnout.domain.recordings import RecordedModel, RecordedRequest, RecordedTool, Recording
+from turnout.domain.recordings import RecordedRequest, Recording, record_model, record_tool
 from turnout.domain.replays import Came, ReplayReport, TaskDiff, Unreadable, what_changed
 from turnout.playback import Playback, Played
 from turnout.redaction import Redactor
@@ -258,48 +257,11 @@ def _after(recording: Recording, asked: _Asked, replay: Replay) -> Recording:
         task=recording.task,
         at=asked.requests[0].at if asked.requests else recording.at,
         requests=asked.requests,
-        tools=tuple(_tools(calls)),
-        models=tuple(_models(calls)),
+        tools=tuple(record_tool(call, whole=call.result is not None) for call in calls if isinstance(call, ToolCall)),
+        models=tuple(
+            record_model(call, whole=call.answer is not None) for call in calls if isinstance(call, ModelCall)
+        ),
         failed=None,
         intervened=None,
         cost=None,
     )
-
-
-def _tools(calls: Sequence[Call]) -> Iterator[RecordedTool]:
-    for call in calls:
-        if isinstance(call, ToolCall):
-            yield RecordedTool(
-                server=call.server,
-                tool=call.tool,
-                arguments=call.arguments,
-                arguments_digest=call.arguments_digest,
-                result=call.result,
-                ended=call.ended,
-                failed=call.failed,
-                error=call.error,
-                at=call.at,
-                duration=call.duration,
-                whole=call.result is not None,
-            )
-
-
-def _models(calls: Sequence[Call]) -> Iterator[RecordedModel]:
-    for call in calls:
-        if isinstance(call, ModelCall):
-            yield RecordedModel(
-                endpoint=call.endpoint,
-                provider=call.provider,
-                model=call.model,
-                request_digest=call.request_digest,
-                answer=call.answer,
-                content_type=call.content_type,
-                status=call.status,
-                ended=call.ended,
-                cost=call.nanos / NANOS,
-                tokens_in=call.tokens_in,
-                tokens_out=call.tokens_out,
-                at=call.at,
-                duration=call.duration,
-                whole=call.answer is not None,
-            )
