@@ -2,8 +2,9 @@
 
     python -m benchmarks.judge [--quick | --full [--minutes M] [--keep FILE]] [--jobs N] [--plot FILE.svg]
 
-The world is in `judge_world.py`, the others in `judge_peers.py`. Every run of a scenario is one stream of 24 hours; all
-judges see it, and look every minute where their rule says so. turnout's is the shipped `Judge`, fed record by record.
+The scenarios are in `judge_streams.py`, the world in `judge_world.py`, the others in `judge_peers.py`. Every run of a
+scenario is one stream of 24 hours; all judges see it, and look every minute where their rule says so. Some scenarios go on
+after those for turnout's judge alone. turnout's is the shipped `Judge`, fed record by record.
 `--quick` makes few runs, and allows each figure the noise of so few (one in a hundred would miss it by chance; a fifth for
 processor times, so that work beside it may slow it down); `--full` allows none. With `--keep` it goes on where it was ended:
 what was found is in the file, and counts as long as the judges, the world and the scenarios are the same.
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import heapq
 import inspect
 import json
 import math
@@ -21,84 +21,20 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 
-from benchmarks.judge_peers import PEERS, Minutes
 from benchmarks.judge_plot import draw
-from benchmarks.judge_world import COST, EQUAL, FAILURE, FAR_FUTURE, HOUR, HOURS, INTERVENTION, Unit, World, units
+from benchmarks.judge_streams import DEFAULT, OURS, SCENARIOS, Result, Scenario, run
+from benchmarks.judge_world import FAILURE, FAR_FUTURE, Unit, World, units
 from benchmarks.report import Figure, judge, on_this_machine, show_table
-from turnout.domain.judge import History, Judge, JudgeConfig, Kind, Margins, Verdict
+from turnout.domain.judge import Judge, Kind
 
-OURS = "turnout"
-MINUTE = 60.0
-STEPS = (0.05, 0.25, 0.5, 0.5)  # shares of the evidence ramp, by how many margins are proven
-HISTORY = History(failure=FAILURE, intervention=INTERVENTION, cost=COST, units=1000.0)
-DEFAULT = JudgeConfig(history=HISTORY)
-TOLERANT = JudgeConfig(history=HISTORY, tolerance=Margins(0.01, 0.01, 0.1))
-ONE_METRIC = JudgeConfig(history=HISTORY, metrics=("failure",))
-SEEDS = 1_000_000  # between scenarios
 PARTS = 40  # of a full run, each with some runs of every scenario
 NOISE = 2.33  # standard errors that few runs are allowed: once in a hundred it is more
-END = Unit(HOURS * HOUR, False, 0.5, False, False, 0.0, FAR_FUTURE)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A world, what share the candidate gets in it, and how many streams are drawn from it."""
-
-    name: str
-    world: World
-    share: float = 0.02  # 0: the timed ramp, 1 → 5 → 25 → 50 %, an hour each
-    quick: int = 30
-    full: int = 1000
-    config: JudgeConfig = DEFAULT
-    ramp: bool = False  # the evidence ramp from 5 %; others stay at `share`
-    peers: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one judge did with one stream."""
-
-    kind: Kind
-    hours: float
-    known: int  # units of the candidate that had reported by then
-
-
 Results = dict[str, list[Result]]  # by judge
-
-SCENARIOS = (
-    Scenario("equal, 2 %", EQUAL, full=3000, quick=12),
-    Scenario("equal, 5 %", EQUAL, 0.05, full=3000, quick=12),
-    Scenario("equal, outage of both, 5 %", World(outage=True), 0.05, full=600, quick=4),
-    Scenario("equal, drift 4 → 14 %, 5 %", World(drift=True), 0.05, full=600, quick=4),
-    Scenario("equal, drift, timed ramp", World(drift=True), 0.0, full=600, quick=4),
-    Scenario("equal, sticky units, 5 %", World(sticky=True), 0.05, full=1000, quick=8),
-    Scenario("equal, slow successes, 5 %", World(slow=True), 0.05, full=600, quick=3),
-    Scenario("total failure, 2 %", World(total=True), full=600, quick=35),
-    Scenario("total failure, 5 %", World(total=True), 0.05, full=600, quick=10),
-    Scenario("−10 points, 2 %", World(failure=0.10), full=2000, quick=30),
-    Scenario("−10 points, 2 %, one metric", World(failure=0.10), full=2000, quick=30, config=ONE_METRIC, peers=False),
-    Scenario("−10 points after 12 h, 2 %", World(failure=0.10, onset=12 * HOUR), full=320, quick=3),
-    Scenario("−3 points, 2 %", World(failure=0.03), full=1600, quick=12),
-    Scenario("cost +50 %, 2 %", World(cost=0.5), full=2000, quick=30),
-    Scenario("ceiling hit by 2 %, 2 %", World(ceiling_hits=0.02), full=2000, quick=15),
-    Scenario("−1 point, tolerance, 5 %", World(failure=0.01), 0.05, full=600, quick=4, config=TOLERANT),
-    Scenario("−1 point, no tolerance, 5 %", World(failure=0.01), 0.05, full=320, quick=3, peers=False),
-    Scenario("−3 points, tolerance, 2 %", World(failure=0.03), full=320, quick=3, config=TOLERANT, peers=False),
-    Scenario("−3 points, ramp", World(failure=0.03), 0.05, full=1000, quick=6, ramp=True),
-    Scenario("+2.5 points intervention, ramp", World(intervention=0.025), 0.05, full=600, quick=6, ramp=True),
-    Scenario("cost +25 %, ramp", World(cost=0.25), 0.05, full=600, quick=6, ramp=True),
-    Scenario("−5 points, ramp", World(failure=0.05), 0.05, full=600, quick=6, ramp=True),
-    Scenario("equal, ramp", EQUAL, 0.05, full=2000, quick=30, ramp=True, peers=False),
-    Scenario(
-        "−5 points, 60 % unreported, ramp", World(failure=0.05, unreported=0.6), 0.05, full=1000, quick=6, ramp=True
-    ),
-)
 
 
 def main() -> int:
@@ -156,7 +92,7 @@ def simulate_part(
     """Some runs of every scenario: its name, and what each judge did."""
     drawn = []
     for scenario in scenarios:
-        runs = scenario.full if full else scenario.quick
+        runs = scenario.full + scenario.alone if full else scenario.quick
         numbers = range(runs * part // parts, runs * (part + 1) // parts)
         drawn.append((scenario.name, pool.map(run, repeat(scenario), numbers, chunksize=2)))
     return [(name, stream) for name, streams in drawn for stream in streams]
@@ -169,7 +105,7 @@ class Kept:
         self._path = path
         self._parts: dict[int, list[tuple[str, dict[str, Result]]]] = {}
         here = Path(__file__).parent
-        sources = [*here.glob("judge*.py"), *Path(inspect.getfile(Judge)).parent.glob("*.py")]
+        sources = [*here.glob("judge_*.py"), *Path(inspect.getfile(Judge)).parent.glob("*.py")]
         texts = (source.read_bytes() for source in sorted(sources) if source.name != "judge_plot.py")
         self._mark = hashlib.sha256(b"".join(texts)).hexdigest()
         if path is None or not path.exists():
@@ -196,77 +132,6 @@ class Kept:
         ]
         with self._path.open("a") as file:
             file.write(json.dumps({"mark": self._mark, "part": number, "streams": plain}) + "\n")
-
-
-def run(scenario: Scenario, number: int) -> dict[str, Result]:
-    """One stream, through all judges. On a ramp each judge makes its own: turnout's steers the share."""
-    seed = SEEDS * [other.name for other in SCENARIOS].index(scenario.name) + number
-    stream: Iterable[Unit] = units(scenario.world, seed, shares(scenario))
-    if scenario.peers:
-        stream = list(stream)
-    results = {OURS: run_ramp(scenario, seed) if scenario.ramp else run_ours(scenario.config, stream)}
-    if scenario.peers:
-        minutes = Minutes(stream)
-        for name, peer in PEERS.items():
-            minute = peer(minutes)
-            kind, at = (Kind.PASS, HOURS * 60) if minute is None else (Kind.FAIL, minute)
-            results[name] = Result(kind, at / 60, int(minutes.upto(at, candidate=True)[0]))
-    return results
-
-
-def shares(scenario: Scenario) -> Callable[[float], float]:
-    """The share over time for judges that do not steer it."""
-    if scenario.share:
-        return lambda at: scenario.share
-    return lambda at: (0.01, 0.05, 0.25, 0.5)[min(int(at // HOUR), 3)]
-
-
-def run_ramp(scenario: Scenario, seed: int) -> Result:
-    """turnout's judge where it steers: what is proven raises the share, and a pass ends it."""
-    ramp = Ramp()
-    return run_ours(scenario.config, units(scenario.world, seed, ramp.share_at), ramp)
-
-
-class Ramp:
-    """The evidence ramp: a share for each number of levels that are proven."""
-
-    def __init__(self) -> None:
-        self.share = STEPS[0]
-
-    def share_at(self, at: float) -> float:
-        """The share of now; when now is makes no difference."""
-        return self.share
-
-    def take(self, verdict: Verdict) -> None:
-        """Go on with what is proven, but not from a hold."""
-        if verdict.kind is not Kind.HOLD:
-            self.share = max(self.share, STEPS[verdict.evidence.proven])
-
-
-def run_ours(config: JudgeConfig, stream: Iterable[Unit], ramp: Ramp | None = None) -> Result:
-    """Feed the judge in the order of time, and ask it each minute, as a controller would."""
-    ours, look, begun = Judge(config), MINUTE, 0
-    waiting: list[tuple[float, int, Unit]] = []
-    for number, unit in enumerate(chain(stream, [END])):
-        while min(look, waiting[0][0] if waiting else math.inf) <= unit.at:
-            if waiting and waiting[0][0] <= look:
-                reported, task, known = heapq.heappop(waiting)
-                ours.outcome(str(task), reported, known.failed, known.intervened, known.cost)
-                continue
-            verdict = ours.verdict(look)
-            if verdict.kind is Kind.FAIL or (ramp and verdict.kind is Kind.PASS):
-                late = sum(known.candidate for _, _, known in waiting)
-                return Result(verdict.kind, look / HOUR, begun - late)
-            if ramp:
-                ramp.take(verdict)
-            look += MINUTE
-        if unit is END:
-            break
-        begun += unit.candidate
-        ours.start(str(number), "candidate" if unit.candidate else "stable", unit.share, unit.at)
-        if unit.reported < FAR_FUTURE:
-            heapq.heappush(waiting, (unit.reported, number, unit))
-    return Result(ours.verdict(HOURS * HOUR).kind, HOURS, begun)
 
 
 def microseconds_a_unit(world: World) -> float:
@@ -301,14 +166,14 @@ def show_abort(found: dict[str, Results]) -> None:
             rows.append(
                 (
                     who,
+                    f"{len(runs):,}",
                     f"{len(known) / len(runs):.1%}",
                     f"{statistics.median(known):.0f}" if known else "",
                     f"{statistics.mean(known):.0f}" if known else "",
                     f"{sum(result.kind is Kind.HOLD for result in runs) / len(runs):.1%}",
                 )
             )
-        runs_made = len(next(iter(results.values())))
-        show_table((f"{name} ({runs_made} runs)", "aborted", "median tasks", "mean tasks", "on hold at the end"), rows)
+        show_table((name, "runs", "aborted", "median tasks", "mean tasks", "on hold at the end"), rows)
 
 
 def show_promotion(found: dict[str, Results]) -> None:
@@ -321,9 +186,9 @@ def show_promotion(found: dict[str, Results]) -> None:
         for who, runs in results.items():
             hours = [result.hours for result in runs if result.kind is Kind.PASS]
             median = f"{statistics.median(hours):.1f}" if hours else ""
-            rows.append((name, who, f"{len(hours) / len(runs):.1%}", median))
+            rows.append((name, who, f"{len(runs):,}", f"{len(hours) / len(runs):.1%}", median))
     if rows:
-        show_table(("scenario", "judge", "promoted", "median hours"), rows)
+        show_table(("scenario", "judge", "runs", "promoted", "median hours"), rows)
 
 
 def figures(found: dict[str, Results], speeds: Sequence[float], noise: float) -> Iterator[Figure]:
