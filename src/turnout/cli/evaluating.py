@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +16,7 @@ import click
 
 from turnout.cli.connection import note
 from turnout.cli.evidence_table import show_verdict
+from turnout.cli.progress import show_progress
 from turnout.domain.errors import EvalsNotPassed, NotFound, ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.eval_report import EvalReport, parse_report, render_report, verdict_document
 from turnout.domain.evals import Bar, Run
@@ -39,7 +38,6 @@ LARGEST_REPORT = 4_000_000  # bytes of a report within a request; a server takes
 _LEAST_RUN = Run(
     "", 0, 1.0, cost=0.012345678901234567, duration=12.345678901234567
 )  # as short as one that tells its cost
-_SAY_EVERY = 5.0  # seconds between lines of progress where there is no terminal
 
 evals_option = click.option(
     "--evals/--no-evals",
@@ -77,20 +75,37 @@ class Evaluating:
         from turnout.artifacts.build import record_parts
         from turnout.evaluation import Subject
 
-        record_parts(parts, store)
         version = f"sha-{short_digest(parts.digest)}"
         release = Release(parts.digest, self.manifest.agent, version, parts.components, parts.spec, "", time.time())
-        return self.run(Subject(release, store), self.manifest.evals)
+        due = self._find_due(release, self.manifest.evals)
+        if due:
+            record_parts(parts, store)
+        return self._run_due(Subject(release, store), due)
 
     def run(self, subject: Subject, suites: Sequence[Evals]) -> list[EvalReport]:
         """Run suites against a release. Raises `EvalsNotPassed` when all were run and some are not passed."""
+        return self._run_due(subject, self._find_due(subject.release, suites))
+
+    def _find_due(self, release: Release, suites: Sequence[Evals]) -> list[_Due]:
+        """The suites that the release has not passed yet."""
+        due = []
+        for suite in suites:
+            digest = self._suite_digest(suite)
+            known = self._find_known(release, suite, digest)
+            if known is None:
+                due.append(_Due(suite, digest))
+            else:
+                note(f"eval     {suite.name}: passed by this release on {known['at'][:19]}; not run again")
+        return due
+
+    def _run_due(self, subject: Subject, due: Sequence[_Due]) -> list[EvalReport]:
         reports: list[EvalReport] = []
         failed: list[str] = []
-        for suite in suites:
-            done = self._run_suite(subject, suite)
+        for one in due:
+            done = self._run_suite(subject, one)
             reports.extend(done.reports)
             if not done.passed:
-                failed.append(suite.name)
+                failed.append(one.suite.name)
         if failed:
             handed_in = self._hand_in_failures(subject, reports)
             seen = f"; `turnout evals list {self.manifest.agent}` names the reports" if handed_in else ""
@@ -100,14 +115,10 @@ class Evaluating:
             )
         return reports
 
-    def _run_suite(self, subject: Subject, suite: Evals) -> _Done:
+    def _run_suite(self, subject: Subject, due: _Due) -> _Done:
+        suite = due.suite
         with tempfile.TemporaryDirectory(prefix="turnout-eval-") as work:
-            digest = self._suite_digest(suite, Path(work) / "digest")
-            known = self._find_known(subject.release, suite, digest)
-            if known is not None:
-                note(f"eval     {suite.name}: passed by this release on {known['at'][:19]}; not run again")
-                return _Done(True, ())
-            stable = self._stable_report(subject.release, suite, digest, Path(work))
+            stable = self._stable_report(subject.release, suite, due.digest, Path(work))
             report = self._evaluate(subject, suite, Path(work) / "candidate")
             report = replace(report, stable=stable.report.release if stable.report else None).within(LARGEST_REPORT)
             verdict = report.judge(stable.report)
@@ -121,28 +132,33 @@ class Evaluating:
         workspace.mkdir()
         environments = Environments(cache_folder() / "environments")
         version = subject.release.version
-        with _progress(suite.name, version) as on_progress:
+        with show_progress() as show:
+
+            def on_progress(progress: Progress) -> None:
+                of = f" of {progress.total:,}" if progress.total else ""
+                text = f"eval     {suite.name} {version}: {progress.done:,}{of} runs, {progress.failed:,} not passed"
+                show(text, progress.done == progress.total)
+
             return evaluate(
                 subject,
                 suite,
                 self.folder,
                 workspace,
                 environments=environments,
-                gateway=self.gateway or _own_gateway(),
+                gateway=self.gateway or own_gateway(),
                 say=lambda what: note(f"eval     {suite.name}: {what}"),
                 on_progress=on_progress,
             )
 
-    def _suite_digest(self, suite: Evals, folder: Path) -> Digest:
+    def _suite_digest(self, suite: Evals) -> Digest:
         from turnout.artifacts.select import select_suite
-        from turnout.evals.suite import stage_suite
+        from turnout.evals.suite import digest_suite, read_cases
 
         entries = select_suite(self.folder, suite)
-        staged = stage_suite(suite, ((entry.path, entry.source) for entry in entries), folder)
-        shutil.rmtree(folder)  # nobody may find the answers there
-        if staged.cases is not None:
-            _check_size(suite, staged.digest, tuple(staged.cases))
-        return staged.digest
+        digest = digest_suite(suite, ((entry.path, entry.source) for entry in entries))
+        if suite.cases:
+            _check_size(suite, digest, tuple(read_cases(self.folder / suite.cases, suite.cases)))
+        return digest
 
     def _find_known(self, release: Release, suite: Evals, digest: Digest) -> EvalRunView | None:
         """A run of exactly this suite that the release has passed, and that every ring still takes."""
@@ -215,6 +231,12 @@ class Evaluating:
 
 
 @dataclass(frozen=True, slots=True)
+class _Due:
+    suite: Evals
+    digest: Digest  # of the suite's files
+
+
+@dataclass(frozen=True, slots=True)
 class _Done:
     passed: bool
     reports: tuple[EvalReport, ...]
@@ -269,30 +291,9 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "turnout"
 
 
-def _own_gateway() -> Path | None:
+def own_gateway() -> Path | None:
+    """gateway.toml of this machine's instance, where it has one."""
     from turnout.settings import GATEWAY_FILE, default_state
 
     path = default_state() / GATEWAY_FILE
     return path if path.exists() else None
-
-
-@contextmanager
-def _progress(suite: str, version: str) -> Iterator[Callable[[Progress], None]]:
-    """A line that is kept current on a terminal, else one from time to time."""
-    terminal, said = sys.stderr.isatty(), time.monotonic()
-
-    def show(progress: Progress) -> None:
-        nonlocal said
-        now, over = time.monotonic(), progress.done == progress.total
-        if not over and now - said < (0.1 if terminal else _SAY_EVERY):
-            return
-        said = now
-        of = f" of {progress.total:,}" if progress.total else ""
-        text = f"eval     {suite} {version}: {progress.done:,}{of} runs, {progress.failed:,} not passed"
-        click.echo(f"\r{text}\033[K" if terminal else text, err=True, nl=not terminal)
-
-    try:
-        yield show
-    finally:
-        if terminal:
-            click.echo("", err=True)

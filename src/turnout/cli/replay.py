@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +11,8 @@ import click
 
 from turnout.cli.agent import agent_here
 from turnout.cli.connection import connected, note, print_json
-from turnout.cli.evaluating import cache_folder, fetched
+from turnout.cli.evaluating import cache_folder, fetched, own_gateway
+from turnout.cli.progress import show_progress
 from turnout.cli.replay_diff import show_report, show_task
 from turnout.cli.tables import local_time, release_label, show_table
 from turnout.client import Client
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
 _MOST = 1_000  # recordings that one request may ask for
 _OF_ONE = ("not_found", "damaged_content", "invalid_request")  # errors that are about one recording alone
-_SAY_EVERY = 5.0  # seconds between lines of progress where there is no terminal
 _agent = click.option("--agent", help="Agent of the releases. Default: the one of turnout.toml in this folder.")
 
 
@@ -243,11 +240,12 @@ def _replayed(
     with (
         tempfile.TemporaryDirectory(prefix="turnout-replay-") as work,
         fetched(client, described.agent, described.candidate, Path(work) / "fetched") as subject,
-        _progress(described) as on_progress,
+        show_progress() as show,
     ):
         note(f"replay   {len(chosen):,} tasks of {described.baseline_version} against {described.candidate_version}")
         workspace = Path(work) / "run"
         workspace.mkdir()
+        live = described.live_tools or described.models == "live"
         return replay_release(
             subject.release,
             subject.artifacts,
@@ -255,40 +253,21 @@ def _replayed(
             described,
             workspace,
             environments=Environments(cache_folder() / "environments"),
-            gateway=gateway or _own_gateway(described),
+            gateway=gateway or (own_gateway() if live else None),
             say=lambda what: note(f"replay   {what}"),
-            on_progress=on_progress,
+            on_progress=_count(described.candidate_version, show),
         )
 
 
-def _own_gateway(described: Replay) -> Path | None:
-    """Of this machine's instance, where something is asked live."""
-    from turnout.settings import GATEWAY_FILE, default_state
+def _count(version: str, show: Callable[[str, bool], None]) -> Callable[[int, int, TaskDiff], None]:
+    other = 0
 
-    path = default_state() / GATEWAY_FILE
-    return path if (described.live_tools or described.models == "live") and path.exists() else None
-
-
-@contextmanager
-def _progress(described: Replay) -> Iterator[Callable[[int, int, TaskDiff], None]]:
-    """A line that is kept current on a terminal, else one from time to time."""
-    terminal, said, other = sys.stderr.isatty(), time.monotonic(), 0
-
-    def show(done: int, of: int, diff: TaskDiff) -> None:
-        nonlocal said, other
+    def on_progress(done: int, of: int, diff: TaskDiff) -> None:
+        nonlocal other
         other += diff.verdict is not Came.SAME
-        now = time.monotonic()
-        if done < of and now - said < (0.1 if terminal else _SAY_EVERY):
-            return
-        said = now
-        text = f"replay   {described.candidate_version}: {done:,} of {of:,} tasks, {other:,} not the same"
-        click.echo(f"\r{text}\033[K" if terminal else text, err=True, nl=not terminal)
+        show(f"replay   {version}: {done:,} of {of:,} tasks, {other:,} not the same", done >= of)
 
-    try:
-        yield show
-    finally:
-        if terminal:
-            click.echo("", err=True)
+    return on_progress
 
 
 def _digest(view: ReleaseView) -> Digest:

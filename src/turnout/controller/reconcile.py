@@ -32,7 +32,7 @@ from turnout.domain.actions import (
 from turnout.domain.breakers import BreakerRecord, stopped_reasons
 from turnout.domain.budget import budgets_for
 from turnout.domain.errors import LeaseLost, RouterUnavailable, TurnoutError
-from turnout.domain.evidence import find_needs, find_unproven
+from turnout.domain.evidence import find_unproven_suites
 from turnout.domain.grants import granted_digests
 from turnout.domain.judge import JudgeConfig
 from turnout.domain.models import (
@@ -368,11 +368,9 @@ def _find_unproven(snapshot: Snapshot, pointer: Pointer, deployment: Deployment 
     if deployment is None or deployment.phase is not Phase.BUILDING or pointer.stable == deployment.digest:
         return ()
     release, stable = (snapshot.release(digest) if digest else None for digest in (deployment.digest, pointer.stable))
-    needs = find_needs(release, stable, pointer.ring) if release is not None else None
-    if release is None or needs is None or not needs.suites:
+    if release is None:
         return ()
-    before = snapshot.eval_runs(release.agent, stable.digest) if stable is not None else ()
-    return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now, before)
+    return find_unproven_suites(release, stable, pointer.ring, partial(snapshot.eval_runs, release.agent), now)
 
 
 def _find_replay(snapshot: Snapshot, deployment: Deployment | None) -> KeptReplay | None:

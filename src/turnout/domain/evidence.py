@@ -5,7 +5,7 @@ Both the candidate and the release that serves are asked, so that a release cann
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,22 @@ def find_unproven(needs: Needs, runs: Iterable[EvalRun], now: float, before: Ite
     newest, bars = _newest(runs), _newest(run for run in before if run.passed)
     found = (_objection(name, why, newest.get(name), bars.get(name), needs, now) for name, why in needs.suites.items())
     return tuple(sentence for sentence in found if sentence)
+
+
+def find_unproven_suites(
+    release: Release, stable: Release | None, ring: str, runs_of: Callable[[Digest], Iterable[EvalRun]], now: float
+) -> tuple[str, ...]:
+    """A sentence for each suite that a release would have to have passed for a ring where `stable` serves.
+
+    `runs_of`: the runs against a release, newest first. They are asked for only where something is needed.
+    """
+    if stable is not None and stable.digest == release.digest:
+        return ()
+    needs = find_needs(release, stable, ring)
+    if not needs.suites:
+        return ()
+    before = runs_of(stable.digest) if stable is not None else ()
+    return find_unproven(needs, runs_of(release.digest), now, before)
 
 
 def describe_evidence(needs: Needs, runs: Iterable[EvalRun], now: float, before: Iterable[EvalRun] = ()) -> list[str]:

@@ -36,11 +36,20 @@ def stage_suite(table: Evals, files: Iterable[tuple[str, Path]], folder: Path) -
 
     Raises `InvalidRequest` for cases that are none, `BuildFailed` for a file that cannot be read.
     """
-    content = {path: _copy(source, folder / path) for path, source in files}
-    definition = {"suite": _definition(table), "files": dict(sorted(content.items()))}
-    digest = Digest(f"sha256:{hashlib.sha256(rfc8785.dumps(definition)).hexdigest()}")
+    copied = []
+    for path, source in files:
+        _copy(source, folder / path)
+        copied.append((path, folder / path))
+    digest = digest_suite(table, copied)  # of the copies: what is run is what is named
     cases = read_cases(folder / table.cases, table.cases) if table.cases else None
     return Suite(table, folder, digest, cases)
+
+
+def digest_suite(table: Evals, files: Iterable[tuple[str, Path]]) -> Digest:
+    """What names a suite of these files (path in the agent's folder, where they are). Raises `BuildFailed`."""
+    content = {path: _hash(source) for path, source in files}
+    definition = {"suite": _definition(table), "files": dict(sorted(content.items()))}
+    return Digest(f"sha256:{hashlib.sha256(rfc8785.dumps(definition)).hexdigest()}")
 
 
 def read_cases(path: Path, name: str) -> dict[str, Mapping[str, Any]]:
@@ -64,13 +73,23 @@ def read_cases(path: Path, name: str) -> dict[str, Mapping[str, Any]]:
     return cases
 
 
-def _copy(source: Path, target: Path) -> str:
+def _copy(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-        return hashlib.sha256(target.read_bytes()).hexdigest()
     except OSError as error:
-        raise BuildFailed(f"{source} cannot be read: {error.strerror}") from None
+        raise _unreadable(source, error) from None
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> BuildFailed:
+    return BuildFailed(f"{path} cannot be read: {error.strerror}")
 
 
 def _definition(table: Evals) -> Any:

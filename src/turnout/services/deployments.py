@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from turnout.domain.errors import Conflict, NotFound, PolicyRefused
 from turnout.domain.events import Event, EventType
-from turnout.domain.evidence import changed_components, describe_evidence, find_needs, find_unproven
+from turnout.domain.evidence import changed_components, describe_evidence, find_needs, find_unproven_suites
 from turnout.domain.models import Deployment, Kind, Release, ReleaseSpec, RingSettings
 from turnout.domain.phases import IN_PROGRESS, TERMINAL, Phase
 from turnout.domain.policy import (
@@ -276,20 +277,10 @@ def gather_facts(
 def _read_faults(office: Office, release: Release, ring: str) -> ReleaseFaults:
     """What the release itself says against it."""
     with office.store.snapshot() as snapshot:
-        unproven = find_unproven_suites(snapshot, release, ring, office.clock.now())
+        stable = find_stable(snapshot, release.agent, ring)
+        runs_of = partial(snapshot.eval_runs, release.agent)
+        unproven = find_unproven_suites(release, stable, ring, runs_of, office.clock.now())
     return ReleaseFaults(_floating(office, release), find_problems(office, release, ring), unproven)
-
-
-def find_unproven_suites(snapshot: Snapshot, release: Release, ring: str, now: float) -> tuple[str, ...]:
-    """A sentence for each suite that a release would have to have passed for a ring."""
-    stable = find_stable(snapshot, release.agent, ring)
-    if stable is not None and stable.digest == release.digest:
-        return ()
-    needs = find_needs(release, stable, ring)
-    if not needs.suites:
-        return ()
-    before = snapshot.eval_runs(release.agent, stable.digest) if stable else ()
-    return find_unproven(needs, snapshot.eval_runs(release.agent, release.digest), now, before)
 
 
 def _floating(office: Office, release: Release) -> tuple[str, ...]:

@@ -197,10 +197,11 @@ def test_both_sides_stand_beside_each_other_and_cannot_steer_the_terminal(capsys
     assert "\x1b" not in "".join(lines)
 
 
-def test_progress_is_told_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    described = Replay("shop", "production", RELEASE, "v1", RELEASE, "v2")
-    with replay_cli._progress(described) as show:
-        for done in range(1, 4):
-            show(done, 3, TaskDiff(f"t{done}", Came.CHANGED if done == 2 else Came.SAME))
+def test_progress_counts_what_did_not_come_out_the_same() -> None:
+    said: list[tuple[str, bool]] = []
+    on_progress = replay_cli._count("v2", lambda text, over: said.append((text, over)))
+    for done in range(1, 4):
+        on_progress(done, 3, TaskDiff(f"t{done}", Came.CHANGED if done == 2 else Came.SAME))
 
-    assert capsys.readouterr().err == "replay   v2: 3 of 3 tasks, 1 not the same\n"
+    assert said[0] == ("replay   v2: 1 of 3 tasks, 0 not the same", False)
+    assert said[-1] == ("replay   v2: 3 of 3 tasks, 1 not the same", True)
