@@ -2,7 +2,7 @@
 
     python -m benchmarks.gateway_latency [--seconds 5] [--rounds 3] [--without-peer]
 
-One process of the gateway and one loopback provider. Direct calls and calls through the gateway take turns; what is added is
+One process of the gateway, started as the server starts it, and one loopback provider. Direct calls and calls through the gateway take turns; what is added is
 the difference of their medians, and of their 99th percentiles. Saturated: as many calls as are answered in a second of
 processor time of the gateway's process, when every connection calls again at once; on a machine with few cores the callers
 and the provider need theirs as well, so the wall clock shows less. The gateway holds and settles budgets in memory and
@@ -12,6 +12,7 @@ writes its journal. LiteLLM's proxy runs in an environment of its own with one w
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import socket
 import statistics
@@ -27,10 +28,16 @@ from pathlib import Path
 import psutil
 import uvloop
 from tests.live import free_port, wait_until
+from tests.model_gateway import PROVIDER_KEY, grant
 
 from benchmarks.gateway_caller import HOST, Target, open_streams, saturated, steady
 from benchmarks.gateway_peer import litellm
 from benchmarks.report import Figure, judge, on_this_machine, percentile, show_table
+from turnout.domain.budget import NANOS, Budget, BudgetScope
+from turnout.domain.grants import Grants
+from turnout.gateway.grants import write_grants
+from turnout.gateway.launch import FOLDER, GatewayLaunch
+from turnout.gateway.serve import listen
 
 RATE = 100.0  # calls a second
 STREAM_RATE = 25.0
@@ -38,6 +45,14 @@ PEER_RATE = 20.0
 CONNECTIONS = 32
 STREAMS = 2_000
 MEBI = 1 << 20
+BUDGETS = (Budget(BudgetScope.RING, 10**9 * NANOS), Budget(BudgetScope.TASK, 10**9 * NANOS))
+GATEWAY = """
+[[providers.openai.routes]]
+name = "r0"
+url = "http://{host}:{port}/v1"
+key = "env:PROVIDER_KEY"
+deadline = 600.0
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +116,7 @@ def measure(seconds: float = 5, rounds: int = 3, *, peer: bool = True) -> list[F
             figures = measure_gateway(gateway, provider, seconds, rounds)
             if peer:
                 figures += measure_peer(gateway, provider, folder, seconds)
-        with gateway_process(provider, folder / "bounded", "--budgets") as gateway:
+        with gateway_process(provider, folder / "bounded", budgets=BUDGETS) as gateway:
             print("with two budgets, in SQLite:")
             figures += [
                 replace(figure, name=f"{figure.name}, with two budgets")
@@ -216,13 +231,22 @@ def provider_process() -> Iterator[Process]:
 
 
 @contextmanager
-def gateway_process(provider: Process, folder: Path, *flags: str) -> Iterator[Process]:
-    """One process of the gateway, with ledger and journal in the folder."""
-    folder.mkdir(exist_ok=True)
-    port = free_port()
-    command = [sys.executable, "-m", "benchmarks.gateway_server", "--port", str(port), "--journal", str(folder)]
-    with server_process([*command, "--upstream", f"http://{HOST}:{provider.port}/v1", *flags], port) as running:
-        yield running
+def gateway_process(provider: Process, state: Path, budgets: tuple[Budget, ...] = ()) -> Iterator[Process]:
+    """One process of the gateway, with its ledger and its journal in the folder."""
+    (state / FOLDER).mkdir(parents=True)
+    config, port = state / "gateway.toml", free_port()
+    config.write_text(GATEWAY.format(host=HOST, port=provider.port))
+    allowed = grant(budgets=budgets)
+    os.environ["PROVIDER_KEY"] = PROVIDER_KEY
+    launch = GatewayLaunch("model", 0, state, HOST, port, config, "measured")
+    write_grants(launch.grants_path, "benchmark", Grants({allowed.key: allowed}))
+    with listen(HOST, port) as listener:
+        process = launch.spawn(listener)
+    try:
+        launch.await_ready(process)
+        yield Process(port, process.pid)
+    finally:
+        process.end(2)
 
 
 @contextmanager

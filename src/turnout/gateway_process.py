@@ -24,7 +24,7 @@ from turnout.gateway.heartbeat import with_heartbeat
 from turnout.gateway.journal import Journal
 from turnout.gateway.keys import keep_secret
 from turnout.gateway.launch import DRAIN_SECONDS, FOLDER, GatewayLaunch
-from turnout.gateway.serve import build_server
+from turnout.gateway.serve import build_server, ease_collector
 from turnout.processes import PASSED, KnownProcess, start_mark
 
 HEALTH_PATH = "/healthz"
@@ -47,6 +47,7 @@ def main() -> None:
     drain = Drain(offer.close)
     app = drain.wrap(with_heartbeat(build_app(launch, offer.open), launch.log_path.parent))
     server = build_server(app, drain=int(DRAIN_SECONDS), fast=launch.kind == "model")
+    ease_collector()
     drain.attach(server)
     server.run([listener])
 
@@ -78,7 +79,7 @@ def build_app(launch: GatewayLaunch, on_start: Callable[[], None] = lambda: None
 def with_life(app: Application, on_start: Callable[[], None], on_end: Callable[[], Awaitable[None]]) -> Application:
     """The application, and what is to be done once it has started, and when it has ended."""
 
-    async def live(scope: Scope, receive: Receive, send: Send) -> None:
+    def live(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         async def tell(message: Message) -> None:
             if message["type"] == "lifespan.shutdown.complete":
                 await on_end()
@@ -86,7 +87,7 @@ def with_life(app: Application, on_start: Callable[[], None], on_end: Callable[[
             if message["type"] == "lifespan.startup.complete":
                 on_start()
 
-        await app(scope, receive, tell if scope["type"] == "lifespan" else send)
+        return app(scope, receive, tell if scope["type"] == "lifespan" else send)
 
     return live
 
@@ -102,13 +103,15 @@ def with_health(app: Application, launch: GatewayLaunch) -> Application:
     }
     body = json.dumps(content).encode()
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != HEALTH_PATH:
-            await app(scope, receive, send)
-            return
+    async def tell(send: Send, *, head: bool) -> None:
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await send({"type": "http.response.body", "body": b"" if head else body})
+
+    def answer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http" and scope["path"] == HEALTH_PATH:
+            return tell(send, head=scope["method"] == "HEAD")
+        return app(scope, receive, send)
 
     return answer
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-import aiohttp
-
 from turnout.domain.errors import RouteFailed, SetupFailed
 from turnout.gateway.asgi import RawHeaders
+from turnout.gateway.connection import Response
 from turnout.gateway.failover import Candidate, Journey
 from turnout.gateway.protocols.answers import Said, read_answer
 from turnout.gateway.protocols.streams import READERS, Kind, StreamReader
@@ -24,10 +23,9 @@ Secrets = Callable[[str], str]
 _log = logging.getLogger(__name__)
 
 _DROPPED = frozenset(
-    {"connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade"}
-    | {"content-length", "content-encoding", "set-cookie", "date", "server", "alt-svc"}
-    | {"strict-transport-security", "x-should-retry", "openai-organization", "openai-project"}
-    | {"anthropic-organization-id"}
+    b"connection keep-alive proxy-authenticate te trailer transfer-encoding upgrade content-length content-encoding"
+    b" set-cookie date server alt-svc strict-transport-security x-should-retry openai-organization openai-project"
+    b" anthropic-organization-id".split()
 )
 
 
@@ -47,7 +45,7 @@ class Stream:
     """An answer that goes on. `ready`: events that came and are not passed on yet."""
 
     candidate: Candidate
-    response: aiohttp.ClientResponse
+    response: Response
     headers: RawHeaders
     reader: StreamReader
     ready: list[tuple[Kind, Event]] = field(default_factory=list)
@@ -103,7 +101,7 @@ class Caller:
                 raise _silence(response) from None
             raise
 
-    async def _post(self, candidate: Candidate) -> aiohttp.ClientResponse:
+    async def _post(self, candidate: Candidate) -> Response:
         route = candidate.route
         try:
             key = self.secrets(route.key) if route.key is not None else None
@@ -114,13 +112,13 @@ class Caller:
         headers = headers_for(self.head, route, key, self.idempotency_key)
         return await self.upstream.post(route, f"/{self.asked.endpoint}", body, headers)
 
-    async def _read(self, candidate: Candidate, response: aiohttp.ClientResponse) -> Whole:
+    async def _read(self, candidate: Candidate, response: Response) -> Whole:
         _check_type(response, "application/json")
         body = await read_whole(response)
         said = read_answer(self.asked.endpoint, body)
         return Whole(candidate, response.status, passed_headers(response), body, said)
 
-    async def _open(self, candidate: Candidate, response: aiohttp.ClientResponse, until: float) -> Stream:
+    async def _open(self, candidate: Candidate, response: Response, until: float) -> Stream:
         """Wait for the first event: until then another route can be tried, and the agent sees nothing of it."""
         _check_type(response, "text/event-stream")
         stream = Stream(
@@ -136,7 +134,7 @@ class Caller:
             await stream.read(max(until - now(), 0.0))
         return stream
 
-    async def _pass_on(self, candidate: Candidate, response: aiohttp.ClientResponse) -> Whole:
+    async def _pass_on(self, candidate: Candidate, response: Response) -> Whole:
         """A refusal of the provider that no other route would lift: a request that is wrong, a model that is unknown."""
         body = await read_whole(response, LARGEST_ERROR)
         if candidate.route.key is not None:
@@ -144,13 +142,9 @@ class Caller:
         return Whole(candidate, response.status, passed_headers(response), body, None)
 
 
-def passed_headers(response: aiohttp.ClientResponse) -> RawHeaders:
+def passed_headers(response: Response) -> RawHeaders:
     """The headers of a provider that an agent gets."""
-    return [
-        (name.lower().encode("latin-1"), value.encode("utf-8", "surrogateescape"))
-        for name, value in response.headers.items()
-        if name.lower() not in _DROPPED
-    ]
+    return [header for header in response.headers if header[0] not in _DROPPED]
 
 
 @lru_cache(maxsize=100)
@@ -159,13 +153,13 @@ def _tell_once(fault: str) -> None:
     _log.error("%s", fault)
 
 
-def _silence(response: aiohttp.ClientResponse | None) -> RouteFailed:
+def _silence(response: Response | None) -> RouteFailed:
     if response is None:
         return RouteFailed("silence before the answer", sent=True, timeout=True)
     return RouteFailed("the answer did not end in time", answered=response.status, sent=True, timeout=True)
 
 
-def _check_type(response: aiohttp.ClientResponse, wanted: str) -> None:
-    if response.content_type != wanted:
-        message = f"the answer is {response.content_type[:60]}, not {wanted}"
+def _check_type(response: Response, wanted: str) -> None:
+    if response.kind != wanted:
+        message = f"the answer is {response.kind[:60] or 'of no type'}, not {wanted}"
         raise RouteFailed(message, answered=response.status)

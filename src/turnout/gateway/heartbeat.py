@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from turnout.gateway.asgi import Application, Message, Receive, Scope, Send
@@ -34,9 +34,6 @@ def with_heartbeat(app: Application, folder: Path, pause: float = BEAT_SECONDS) 
     path = beat_path(folder, os.getpid())
 
     async def live(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
         beating: list[asyncio.Task[None]] = []
 
         async def tell(message: Message) -> None:
@@ -51,7 +48,10 @@ def with_heartbeat(app: Application, folder: Path, pause: float = BEAT_SECONDS) 
                 task.cancel()
             path.unlink(missing_ok=True)
 
-    return live
+    def answer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return (live if scope["type"] == "lifespan" else app)(scope, receive, send)
+
+    return answer
 
 
 class HeartbeatWatch:

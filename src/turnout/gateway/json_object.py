@@ -7,16 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from json.decoder import JSONDecodeError
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 MOST_OBJECTS = 200_000  # and lists, of one text: each takes memory, and time in which nobody else is served
 MOST_VALUES = 2_000_000
+_LONG = 256  # characters of a value
 
 _skip = re.compile(r"[ \t\n\r]*").match
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A value and where it stands in the text."""
 
     value: Any
@@ -38,9 +38,11 @@ class JsonObject:
         return member.value if member is not None else None
 
     def without_values(self, *kept: str) -> JsonObject:
-        """The same, for whoever only changes it: values that were read take many times the room of their text."""
+        """The same, for whoever only changes it: long values that were read take many times the room of their text."""
         members = {
-            name: member if name in kept else Member(None, member.start, member.end)
+            name: Member(None, member.start, member.end)
+            if member.end - member.start > _LONG and name not in kept
+            else member
             for name, member in self.members.items()
         }
         return JsonObject(self.text, members, self.end)

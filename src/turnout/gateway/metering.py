@@ -52,8 +52,6 @@ class Bill:
 
     async def hold(self, accounts: Spending, most: Amount) -> None:
         """Reserve the worst case. Raises `CallRefused` where a budget is in the way, or the ledger does not answer."""
-        if not self.budgets:
-            return
         try:
             refusal = await accounts.reserve(self.id, self.spender, self.budgets, most)
         except Retryable:

@@ -223,7 +223,8 @@ class ModelGateway:
         candidates: tuple[Candidate, ...],
         deadline: float,
     ) -> None:
-        await bill.hold(self._accounts, worst_case(bill.asked, candidates))
+        if bill.budgets:
+            await bill.hold(self._accounts, worst_case(bill.asked, candidates))
         bill.journey = journey = Journey(candidates, self._board, deadline)
         idempotency_key = scoped_key(bill.spender, head.get(b"idempotency-key", b"")) or f"turnout-{bill.id}"
         limited = is_limited(bill.budgets)

@@ -21,7 +21,7 @@ _KEPT_BACK = frozenset(
     b" openai-organization openai-project baggage forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip"
     b" via idempotency-key".split()
 )
-_ANTHROPIC_VERSION = "2023-06-01"
+_ANTHROPIC_VERSION = b"2023-06-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +81,23 @@ def read_request(endpoint: Endpoint, body: bytes) -> Asked:
     return Asked(endpoint, kept, model, bool(stream), wants_usage, demand, read_terms(read), tool_models)
 
 
-def headers_for(head: Mapping[bytes, bytes], route: Route, key: str | None, idempotency_key: str) -> dict[str, str]:
+def headers_for(head: Mapping[bytes, bytes], route: Route, key: str | None, idempotency_key: str) -> dict[bytes, bytes]:
     """The headers that a route gets: the caller's own, apart from those of one connection, and of its key."""
     named = {name.strip().lower() for name in head.get(b"connection", b"").split(b",")}
     headers = {
-        name.decode("latin-1"): value.decode("latin-1")
+        name: value
         for name, value in head.items()
         if name not in _KEPT_BACK and name not in named and not name.startswith((b"x-turnout-", b"x-envoy-"))
     }
-    headers["content-type"] = "application/json"
-    headers["accept-encoding"] = "identity"
-    headers["idempotency-key"] = idempotency_key
+    headers[b"content-type"] = b"application/json"
+    headers[b"accept-encoding"] = b"identity"
+    headers[b"idempotency-key"] = idempotency_key.encode()
     if route.protocol is Protocol.ANTHROPIC:
-        headers.setdefault("anthropic-version", _ANTHROPIC_VERSION)
+        headers.setdefault(b"anthropic-version", _ANTHROPIC_VERSION)
         if key is not None:
-            headers["x-api-key"] = key
+            headers[b"x-api-key"] = key.encode()
     elif key is not None:
-        headers["authorization"] = f"Bearer {key}"
+        headers[b"authorization"] = b"Bearer " + key.encode()
     return headers
 
 
@@ -108,8 +108,7 @@ def _invalid(message: str) -> CallRefused:
 def _refuse_doubles(body: JsonObject) -> None:
     """Some servers read names without regard to case: what is checked here must be what they read."""
     for name in body.members:
-        plain = _plain(name)
-        if plain in _GOVERNED and name != plain:
+        if name not in _GOVERNED and (plain := _plain(name)) in _GOVERNED:
             raise _invalid(f"the member {name[:40]!r} could be read as {plain!r}; leave it out")
     for name in ("models", "route", "preset"):
         if name in body.members:

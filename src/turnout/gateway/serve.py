@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 
@@ -9,6 +10,7 @@ import uvicorn
 
 from turnout.gateway.asgi import Application
 
+_NEW_OBJECTS = 20_000  # more than were freed, from which the collector looks at them
 DRAIN = 600  # seconds for calls under way when the process is told to end
 
 
@@ -42,6 +44,16 @@ def build_server(app: Application, *, drain: int = DRAIN, fast: bool = True) -> 
         h11_max_incomplete_event_size=64 * 1024,
     )
     return uvicorn.Server(config)
+
+
+def ease_collector() -> None:
+    """Let the collector of cycles leave aside what is there now, and look less often at what comes: calls leave few.
+
+    By default it looks several times a call, and now and then through everything that was ever imported.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS, 20, 50)
 
 
 def listen(host: str, port: int) -> socket.socket:
