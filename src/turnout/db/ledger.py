@@ -261,9 +261,11 @@ class SqlLedger:
         return len(change.holds)
 
     def _save(self, connection: Connection, book: Book) -> None:
-        for statement, rows in zip((_END_HOLD, self._save_balance, self._add_hold), book.rows(), strict=True):
+        statements = (_END_HOLD, self._save_balance, self._add_hold)
+        names = (("ended",), accounts.c.keys(), holds.c.keys())
+        for statement, columns, rows in zip(statements, names, book.rows(), strict=True):
             if rows:
-                connection.execute(statement, rows)
+                connection.execute(statement, [dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def _later(order: Order, seconds: float) -> Order:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from turnout.db.ledger_tables import balance_to_row, hold_to_row
-from turnout.domain.budget import Balance, Change, Hold, Order, Refusal, Reserve, account_of
+from turnout.domain.budget import Balance, Change, Hold, Order, Refusal, Reserve
 
 
 class Book:
@@ -19,10 +19,10 @@ class Book:
         self._added: set[str] = set()  # holds
         self._ended: set[str] = set()  # holds that are stored
 
-    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-        """What is to be written: holds that ended, balances, new holds; keys in the order of the columns."""
+    def rows(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """What is to be written: holds that ended, balances, new holds; values in the order of the columns."""
         return (
-            [{"ended": call} for call in self._ended],
+            [(call,) for call in self._ended],
             [balance_to_row(name, self.balances[name]) for name in sorted(self._changed)],
             [hold_to_row(call, self.holds[call]) for call in self._added],
         )
@@ -57,5 +57,5 @@ class Book:
             if hold is not None:
                 names.update(charge.account for charge in hold.charges)
             elif isinstance(order, Reserve):
-                names.update([account_of(budget, order.spender) for budget in order.budgets])
+                names.update(order.by_account)
         return names

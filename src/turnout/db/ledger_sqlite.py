@@ -52,6 +52,7 @@ class SqliteOrders:
         self._clock = clock
         self._patience = patience
         self._connection: Any = None
+        self._driver: Any = None  # what is below it
         self._book = Book()
         self._version: int | None = None  # of the file that the book is of
         self._untidy = 0  # transactions
@@ -60,7 +61,7 @@ class SqliteOrders:
         """Give back the connection."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._driver = None
 
     def write(self, orders: Sequence[Order], *, at_once: bool) -> tuple[Refusal | None, ...] | None:
         """Many orders in one transaction; None, if it is to be `at_once`, where another process is writing.
@@ -94,7 +95,7 @@ class SqliteOrders:
                 _step_aside()
 
     def _transact(self, orders: Sequence[Order], patience: float, *, sure: bool) -> tuple[Refusal | None, ...]:
-        driver = self._driver()
+        driver = self._driver or self._connect()
         take_lock(driver, patience)
         try:
             book = self._remembered(driver)
@@ -114,11 +115,11 @@ class SqliteOrders:
         self._untidy += 1
         return answers
 
-    def _driver(self) -> Any:
-        if self._connection is None:
-            self._connection = self._engine.raw_connection()
-            self._connection.driver_connection.execute(f"PRAGMA wal_autocheckpoint={_AT_LAST}")
-        return self._connection.driver_connection
+    def _connect(self) -> Any:
+        self._connection = self._engine.raw_connection()
+        self._driver = self._connection.driver_connection
+        self._driver.execute(f"PRAGMA wal_autocheckpoint={_AT_LAST}")
+        return self._driver
 
     def _remembered(self, driver: sqlite3.Connection) -> Book:
         """What is known of the file as it is now. Called with the lock held."""
@@ -180,7 +181,7 @@ def _check_refused(driver: sqlite3.Connection, orders: Sequence[Order], answers:
 
 
 def _save(driver: sqlite3.Connection, book: Book) -> None:
-    ended, balances, added = ([tuple(row.values()) for row in rows] for rows in book.rows())
+    ended, balances, added = book.rows()
     if ended:
         driver.executemany(_END_HOLD, ended)
     if balances:

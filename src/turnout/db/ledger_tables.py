@@ -6,6 +6,7 @@ Amounts are JSON numbers, which have no end: an absurd limit is stored as it was
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from sqlalchemy import Column, Connection, Float, Integer, MetaData, Table, Text, insert, inspect, select
@@ -52,12 +53,12 @@ def create_tables(connection: Connection) -> None:
     connection.execute(insert(schema), {"version": VERSION})
 
 
-def balance_to_row(name: str, balance: Balance) -> dict[str, Any]:
-    """As `balance_from_json` reads it."""
+def balance_to_row(name: str, balance: Balance) -> tuple[Any, ...]:
+    """In the order of the columns, as `balance_from_json` reads it."""
     window = "null" if balance.window is None else repr(balance.window)
     steps = ", ".join([f"[{step}, {amount}]" for step, amount in balance.steps])  # by hand: twice as quick as json
     text = f"[{window}, [{steps}], {balance.held}, {balance.limit}, {balance.at!r}]"
-    return {"name": name, "balance": text, "over_at": over_at(name, balance)}
+    return name, text, over_at(name, balance)
 
 
 def balance_from_json(text: str) -> Balance:
@@ -66,10 +67,10 @@ def balance_from_json(text: str) -> Balance:
     return Balance(window, tuple((step, amount) for step, amount in steps), held, limit, at)
 
 
-def hold_to_row(call: str, hold: Hold) -> dict[str, Any]:
-    """As `hold_from_row` reads it."""
-    charges = [(charge.account, charge.unit, charge.amount) for charge in hold.charges]
-    return {"call": call, "until": hold.until, "charges": json.dumps(charges)}
+def hold_to_row(call: str, hold: Hold) -> tuple[Any, ...]:
+    """In the order of the columns, as `hold_from_row` reads it."""
+    charges = ", ".join([f'[{_quoted(one.account)}, "{one.unit}", {one.amount}]' for one in hold.charges])
+    return call, hold.until, f"[{charges}]"
 
 
 def hold_from_row(until: float, charges: str) -> Hold:

@@ -141,6 +141,11 @@ class Reserve:
     budgets: tuple[Budget, ...]
     most: Amount
     until: float
+    # By account; of several that share one the lowest: they differ in their limit alone.
+    by_account: Mapping[str, Budget] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_account", _lowest(self.budgets, self.spender))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,21 +179,19 @@ def account_of(budget: Budget, spender: Spender) -> str:
     Such as `task/support/production/3f2a…/usd`. Budgets that differ in their limit alone share one, so that a limit can be
     changed while calls are made.
     """
-    match budget.scope:
-        case BudgetScope.TASK:
-            # An agent that leaves its task out would have no budget of a task at all otherwise.
-            task = f"/{spender.release}" if spender.task is None else spender.task
-            who: tuple[str, ...] = (spender.agent, spender.ring, task)
-        case BudgetScope.DEPLOYMENT:
-            who = (spender.agent, spender.ring, spender.release)
-        case BudgetScope.RING:
-            who = (spender.agent, spender.ring)
-        case BudgetScope.AGENT:
-            who = (spender.agent,)
-        case BudgetScope.WORKSPACE:
-            who = ()
-    window = () if budget.window is None else (f"{budget.window:.15g}s",)
-    return "/".join((budget.scope, *who, budget.unit, *window))
+    scope = budget.scope
+    if scope is BudgetScope.TASK:
+        # An agent that leaves its task out would have no budget of a task at all otherwise.
+        task = f"/{spender.release}" if spender.task is None else spender.task
+        who = f"/{spender.agent}/{spender.ring}/{task}"
+    elif scope is BudgetScope.DEPLOYMENT:
+        who = f"/{spender.agent}/{spender.ring}/{spender.release}"
+    elif scope is BudgetScope.RING:
+        who = f"/{spender.agent}/{spender.ring}"
+    else:
+        who = f"/{spender.agent}" if scope is BudgetScope.AGENT else ""
+    window = "" if budget.window is None else f"/{budget.window:.15g}s"
+    return f"{scope}{who}/{budget.unit}{window}"
 
 
 def plan_order(order: Order, balances: Mapping[str, Balance], holds: Mapping[str, Hold], now: float) -> Change:
@@ -198,9 +201,10 @@ def plan_order(order: Order, balances: Mapping[str, Balance], holds: Mapping[str
         return Change() if hold is None else _plan_end(order.call, hold, order.spent, balances, now)
     if hold is not None:
         return Change()  # asked again, because the first answer was lost
-    lowest = _lowest(order.budgets, order.spender)
-    refusal = _find_refusal(lowest, order.most, balances, now)
-    return _plan_hold(order, lowest, balances, now) if refusal is None else _plan_refusal(lowest, refusal, balances)
+    refusal = _find_refusal(order.by_account, order.most, balances, now)
+    if refusal is None:
+        return _plan_hold(order, balances, now)
+    return _plan_refusal(order.by_account, refusal, balances)
 
 
 def plan_reap(balances: Mapping[str, Balance], holds: Mapping[str, Hold], now: float) -> Change:
@@ -294,10 +298,10 @@ def _wait(retry_after: float | None) -> float:
     return math.inf if retry_after is None else retry_after
 
 
-def _plan_hold(order: Reserve, lowest: Mapping[str, Budget], balances: Mapping[str, Balance], now: float) -> Change:
+def _plan_hold(order: Reserve, balances: Mapping[str, Balance], now: float) -> Change:
     after: dict[str, Balance] = {}
     charges: list[Charge] = []
-    for account, budget in lowest.items():
+    for account, budget in order.by_account.items():
         amount = max(0, order.most.of(budget.unit))
         if amount == 0:
             continue  # nothing keeps an account on which nothing is held: a charge would outlive it
@@ -318,7 +322,7 @@ def _plan_refusal(lowest: Mapping[str, Budget], refusal: Refusal, balances: Mapp
 
 
 def _lowest(budgets: Iterable[Budget], spender: Spender) -> dict[str, Budget]:
-    """By account the budget with the lowest limit: some may differ in that alone."""
+    """See `Reserve.by_account`."""
     lowest: dict[str, Budget] = {}
     for budget in budgets:
         account = account_of(budget, spender)

@@ -91,11 +91,14 @@ class Accounts:
         """
         if not budgets:
             return None
-        order = Reserve(call, spender, tuple(budgets), most, until)
+        budgets = tuple(budgets)
         with self._lock:
             self._open[call] = until
-        answers = self._write_at_once(order)
-        refusal = await self._write_in_turn(order) if answers is None else answers[0]
+        answers = self._write_at_once(Reserve(call, spender, budgets, most, self._lease(until)))
+        if answers is None:
+            refusal = await self._write_in_turn(Reserve(call, spender, budgets, most, until))
+        else:
+            refusal = answers[0]
         if refusal is not None:
             self._forget(call)
         return refusal
@@ -121,7 +124,7 @@ class Accounts:
         if self._queued or self._unsettled or began < self._at_once_from:
             return None
         try:
-            return self._ledger.write_at_once([self._dated(order)])
+            return self._ledger.write_at_once((order,))
         except Exception:  # noqa: BLE001  the thread meets it too, and knows what to do
             return None
         finally:
@@ -232,8 +235,10 @@ class Accounts:
         """A lease begins when it is written: however long a reservation was queued, it is not reaped at once."""
         if not isinstance(order, Reserve):
             return order
-        until = min(order.until, self._clock() + self._pace.lease)
-        return Reserve(order.call, order.spender, order.budgets, order.most, until)
+        return Reserve(order.call, order.spender, order.budgets, order.most, self._lease(order.until))
+
+    def _lease(self, until: float) -> float:
+        return min(until, self._clock() + self._pace.lease)
 
     def _fail(self, asked: Sequence[_Asked], error: LedgerUnavailable) -> None:
         self._unsettled.extend(one for one in asked if one.answer is None)
