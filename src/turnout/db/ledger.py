@@ -22,6 +22,7 @@ from sqlalchemy import (
     URL,
     Connection,
     Engine,
+    Select,
     bindparam,
     create_engine,
     delete,
@@ -56,7 +57,7 @@ from turnout.domain.errors import LedgerUnavailable, SetupFailed, StorageFull
 from turnout.ports import Account
 
 _AT_ONCE = 500  # holds that one transaction reaps
-_COUNT_EVERY = 12  # reaps, the accounts are counted
+_LOOK_EVERY = 60.0  # seconds, for accounts that can be forgotten: all of them are looked at
 _LOCK = 0x7475726E6F7574  # "turnout": the advisory lock of the writers on PostgreSQL
 # The clock of the database, read once the lock is held: gateways on other machines then agree about windows.
 _LOCK_AND_TELL_TIME = text(
@@ -105,7 +106,7 @@ class SqlLedger:
         self._postgresql = engine.dialect.name == "postgresql"
         self._clock = clock if clock is not None or self._postgresql else time.time
         self._lock = threading.Lock()  # fairer to the threads of one process than the lock of a database
-        self._reaps = 0
+        self._looked = -math.inf  # when accounts that can be forgotten were looked for
         self._orders = None if self._postgresql else SqliteOrders(engine, self._clock or time.time, patience)
         dialect: Any = postgresql if self._postgresql else sqlite
         save = dialect.insert(accounts)
@@ -176,14 +177,15 @@ class SqlLedger:
     def reap(self) -> int:
         """Settle in full what nobody settled in time, and forget what is over. Takes no lock where there is nothing."""
         reaped = 0
-        while self._has_chores():
+        while self._finds(_FIND_LATE):
             found = self._transact(self._reap)
             reaped += found
             if found < _AT_ONCE:
                 break
-        if self._reaps % _COUNT_EVERY == 0 and self._is_crowded():
-            self._transact(lambda connection, _: _forget_surplus(connection))
-        self._reaps += 1
+        now = (self._clock or time.time)()
+        if not 0 <= now - self._looked < _LOOK_EVERY:
+            self._looked = now
+            self._forget()
         return reaped
 
     def accounts(self) -> tuple[Account, ...]:
@@ -240,10 +242,15 @@ class SqlLedger:
         """
         return now - time.time() if self._clock is None else 0.0
 
-    def _has_chores(self) -> bool:
+    def _forget(self) -> None:
+        if self._finds(_FIND_OVER):
+            self._transact(lambda connection, now: connection.execute(_FORGET, {"now": now}))
+        if self._is_crowded():
+            self._transact(lambda connection, _: _forget_surplus(connection))
+
+    def _finds(self, query: Select[Any]) -> bool:
         with _translated(), self._engine.connect() as connection:
-            now = {"now": self._now(connection)}
-            return any(connection.execute(query, now).first() is not None for query in (_FIND_LATE, _FIND_OVER))
+            return connection.execute(query, {"now": self._now(connection)}).first() is not None
 
     def _is_crowded(self) -> bool:
         with _translated(), self._engine.connect() as connection:
@@ -257,7 +264,6 @@ class SqlLedger:
         change = plan_reap(book.balances, book.holds, now)
         book.take(change)
         self._save(connection, book)
-        connection.execute(_FORGET, {"now": now})
         return len(change.holds)
 
     def _save(self, connection: Connection, book: Book) -> None:

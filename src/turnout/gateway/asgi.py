@@ -124,17 +124,25 @@ class Presence:
     def __init__(self, receive: Receive) -> None:
         self._task = cast("asyncio.Task[None]", asyncio.current_task())
         self.gone = False
-        self._watch = asyncio.ensure_future(receive())
-        self._watch.add_done_callback(self._leave)
+        self._receive = receive
+        self._watch: asyncio.Future[Message] | None = None
+        # Once the call waits for something: that it goes out comes first.
+        self._begin = self._task.get_loop().call_soon(self._look)
 
     def stop(self) -> None:
         """Watch no longer: the last of the answer is about to be sent."""
-        self._watch.remove_done_callback(self._leave)
-        self._watch.cancel()
+        self._begin.cancel()
+        if self._watch is not None:
+            self._watch.remove_done_callback(self._leave)
+            self._watch.cancel()
 
     def forgive(self) -> None:
         """The cancellation was ours and has done its work."""
         self._task.uncancel()
+
+    def _look(self) -> None:
+        self._watch = asyncio.ensure_future(self._receive())
+        self._watch.add_done_callback(self._leave)
 
     def _leave(self, watch: asyncio.Future[Message]) -> None:
         if not watch.cancelled():

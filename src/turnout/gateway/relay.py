@@ -108,7 +108,6 @@ class Relay:
 
     async def _pass_whole(self, answer: Whole, caller: Caller) -> None:
         bill, candidate = self._bill, answer.candidate
-        caller.journey.succeed(candidate, answer.status)
         bill.answered, bill.status = candidate, answer.status
         self.begun = True
         self.presence.stop()
@@ -118,12 +117,15 @@ class Relay:
             bill.started, bill.whole, bill.ended = True, True, Ended.DONE
             bill.usage, bill.answered_by, bill.terms = answer.said.usage, answer.said.model, answer.said.terms
             bill.seen_out = len(answer.body) // 4 if bill.asked.demand.output else 0
-        if answer.said is None and not _is_json(answer.headers):
-            problem = Problem(answer.status, "provider_refused", f"the provider refused the call: {bill.error}")
-            await send_problem(self._send, bill.asked.endpoint.protocol, problem, _turnout_headers(bill))
-        else:
-            self._keep(answer.body, answer.headers)
-            await send_answer(self._send, answer.status, [*answer.headers, *_turnout_headers(bill)], answer.body)
+        try:
+            if answer.said is None and not _is_json(answer.headers):
+                problem = Problem(answer.status, "provider_refused", f"the provider refused the call: {bill.error}")
+                await send_problem(self._send, bill.asked.endpoint.protocol, problem, _turnout_headers(bill))
+            else:
+                self._keep(answer.body, answer.headers)
+                await send_answer(self._send, answer.status, [*answer.headers, *_turnout_headers(bill)], answer.body)
+        finally:  # whatever became of the agent; and it does not wait for this
+            caller.journey.succeed(candidate, answer.status)
         self._end()
 
     async def _pass_stream(self, stream: Stream, caller: Caller) -> None:

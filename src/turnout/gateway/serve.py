@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import socket
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from turnout.gateway.asgi import Application
 
@@ -30,7 +33,7 @@ def build_server(app: Application, *, drain: int = DRAIN, fast: bool = True) -> 
     )
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=_Protocol,
         loop="uvloop" if fast else "asyncio",
         ws="none",
         lifespan="on",
@@ -44,6 +47,41 @@ def build_server(app: Application, *, drain: int = DRAIN, fast: bool = True) -> 
         h11_max_incomplete_event_size=64 * 1024,
     )
     return uvicorn.Server(config)
+
+
+class _HeadWithBody:
+    """A transport that sends the head of an answer together with what follows it at once: one write, one packet."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1."):
+            self._head = data
+            self._loop.call_soon(self._flush)  # whatever follows
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self._transport.write(self._head)
+        self._head = b""
+
+
+class _Protocol(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", _HeadWithBody(transport, asyncio.get_running_loop())))
 
 
 def ease_collector() -> None:
