@@ -3,11 +3,11 @@
     python -m benchmarks.gateway_latency [--seconds 5] [--rounds 3] [--without-peer]
 
 One process of the gateway, started as the server starts it, and one loopback provider. Direct calls and calls through the
-gateway take turns; what is added is the difference of their medians, and of their 99th percentiles. Saturated: as many calls
-as are answered in a second of processor time of the gateway's process, when every connection calls again at once; on a machine
-with few cores the callers and the provider need theirs as well, so the wall clock shows less. The gateway holds and settles
-budgets in its ledger and writes its journal. LiteLLM's proxy runs in an environment of its own with one worker, and answers by
-the same provider.
+gateway take turns; what is added is the difference of their medians, and of their 99th percentiles. Saturated: as many
+calls as are answered in a second of processor time of the gateway's process, when every connection calls again at once;
+on a machine with few cores the callers and the provider need theirs as well, so the wall clock shows less. The gateway
+holds and settles budgets in its ledger and writes its journal. LiteLLM's proxy runs in an environment of its own with one
+worker, and answers by the same provider.
 """
 
 from __future__ import annotations
