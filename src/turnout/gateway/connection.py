@@ -6,18 +6,18 @@ The parser is httptools, which the gateway's own server uses too. Whatever goes 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
 
 from turnout.domain.errors import RouteFailed
+from turnout.gateway.unpack import Unpacker, unpacker_for
 
-LARGEST_HEAD = 64 * 1024  # bytes before a body, with what came before the head
-_ENOUGH = 256 * 1024  # bytes that wait to be read, from which nothing more is taken from the provider
-_LARGEST_PART = 32 * 1024 * 1024  # bytes that what came at once may be unpacked to
-_PACKED = (b"gzip", b"x-gzip", b"deflate")  # which nobody asked for
+LARGEST_HEAD = 64 * 1024  # bytes before a body, with what came before the head; and of what comes without a body
+# Bytes that wait to be read, from which nothing more is taken from the provider. More than uvloop reads in a turn: where a
+# connection by TLS is closed while it is not read, uvloop loses what it has.
+ENOUGH = 8 * 1024 * 1024
 
 NO_HTTP = "the answer is no proper HTTP"
 BROKE_OFF = "the answer broke off"
@@ -34,12 +34,13 @@ class Response:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.ended = False  # whether all of the body is here
+        self.to_the_end = False  # whether the end of the connection is that of the body
         self._connection: Connection | None = connection
         self._parts: list[bytes] = []
         self._size = 0  # of the parts
         self._fault = ""
         self._waiting: asyncio.Future[None] | None = None
-        self._unpack: Any = None
+        self._unpacker: Unpacker | None = None
 
     def header(self, name: bytes) -> bytes:
         """The first of this name; b"" for none."""
@@ -62,11 +63,13 @@ class Response:
                 self._parts, self._size = [], 0
                 if self._connection is not None:
                     self._connection.go_on()
-                data = self._unpacked(data) if self._unpack is not None else data
+                data = self._unpacked(data) if self._unpacker is not None else data
                 if data:
                     return data
+            elif self.ended and self._unpacker is not None and not self._unpacker.ended:
+                raise self._failed(BROKE_OFF)
             elif self._fault:
-                raise RouteFailed(self._fault, answered=self.status, sent=True)
+                raise self._failed(self._fault)
             elif self.ended:
                 return b""
             else:
@@ -80,25 +83,30 @@ class Response:
 
     # --- for the connection ---------------------------------------------------------------------------------------
 
-    def begin(self, status: int) -> str:
-        """The head is whole. Returns why the body cannot be read, "" where it can."""
+    def begin(self, status: int) -> None:
+        """The head is whole. Raises ValueError where nobody could tell where the body ends."""
         self.status = status
-        packed = self.header(b"content-encoding").strip().lower()
-        if packed in _PACKED:
-            self._unpack = zlib.decompressobj(wbits=47)  # of gzip, or of zlib
-        return "" if packed in (b"", b"identity", *_PACKED) else "the answer is packed in a way that nobody asked for"
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"], [b"identity"]):
+            raise ValueError("the answer is coded in a way that nobody asked for")
+        self.to_the_end = codings != [b"chunked"] and not self.header(b"content-length") and status not in (204, 304)
+        try:
+            self._unpacker = unpacker_for(self.header(b"content-encoding"))
+        except ValueError as error:  # the status may be all that is needed
+            self._fault = str(error)
 
     def add(self, part: bytes) -> bool:
         """A part of the body. Returns whether it is enough for now."""
-        self._parts.append(part)
-        self._size += len(part)
+        if not self._fault:
+            self._parts.append(part)
+            self._size += len(part)
         self._wake()
-        return self._size > _ENOUGH
+        return self._size > ENOUGH
 
     def end(self, fault: str = "") -> None:
         """The body is whole, or it broke off."""
         self._connection = None
-        self.ended, self._fault = not fault, fault
+        self.ended, self._fault = not fault, self._fault or fault
         self._wake()
 
     def _wake(self) -> None:
@@ -108,12 +116,12 @@ class Response:
 
     def _unpacked(self, data: bytes) -> bytes:
         try:
-            unpacked: bytes = self._unpack.decompress(data, _LARGEST_PART)
-        except zlib.error:
-            raise RouteFailed("the answer cannot be unpacked", answered=self.status, sent=True) from None
-        if self._unpack.unconsumed_tail:
-            raise RouteFailed("the answer is too large when it is unpacked", answered=self.status, sent=True)
-        return unpacked
+            return cast("Unpacker", self._unpacker).feed(data)
+        except ValueError as error:
+            raise self._failed(str(error)) from None
+
+    def _failed(self, fault: str) -> RouteFailed:
+        return RouteFailed(fault, answered=self.status, sent=True)
 
 
 class Connection(asyncio.Protocol):
@@ -127,8 +135,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None
         self._response: Response | None = None  # under way
         self._head: asyncio.Future[Response] | None = None  # that is waited for
-        self._got = 0  # bytes since the request, as long as the head is not whole
-        self._to_the_end = False  # whether the end of the connection is that of the body
+        self._got = 0  # bytes since the request, or since the last of the body
         self._refusal = ""  # why no more is taken
         self._paused = False
 
@@ -141,14 +148,15 @@ class Connection(asyncio.Protocol):
         """Send a request, and wait for the head of its answer. Raises `RouteFailed`, `ClosedUnanswered`."""
         transport = cast("asyncio.Transport", self._transport)
         self._parser = httptools.HttpResponseParser(self)
-        self._response = Response(self)
-        self._got, self._to_the_end, self._refusal = 0, False, ""
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)  # some servers write them
+        self._response = response = Response(self)
+        self._got, self._refusal = 0, ""
         self._head = asyncio.get_running_loop().create_future()
         transport.writelines(request)
         try:
             return await self._head
         except BaseException:
-            self.abort()
+            response.close()  # and not the connection: the answer may be whole, and somebody else's on its way
             raise
 
     def abort(self) -> None:
@@ -178,26 +186,25 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._refusal = NO_HTTP
-        if self._head is not None and self._got > LARGEST_HEAD:
-            self._refusal = f"the head of the answer is longer than {LARGEST_HEAD} bytes"
+        if self._response is not None and self._got > LARGEST_HEAD:
+            what = "head" if self._head is not None else "end"
+            self._refusal = f"the {what} of the answer is longer than {LARGEST_HEAD} bytes"
         if self._refusal:
             self._break(self._refusal)
 
     def eof_received(self) -> None:
         """See `asyncio.Protocol`."""
-        if self._to_the_end and self._response is not None:
+        if self._response is not None and self._response.to_the_end:
             self._finish(reuse=False)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         """See `asyncio.Protocol`."""
         self._on_lost(self)
         if self._response is None:
             return
         if self._head is not None and not self._got:
             self._fail_head(ClosedUnanswered())
-        elif self._to_the_end and error is None:
-            self._finish(reuse=False)
-        else:
+        else:  # by TLS too the end of a connection is told, where it is one: a mere loss may be anybody's doing
             self._break(BROKE_OFF)
 
     # --- of the parser --------------------------------------------------------------------------------------------
@@ -215,23 +222,26 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is whole; one that only says that the answer is on its way is left aside."""
         response, status = self._response, self._parser.get_status_code()
-        if response is None or self._head is None:
+        if response is None or self._head is None or self._refusal:
             return
         if status < 200:
             response.headers.clear()
             return
-        self._refusal = response.begin(status)
-        if self._refusal:
+        try:
+            response.begin(status)
+        except ValueError as error:
+            self._refusal = str(error)
             return
-        chunked = response.header(b"transfer-encoding").strip().lower().endswith(b"chunked")
-        self._to_the_end = not chunked and not response.header(b"content-length") and status not in (204, 304)
         head, self._head = self._head, None
         if not head.done():
             head.set_result(response)
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""
-        if self._response is not None and self._response.add(part) and not self._paused:
+        self._got = 0
+        if self._head is not None:  # of one that only says that the answer is on its way
+            self._refusal = self._refusal or NO_HTTP
+        elif self._response is not None and self._response.add(part) and not self._paused:
             self._paused = True
             cast("asyncio.Transport", self._transport).pause_reading()
 

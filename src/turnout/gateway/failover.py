@@ -138,7 +138,7 @@ class Journey:
         self._board.fail(candidate.key, now, fault)
         seconds = now - self._began
         self.attempts.append(Attempt(candidate.name, candidate.model, seconds, fault.answered, fault.message))
-        self.faults.append(fault)
+        self.faults.append(_bare(fault))
         self.in_vain += fault.sent and not passed_on
 
     def leave(self, why: str, *, passed_on: bool) -> None:
@@ -171,7 +171,7 @@ class Journey:
             now = self._now()
             following = next_route(self._ranked, self._board.healths, self._tried, now)
             if following is None or (following.at > now and not self._may_wait(following.at - now)):
-                raise self.faults[-1] if self.faults else RouteFailed("every route rests", answered=429)
+                raise _bare(self.faults[-1]) if self.faults else RouteFailed("every route rests", answered=429)
             if following.at <= now:
                 self._tried.add(following.route)
                 return self._candidates[following.route]
@@ -188,3 +188,14 @@ class Journey:
     def _tell(self) -> str:
         """Such as `openai/us: status 500 of the provider; openai/eu: no connection`."""
         return "; ".join(f"{attempt.route}: {attempt.error}" for attempt in self.attempts if attempt.error)
+
+
+def _bare(fault: RouteFailed) -> RouteFailed:
+    """The same without where it was raised: its frames hold the call and its body, which would hold it in turn."""
+    return RouteFailed(
+        fault.message,
+        answered=fault.answered,
+        retry_after=fault.retry_after,
+        sent=fault.sent,
+        timeout=fault.timeout,
+    )

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohappyeyeballs
 
 from turnout.domain.errors import RouteFailed
+from turnout.gateway.addresses import Addresses
 from turnout.gateway.connection import ClosedUnanswered, Connection, Response
 
 KEPT = 30.0  # seconds that a connection with nothing to do is kept
@@ -42,6 +43,7 @@ class HttpClient:
         self._idle: dict[tuple[str, int, bool], list[Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
+        self._addresses = Addresses()
 
     async def post(self, url: str, headers: Mapping[bytes, bytes], body: bytes, connect_timeout: float) -> Response:
         """Send a request, and give the head of its answer, which whoever gets it closes. Raises `RouteFailed`.
@@ -70,11 +72,12 @@ class HttpClient:
 
     def _take(self, origin: tuple[str, int, bool]) -> Connection | None:
         """The one that was used last: of those that are not needed all the rest is closed in time."""
-        idle = self._idle.get(origin)
+        idle, now = self._idle.get(origin), asyncio.get_running_loop().time()
         while idle:
             connection = idle.pop()
-            if connection.usable:
+            if connection.usable and now - connection.rested < self._kept:
                 return connection
+            connection.abort()
         return None
 
     async def _dial(self, target: Target, timeout: float) -> Connection:
@@ -83,20 +86,18 @@ class HttpClient:
         connection = Connection(lambda rested: self._keep(origin, rested), self._open.discard)
         try:
             async with asyncio.timeout(timeout):
-                found = await loop.getaddrinfo(target.name, target.port, type=socket.SOCK_STREAM)
+                tls, name = self._trust(target), target.name if target.tls else None
+                found = await self._addresses.find(target.name, target.port)
                 sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS)
-                try:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    tls, name = self._trust(target), target.name if target.tls else None
-                    await loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
-                except BaseException:
-                    sock.close()
-                    raise
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                # From here on the socket is the transport's, which closes it whatever happens.
+                await loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
         except TimeoutError:
             raise RouteFailed("no connection in time", timeout=True) from None
         except ssl.SSLCertVerificationError:
             raise RouteFailed("no connection: the certificate of the provider is not trusted") from None
         except (OSError, ValueError):  # the text of the error stays here: it may name addresses
+            self._addresses.forget(target.name, target.port)
             raise RouteFailed("no connection") from None
         self._open.add(connection)
         return connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,12 +24,18 @@ from hypothesis import strategies as st
 
 from tests.provider import deaf_port, refused_port
 from turnout.domain.errors import RouteFailed
-from turnout.gateway import connection
+from turnout.gateway import connection, unpack
 from turnout.gateway.connection import Connection, Response
 from turnout.gateway.http_client import HttpClient, parse_target
 
 OK = b"HTTP/1.1 200 OK\r\n"
+CODED = "the answer is coded in a way that nobody asked for"
 HELLO = OK + b"content-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"
+
+
+def pack(data: bytes) -> bytes:
+    """The same whenever it is asked for."""
+    return gzip.compress(data, mtime=0)
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -134,7 +141,13 @@ async def test_a_request_is_what_was_asked_for_and_a_connection_is_used_again() 
         (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early\r\nlink: x\r\n\r\n" + HELLO, True),
         (OK + b"connection: close\r\ncontent-length: 5\r\n\r\nhello", False),
         (OK + b"\r\nhello", False),  # its end is that of the connection
-        (OK + b"content-encoding: gzip\r\nconnection: close\r\n\r\n" + gzip.compress(b"hello"), False),
+        (OK + b"content-encoding: gzip\r\n\r\n" + pack(b"hello"), False),
+        (OK + b"content-encoding: gzip\r\n\r\n" + pack(b"hel") + pack(b"lo"), False),
+        (OK + b"content-encoding: deflate\r\n\r\n" + zlib.compress(b"hello"), False),
+        (OK + b"content-encoding: deflate\r\n\r\n" + zlib.compress(b"hello")[2:-4], False),  # without its head
+        (OK + b"content-encoding: utf-8\r\ncontent-length: 5\r\n\r\nhello", True),
+        (OK + b"transfer-encoding: identity\r\n\r\nhello", False),
+        (OK + b"transfer-encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\nx: y\r\n\r\n", True),
         (b"HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello", False),
         (HELLO + b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", False),  # what nobody asked for is nobody's
     ],
@@ -156,6 +169,8 @@ async def test_a_body_ends_where_http_says_so(answer: bytes, reused: bool) -> No
         OK + b"content-length: 9\r\n\r\nhello",
         OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
         OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n...",
+        OK + b"content-encoding: gzip\r\n\r\n" + pack(b"hello") + pack(b"x")[:10],
+        OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" + b"a: b\r\n" * 200_000 + b"...",
     ],
 )
 @in_loop
@@ -176,7 +191,9 @@ async def test_what_came_of_an_answer_that_breaks_off_is_told_before_that_it_did
         (OK + b"content-length: 2\r\ncontent-length: 3\r\n\r\nhi...", connection.NO_HTTP),
         (b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n...", connection.NO_HTTP),
         (OK + b"a: b\r\n" * 20_000 + b"...", "the head of the answer is longer than 65536 bytes"),
-        (OK + b"content-encoding: br\r\n\r\nx...", "the answer is packed in a way that nobody asked for"),
+        (OK + b"transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello", CODED),
+        (OK + b"transfer-encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n...", CODED),
+        (b"HTTP/1.1 104 X\r\ncontent-length: 3\r\n\r\nbad" + HELLO + b"...", connection.NO_HTTP),
         (OK + b"content-le", connection.BROKE_OFF),
         (b"", "the connection was closed without an answer"),
     ],
@@ -202,6 +219,9 @@ async def test_a_request_that_a_kept_connection_lost_is_sent_once_more() -> None
 async def test_a_connection_that_has_nothing_to_do_is_closed_in_time() -> None:
     async with server([HELLO, b"..."], [HELLO]) as there, client(kept=0.05) as http:
         assert await whole(http, there.url) == b"hello"
+        [connection] = http._open
+        connection.rested -= 1.0
+        assert http._take(("127.0.0.1", there.port, False)) is None  # whether somebody has looked for old ones or not
         async with asyncio.timeout(5):
             while http._open:
                 await asyncio.sleep(0.01)
@@ -227,20 +247,56 @@ async def test_no_more_is_taken_from_a_provider_than_somebody_reads() -> None:
         part = await response.read()
         await asyncio.sleep(0.2)  # nothing happens then, which no event tells
         waiting = response._size
-        assert waiting < 2_000_000
+        assert waiting < 2 * connection.ENOUGH
         assert len(part) + len(await read_all(response)) == 50_000_000
 
 
 @in_loop
 async def test_a_small_answer_is_not_unpacked_to_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_LARGEST_PART", 1_000)
-    packed = gzip.compress(bytes(100_000))
+    monkeypatch.setattr(unpack, "LARGEST_PART", 1_000)
+    packed = pack(bytes(100_000))
     head = OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
     async with server([head + packed], [head[:-4] + b"\r\n\r\n" + b"x" * len(packed)]) as there, client() as http:
         with pytest.raises(RouteFailed, match="too large when it is unpacked"):
             await whole(http, there.url)
         with pytest.raises(RouteFailed, match="cannot be unpacked"):
             await whole(http, there.url)
+
+
+@in_loop
+async def test_a_refusal_counts_even_where_its_text_cannot_be_read() -> None:
+    head = b"HTTP/1.1 429 No\r\nretry-after: 7\r\ncontent-encoding: br\r\ncontent-length: 1\r\n\r\nx"
+    async with server([head]) as there, client() as http:
+        response = await ask(http, there.url)
+        assert (response.status, response.header(b"retry-after")) == (429, b"7")
+        with pytest.raises(RouteFailed, match="packed in a way that nobody asked for"):
+            await response.read()
+
+
+@in_loop
+async def test_all_who_ask_for_a_name_share_one_look_and_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, looks, slow = asyncio.get_running_loop(), 0, asyncio.Event()
+    look = loop.getaddrinfo
+
+    async def count(*arguments: Any, **options: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        await slow.wait()
+        return await look(*arguments, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", count)
+    async with server([HELLO]) as there, client() as http:
+        with pytest.raises(RouteFailed, match="no connection in time"):
+            await http.post(there.url, {}, b"", 0.05)
+        asking = [asyncio.ensure_future(whole(http, there.url)) for _ in range(3)]
+        await asyncio.sleep(0)
+        slow.set()
+        assert await asyncio.gather(*asking) == [b"hello"] * 3
+        assert await whole(http, there.url) == b"hello"
+        assert looks == 1
+        with refused_port() as url, pytest.raises(RouteFailed):
+            await http.post(url, {}, b"", 2.0)
+        assert not [name for name in http._addresses._found if str(name[1]) in url]
 
 
 @in_loop
@@ -306,6 +362,37 @@ class Wire:
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+
+@in_loop
+async def test_whoever_gives_up_an_answer_that_is_whole_leaves_the_next_one_alone() -> None:
+    wire, rested = Wire(), list[Connection]()
+    made = Connection(rested.append, lambda _: None)
+    made.connection_made(cast("Any", wire))
+    first = asyncio.ensure_future(made.ask([b"1"]))
+    await asyncio.sleep(0)
+    made.data_received(HELLO)
+    first.cancel()
+    second = asyncio.ensure_future(made.ask([b"2"]))  # before the first knows
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (first.cancelled(), wire.aborted) == (True, False)
+    made.data_received(HELLO)
+    assert await read_all(await second) == b"hello"
+
+
+@in_loop
+async def test_a_connection_that_was_lost_is_no_end_of_a_body() -> None:
+    made = Connection(lambda _: None, lambda _: None)
+    made.connection_made(cast("Any", Wire()))
+    asking = asyncio.ensure_future(made.ask([b"?"]))
+    await asyncio.sleep(0)
+    made.data_received(OK + b"\r\nhello")
+    made.connection_lost(None)  # by TLS nobody said that this is the end
+    response = await asking
+    assert await response.read() == b"hello"
+    with pytest.raises(RouteFailed, match=connection.BROKE_OFF):
+        await response.read()
 
 
 @given(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -28,7 +31,7 @@ from turnout.domain.errors import RouteFailed
 from turnout.domain.grants import ModelPin
 from turnout.domain.route_health import HEALTHY, RouteState, state_of
 from turnout.gateway import relay
-from turnout.gateway.failover import Candidate, RouteBoard
+from turnout.gateway.failover import Candidate, Journey, RouteBoard
 from turnout.gateway.values import GatewayConfig, Route
 
 REFUSED = DEAF = ""  # URLs
@@ -163,6 +166,30 @@ def test_two_pins_of_one_model_of_a_route_are_two_candidates() -> None:
     route = Route("openai", "r0", "http://127.0.0.1/v1")
     new, old = (Candidate(ModelPin("openai", name), route, "deployment", None) for name in ("new", "old"))
     assert new.key != old.key
+
+
+def test_what_is_known_of_a_fault_holds_no_call_in_memory() -> None:
+    async def run() -> None:
+        candidate = Candidate(ModelPin("openai", "m"), Route("openai", "r0", "http://127.0.0.1/v1"), "m", None)
+        journey = Journey([candidate], RouteBoard(), asyncio.get_running_loop().time() + 10)
+        told: list[weakref.ref[Any]] = []
+
+        async def fail(_: Candidate) -> None:
+            body = {1, 2, 3}  # stands for what a call holds
+            told.append(weakref.ref(body))
+            raise RouteFailed("no", answered=500)
+
+        with pytest.raises(RouteFailed) as raised:
+            await journey.run(fail)
+        assert raised.value is not journey.faults[0]
+        del raised
+        assert told[0]() is None
+
+    gc.disable()  # what only the collector could free would stay for long
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 def test_a_long_pause_that_one_call_brought_about_does_not_keep_others_away() -> None:
