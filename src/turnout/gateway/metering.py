@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from turnout.domain.budget import NANOS, Amount, Budget, Refusal, Spender, Unit
+from turnout.domain.budget import NANOS, Amount, Budget, BudgetScope, Refusal, Spender, Unit
 from turnout.domain.calls import Ended, ModelCall
 from turnout.domain.errors import CallRefused, Retryable
 from turnout.gateway.failover import Candidate, Journey
@@ -62,7 +62,7 @@ class Bill:
                 retry_after=1,
             ) from None
         if refusal is not None:
-            raise _refused(refusal)
+            raise _refused(refusal, self.spender)
         self.most = most
 
     def close(self, accounts: Spending, journal: CallJournal) -> None:
@@ -159,7 +159,7 @@ class Bill:
         )
 
 
-def _refused(refusal: Refusal) -> CallRefused:
+def _refused(refusal: Refusal, spender: Spender) -> CallRefused:
     """Such as `the task budget of $0.50 leaves no room for this call, …`."""
     budget = refusal.budget
     window = "" if budget.window is None else f" in {budget.window:g} s"
@@ -168,6 +168,8 @@ def _refused(refusal: Refusal) -> CallRefused:
         f"the {budget.scope} budget of {_tell(budget.limit, budget.unit)}{window} leaves no room for this call, which may"
         f" take {wanted}: {settled} spent, {held} held by calls under way"
     )
+    if budget.scope is BudgetScope.TASK and spender.task is None:
+        message += "; the agent does not tell its tasks (header x-turnout-task), so all its calls count as one"
     return CallRefused(message, status=429, code="budget_exceeded", retry_after=refusal.retry_after)
 
 

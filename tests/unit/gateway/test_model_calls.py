@@ -160,6 +160,17 @@ def test_a_budget_in_the_way_is_told_and_nothing_is_called(live: LiveGateway, up
     assert live.journal.wait(11)[3].ended is Ended.REFUSED
 
 
+def test_an_agent_that_tells_no_task_learns_why_all_its_calls_count_as_one(live: LiveGateway) -> None:
+    live.grant = grant(budgets=(Budget(BudgetScope.TASK, 1, Unit.CALLS),))
+    assert ask(live).status == 200
+    live.journal.wait()
+    assert "header x-turnout-task" in ask(live).json["error"]["message"]
+    told = {"x-turnout-task": "one"}
+    assert ask(live, headers=told).status == 200
+    live.journal.wait(3)
+    assert "header x-turnout-task" not in ask(live, headers=told).json["error"]["message"]
+
+
 def test_a_ledger_that_is_down_stops_calls_that_have_a_budget(live: LiveGateway, upstream: Provider) -> None:
     live.accounts.down = True
     assert ask(live).status == 200
