@@ -119,7 +119,7 @@ def test_a_suite_whose_report_nobody_could_take_is_refused_before_it_is_run(tmp_
     (tmp_path / "evals" / "cases.jsonl").write_text(cases)
     many = SUITE.model_copy(update={"cases": "evals/cases.jsonl", "repeat": 5})
     with pytest.raises(InvalidRequest, match="100,000 runs, more than a server takes"):
-        evaluating(Server(), tmp_path)._suite_digest(many, tmp_path / "digest")
+        evaluating(Server(), tmp_path)._suite_digest(many)
     few = many.model_copy(update={"repeat": 1})
     assert evaluating(Server(), tmp_path)._suite_digest(few, tmp_path / "digest2").startswith("sha256:")
     assert not (tmp_path / "digest2").exists()

@@ -53,7 +53,7 @@ def test_a_process_that_was_stopped_is_ended_and_one_that_beats_is_not(tmp_path:
             hung.send_signal(signal.SIGSTOP)
             assert hung.wait(20) == -signal.SIGKILL
             assert sound.poll() is None
-            assert not beat_path(tmp_path, hung.pid).exists()
+            wait_until(lambda: not beat_path(tmp_path, hung.pid).exists(), 10)  # which comes after the kill
         finally:
             watch.close()
 
