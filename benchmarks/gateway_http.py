@@ -35,7 +35,7 @@ from turnout.domain.grants import Grant, Grants, ModelPin
 from turnout.domain.models import Digest
 from turnout.gateway.grants import write_grants
 from turnout.gateway.keys import key_digest
-from turnout.gateway.launch import GatewayLaunch, ledger_url
+from turnout.gateway.launch import FOLDER, GatewayLaunch, ledger_url
 from turnout.gateway.serve import listen
 from turnout.processes import KnownProcess
 
@@ -87,17 +87,27 @@ def run_http_race(seed: int, calls: int) -> RaceResult:
 @contextmanager
 def gateway(state: Path) -> Iterator[tuple[int, list[KnownProcess]]]:
     """Four processes on one port, before a provider that does what it is asked to."""
-    folder = state / "gateway"
-    folder.mkdir()
     release = Digest("sha256:" + "0" * 64)
     pin = ModelPin("local", MODEL)
     grant = Grant(key_digest(KEY), "support", "production", release, "v1", models=(pin,), budgets=BUDGETS)
-    write_grants(folder / "grants.json", "race", Grants({grant.key: grant}))
     provider, ready = spawn(_provide)
-    config = state / "gateway.toml"
-    config.write_text(GATEWAY.format(port=ready.recv(), model=MODEL, price=WORST / TOKENS * 1e6 / NANOS))
-    port = free_port()
-    launches = [GatewayLaunch("model", index, state, "127.0.0.1", port, config, "race") for index in range(PROCESSES)]
+    try:
+        config = GATEWAY.format(port=ready.recv(), model=MODEL, price=WORST / TOKENS * 1e6 / NANOS)
+        with started(state, config, grant, PROCESSES) as running:
+            yield running
+    finally:
+        provider.kill()
+        provider.join()
+
+
+@contextmanager
+def started(state: Path, config: str, allowed: Grant, count: int = 1) -> Iterator[tuple[int, list[KnownProcess]]]:
+    """So many processes on one port, as the server starts them. `config`: what gateway.toml says."""
+    (state / FOLDER).mkdir(parents=True)
+    file, port = state / "gateway.toml", free_port()
+    file.write_text(config)
+    launches = [GatewayLaunch("model", index, state, "127.0.0.1", port, file, "measured") for index in range(count)]
+    write_grants(launches[0].grants_path, "measured", Grants({allowed.key: allowed}))
     processes: list[KnownProcess] = []
     try:
         with listen("127.0.0.1", port) as listener:
@@ -109,8 +119,6 @@ def gateway(state: Path) -> Iterator[tuple[int, list[KnownProcess]]]:
     finally:
         for process in processes:
             process.end(0)
-        provider.kill()
-        provider.join()
 
 
 # --- the caller ------------------------------------------------------------------------------------------------------

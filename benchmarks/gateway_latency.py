@@ -32,13 +32,10 @@ from tests.live import free_port, wait_until
 from tests.model_gateway import PROVIDER_KEY, grant
 
 from benchmarks.gateway_caller import HOST, Target, open_streams, saturated, steady
+from benchmarks.gateway_http import started
 from benchmarks.gateway_peer import litellm
 from benchmarks.report import Figure, judge, on_this_machine, percentile, show_table
 from turnout.domain.budget import NANOS, Budget, BudgetScope
-from turnout.domain.grants import Grants
-from turnout.gateway.grants import write_grants
-from turnout.gateway.launch import FOLDER, GatewayLaunch
-from turnout.gateway.serve import listen
 
 RATE = 100.0  # calls a second
 STREAM_RATE = 25.0
@@ -234,20 +231,10 @@ def provider_process() -> Iterator[Process]:
 @contextmanager
 def gateway_process(provider: Process, state: Path, budgets: tuple[Budget, ...] = ()) -> Iterator[Process]:
     """One process of the gateway, with its ledger and its journal in the folder."""
-    (state / FOLDER).mkdir(parents=True)
-    config, port = state / "gateway.toml", free_port()
-    config.write_text(GATEWAY.format(host=HOST, port=provider.port))
-    allowed = grant(budgets=budgets)
     os.environ["PROVIDER_KEY"] = PROVIDER_KEY
-    launch = GatewayLaunch("model", 0, state, HOST, port, config, "measured")
-    write_grants(launch.grants_path, "benchmark", Grants({allowed.key: allowed}))
-    with listen(HOST, port) as listener:
-        process = launch.spawn(listener)
-    try:
-        launch.await_ready(process)
+    config = GATEWAY.format(host=HOST, port=provider.port)
+    with started(state, config, grant(budgets=budgets)) as (port, [process]):
         yield Process(port, process.pid)
-    finally:
-        process.end(2)
 
 
 @contextmanager

@@ -87,9 +87,9 @@ def with_life(app: Application, on_start: Callable[[], None], on_end: Callable[[
             if message["type"] == "lifespan.startup.complete":
                 on_start()
 
-        return app(scope, receive, tell if scope["type"] == "lifespan" else send)
+        return app(scope, receive, tell)
 
-    return live
+    return lambda scope, receive, send: (live if scope["type"] == "lifespan" else app)(scope, receive, send)
 
 
 def with_health(app: Application, launch: GatewayLaunch) -> Application:
