@@ -15,16 +15,17 @@ from functools import lru_cache
 Factors = tuple[float, ...]
 Table = tuple[Factors, Factors, Factors, Factors]
 
+# The weights of a grid add up to 1. How they were chosen: docs/decisions/0028-weights-of-the-bets-are-searched-for.md.
 RATE_ODDS = (1.15, 1.4, 2.0, 3.0, 6.0, 20.0, 300.0)
-RATE_WEIGHTS = (0.02, 0.20, 0.29, 0.26, 0.05, 0.04, 0.14)
+RATE_WEIGHTS = (0.19, 0.09, 0.19, 0.26, 0.12, 0.02, 0.13)
 TAIL_ODDS = (1.5, 2.5, 5.0, 15.0, 60.0)
-TAIL_WEIGHTS = (0.10, 0.20, 0.25, 0.25, 0.20)
-HIT_WEIGHTS = (0.04, 0.08, 0.13, 0.40, 0.35)
-COST_PARTS = (0.25, 1 / 3, 1 / 6, 0.25)  # of the evidence of the cost: mean, logarithm, 99th percentile, ceiling
+TAIL_WEIGHTS = (0.10, 0.35, 0.20, 0.20, 0.15)
+HIT_WEIGHTS = (0.18, 0.18, 0.28, 0.24, 0.12)
+COST_PARTS = (0.27, 0.26, 0.07, 0.40)  # of the evidence of the cost: mean, logarithm, 99th percentile, ceiling
 LOG_SHIFTS = (0.06, 0.12, 0.25, 0.5, 1.0)
-LOG_WEIGHTS = (0.05, 0.12, 0.42, 0.30, 0.11)
+LOG_WEIGHTS = (0.04, 0.09, 0.15, 0.64, 0.08)
 MEAN_BETS = (0.01, 0.025, 0.05, 0.1)
-MEAN_WEIGHTS = (0.05, 0.15, 0.40, 0.40)
+MEAN_WEIGHTS = (0.70, 0.08, 0.07, 0.15)
 PASS_RATES = (0.0, 0.3, -0.5)  # where the candidate is believed to be, in margins above the stable arm
 PASS_RATE_WEIGHTS = (0.7, 0.15, 0.15)
 PASS_COST_PARTS = (0.35, 0.7, 1.2)  # of the stake that grows fastest when the arms cost the same
