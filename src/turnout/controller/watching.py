@@ -45,14 +45,21 @@ def find_tripped(snapshot: Snapshot, view: RingView, records: tuple[BreakerRecor
             seen[look.breaker] = window
         else:
             resets[look.digest, look.breaker] = replace(window, ignored=look.ignored, trial=look.trial)
-    return find_trip(agent, ring, watched, seen, resets, partial(_is_in_reach, snapshot, now))
+    own = _declared(snapshot, ring, {digest: known[digest] for digest in watched if digest == view.pointer.stable})
+
+    def binds(breaker: Breaker, digest: Digest) -> bool:
+        """A candidate is held to what stable declares too, but brings no rules for the release that serves."""
+        return digest != view.pointer.stable or breaker in own
+
+    return find_trip(agent, ring, watched, seen, resets, partial(_is_in_reach, snapshot, now), binds)
 
 
 def _is_in_reach(snapshot: Snapshot, now: float, breaker: Breaker, key: TallyKey) -> bool:
     """Whether a release runs in a ring that looks at the same breaker, and so will stop it there."""
     pointer = snapshot.pointer(key.agent, key.ring)
     watched = find_watched(pointer, snapshot.breakers(key.agent, key.ring), now)
-    return key.release in watched and breaker in _declared(snapshot, key.ring, dict.fromkeys(watched))
+    bound = [key.release] if key.release == pointer.stable else watched
+    return key.release in watched and breaker in _declared(snapshot, key.ring, dict.fromkeys(bound))
 
 
 def _declared(snapshot: Snapshot, ring: str, watched: Mapping[Digest, Release | None]) -> set[Breaker]:

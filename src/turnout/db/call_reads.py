@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Float, Select, and_, case, cast, func, sel
 
 from turnout.db import call_rows
 from turnout.db.reads import Reads, in_parts
-from turnout.db.tables import deployments, model_calls, observations, tool_calls
+from turnout.db.tables import deployments, model_calls, observations, tasks, tool_calls
 from turnout.domain.budget import NANOS
 from turnout.domain.calls import FAULTS, Call
 from turnout.domain.models import Digest
@@ -41,11 +41,10 @@ class CallReads(Reads):
 
     def due_costs(self, rollout: str, after: float, until: float, age: float) -> tuple[Observation, ...]:
         """What the gateway knows of the cost of tasks that a judge was told no cost of."""
-        told = observations.alias()
         unit = observations.c
         query = (
-            select(unit.task, unit.at, func.sum(model_calls.c.nanos).label("nanos"))
-            .join_from(observations, deployments, unit.rollout == deployments.c.id)
+            _silent_units(rollout, after, until, "cost")
+            .add_columns(func.sum(model_calls.c.nanos).label("nanos"))
             .join(
                 model_calls,
                 (model_calls.c.task == unit.task)
@@ -55,20 +54,35 @@ class CallReads(Reads):
                 & (model_calls.c.at <= unit.at + age)
                 & (model_calls.c.prices != ""),
             )
-            .where(
-                unit.rollout == rollout, unit.arm.is_not(None), unit.probability < 1, unit.at > after, unit.at <= until
-            )
-            .where(
-                ~select(told.c.seq)
-                .where(told.c.task == unit.task, told.c.rollout == unit.rollout, told.c.cost.is_not(None))
-                .exists()
-            )
             .group_by(unit.task, unit.at)
             .order_by(unit.at)
         )
         return tuple(
             Observation(0, row["task"], row["at"] + age, cost=float(row["nanos"]) / NANOS) for row in self._all(query)
         )
+
+    def due_failures(
+        self, rollout: str, after: float, until: float, age: float, *, unread: bool
+    ) -> tuple[Observation, ...]:
+        """Tasks without a success or failure of which an answer should be known, and is not."""
+        unit, request = observations.c, tasks.c
+        # Of a conversation the latest request may be under way and well.
+        open_ = request.duration.is_(None) & (request.at <= unit.at + age / 2)
+        silent = open_ | (request.task == request.request) if unread else open_
+        query = (
+            _silent_units(rollout, after, until, "failed")
+            .join(
+                tasks,
+                (request.task == unit.task)
+                & (request.agent == deployments.c.agent)
+                & (request.ring == deployments.c.ring)
+                & (request.at >= unit.at)
+                & silent,
+            )
+            .distinct()
+            .order_by(unit.at)
+        )
+        return tuple(Observation(0, row["task"], row["at"] + age, failed=True) for row in self._all(query))
 
     def _heaviest_cost(self, agent: str, ring: str, digest: Digest, since: float, began: float) -> Select[Any]:
         """Of the tasks with a call that ended since a time: all that they cost since it began.
@@ -100,6 +114,22 @@ class CallReads(Reads):
 def heaviest(query: Select[Any]) -> Select[Any]:
     """The first row of those with `much`."""
     return query.order_by(text("much DESC")).limit(1)
+
+
+def _silent_units(rollout: str, after: float, until: float, value: str) -> Select[Any]:
+    """Task and beginning of the units of a rollout that began in a time and of which its judge was not told a value."""
+    unit, told = observations.c, observations.alias()
+    return (
+        select(unit.task, unit.at)
+        .join_from(observations, deployments, unit.rollout == deployments.c.id)
+        .where(unit.rollout == rollout, unit.arm.is_not(None), unit.probability < 1)
+        .where(unit.at > after, unit.at <= until)
+        .where(
+            ~select(told.c.seq)
+            .where(told.c.task == unit.task, told.c.rollout == unit.rollout, told.c[value].is_not(None))
+            .exists()
+        )
+    )
 
 
 def _of(agent: str, ring: str, digest: Digest) -> tuple[ColumnElement[bool], ...]:

@@ -31,9 +31,12 @@ class CallWrites(TaskWrites):
         self.save_cursor(name, cursor)
         return tuple(new)
 
-    def add_costs(self, rollout: str, due: Iterable[Observation]) -> None:
-        """Tell the judge of a rollout what tasks cost; see `due_costs`."""
-        values = [{"rollout": rollout, "task": item.task, "at": item.at, "cost": item.cost} for item in due]
+    def add_observations(self, rollout: str, due: Iterable[Observation]) -> None:
+        """Tell the judge of a rollout what became of tasks; see `due_costs` and `due_failures`."""
+        values = [
+            {"rollout": rollout, "task": item.task, "at": item.at, "failed": item.failed, "cost": item.cost}
+            for item in due
+        ]
         if values:
             self._connection.execute(insert(observations), values)
 

@@ -53,6 +53,14 @@ class _Unit:
     told: Known = field(default_factory=Known)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A request of a task that is reported on: where it was, and when it was answered."""
+
+    place: Place
+    answered: float | None  # None: not yet
+
+
 Sums = dict[tuple[Place, int], dict[str, float]]  # by place and step of time
 
 
@@ -72,9 +80,9 @@ class TaskWrites(TaskReads):
         self._begin_units(changed)
         sums: Sums = defaultdict(no_sums)
         for task in ended:
-            sums[_place_of(task), int(task.at // TALLY_SECONDS)]["requests"] += 1
+            sums[_place_of(task), _step_of(task.at + (task.duration or 0.0))]["requests"] += 1
         self._settle_waiting(changed, sums)
-        self._take([(said[task.request], _place_of(task)) for task in ended if task.request in said], sums)
+        self._take([(said[task.request], _seen(task)) for task in ended if task.request in said], sums)
         self._add_sums(sums)
         self.save_cursor(ACCESS_LOG, cursor)
         return len(changed)
@@ -113,6 +121,7 @@ class TaskWrites(TaskReads):
         for part in in_parts(requests):
             self._connection.execute(delete(payloads).where(payloads.c.request.in_(part)))
             self._connection.execute(delete(tasks).where(tasks.c.request.in_(part)))
+        self._forget_judges(before)
         for table, condition in (
             (outcomes, outcomes.c.at < before),
             (observations, observations.c.rollout.in_(_over_before(before))),
@@ -123,6 +132,11 @@ class TaskWrites(TaskReads):
                 self._connection.execute(delete(table).where(table.c.seq.in_(part)))
         self._connection.execute(delete(tallies).where(tallies.c.step < int(before // TALLY_SECONDS)))
         return most
+
+    def _forget_judges(self, before: float) -> None:
+        """How judges could go on whose rollouts were over before a time; what they said is kept."""
+        old = (judgements.c.rollout.in_(_over_before(before)), judgements.c.cursor > 0)
+        self._connection.execute(update(judgements).where(*old).values(state={}, cursor=0))
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -179,21 +193,23 @@ class TaskWrites(TaskReads):
 
     # --- reports --------------------------------------------------------------------------------------------------
 
-    def _locate(self, wanted: set[str]) -> dict[str, list[Place]]:
+    def _locate(self, wanted: set[str]) -> dict[str, list[_Seen]]:
         """Where each task was seen, the newest last: one name may be in use at several agents."""
-        places: dict[str, list[Place]] = defaultdict(list)
+        seen: dict[str, list[_Seen]] = defaultdict(list)
         for part in in_parts(sorted(wanted)):
             query = (
-                select(tasks.c.task, tasks.c.agent, tasks.c.ring, tasks.c.release)
+                select(tasks.c.task, tasks.c.agent, tasks.c.ring, tasks.c.release, tasks.c.at, tasks.c.duration)
                 .where(tasks.c.task.in_(part))
                 .order_by(tasks.c.at)
             )
             for row in self._all(query):
-                places[row["task"]].append(Place(row["agent"], row["ring"], row["release"] or ""))
-        return places
+                place = Place(row["agent"], row["ring"], row["release"] or "")
+                answered = None if row["duration"] is None else row["at"] + row["duration"]
+                seen[row["task"]].append(_Seen(place, answered))
+        return seen
 
-    def _take(self, reports: list[tuple[Outcome, Place | None]], sums: Sums) -> tuple[Taken, ...]:
-        """Take in reports, each with where its task is: of each value the first counts. No place: it waits for its task."""
+    def _take(self, reports: list[tuple[Outcome, _Seen | None]], sums: Sums) -> tuple[Taken, ...]:
+        """Take in reports, each with where its task is: of each value the first counts. None: it waits for its task."""
         if not reports:
             return ()
         stored = self._outcomes({outcome.task for outcome, _ in reports})
@@ -203,7 +219,8 @@ class TaskWrites(TaskReads):
         }
         taken, added, news = [], [], []
         priced: dict[tuple[str, str, str], tuple[Place, int, float]] = {}
-        for outcome, place in reports:
+        for outcome, seen in reports:
+            place = seen.place if seen is not None else None
             is_rule, state, new = outcome.source is Source.RULE, "waiting", Known()
             if place is not None and _is_foreign(outcome, place):
                 state = "foreign"
@@ -211,16 +228,20 @@ class TaskWrites(TaskReads):
                 key = (outcome.task, place.agent, place.ring)
                 known[key], new, state = known.get(key, Known()).take(outcome)
                 if new.cost is not None:
-                    priced[key] = (place, int(outcome.at // TALLY_SECONDS), new.cost)
+                    priced[key] = (place, _step_of(outcome.at), new.cost)
             if not is_rule and state != "counted" and numbers.get(outcome.task, 0) >= MOST_REPORTS:
                 state = "refused"
             taken.append(Taken(outcome.task, state, place.agent if place else None, place.ring if place else None))
-            if place is not None and state in _ABOUT_IT:
+            if seen is not None and place is not None and state in _ABOUT_IT:
                 news.append((outcome, place))
                 # A breaker looks at what happens now: each answer counts, however the conversation began.
                 is_answer = is_rule or outcome.reporter == HEADER
                 counts = replace(new, failed=outcome.failed) if is_answer else new
-                _add_to(sums[place, int(outcome.at // TALLY_SECONDS)], counts)
+                # A share is one of the same answers: a failure counts when the answer did that it is about, also when
+                # it is reported later; a cost is a sum, and counts when it is known.
+                answered = outcome.at if seen.answered is None else seen.answered
+                _add_faults(sums[place, _step_of(answered)], counts)
+                sums[place, _step_of(outcome.at)]["cost"] += counts.cost or 0.0
             if state in {"refused", "repeated"} or (is_rule and state != "counted"):
                 continue
             numbers[outcome.task] = numbers.get(outcome.task, 0) + (not is_rule)
@@ -257,10 +278,10 @@ class TaskWrites(TaskReads):
         """Reports that came before their task was seen count now, before what the answer itself says."""
         if self._connection.scalar(select(outcomes.c.seq).where(outcomes.c.state == "waiting").limit(1)) is None:
             return
-        places: dict[str, list[Place]] = defaultdict(list)
+        places: dict[str, list[_Seen]] = defaultdict(list)
         for task in changed:
-            places[task.task].append(_place_of(task))
-        waiting: list[tuple[Outcome, Place | None]] = []
+            places[task.task].append(_seen(task))
+        waiting: list[tuple[Outcome, _Seen | None]] = []
         for part in in_parts(places):
             mine = (outcomes.c.state == "waiting", outcomes.c.task.in_(part))
             found = self._all(select(outcomes).where(*mine).order_by(outcomes.c.seq))
@@ -347,10 +368,18 @@ def _place_of(task: Task) -> Place:
     return Place(task.agent, task.ring, task.release or "")
 
 
-def _choose(outcome: Outcome, places: list[Place]) -> Place | None:
-    """The newest place that a report speaks of; of one that fits none the newest, where it is foreign."""
-    fitting = [place for place in places if not _is_foreign(outcome, place)]
-    return fitting[-1] if fitting else places[-1] if places else None
+def _seen(task: Task) -> _Seen:
+    return _Seen(_place_of(task), None if task.duration is None else task.at + task.duration)
+
+
+def _step_of(at: float) -> int:
+    return int(at // TALLY_SECONDS)
+
+
+def _choose(outcome: Outcome, requests: list[_Seen]) -> _Seen | None:
+    """The newest request that a report speaks of; of one that fits none the newest, where it is foreign."""
+    fitting = [seen for seen in requests if not _is_foreign(outcome, seen.place)]
+    return fitting[-1] if fitting else requests[-1] if requests else None
 
 
 def by_place(stored: Mapping[str, list[StoredOutcome]]) -> dict[tuple[str, str, str], list[StoredOutcome]]:
@@ -367,11 +396,9 @@ def _is_foreign(outcome: Outcome, place: Place) -> bool:
     return outcome.agent not in (None, place.agent) or outcome.ring not in (None, place.ring)
 
 
-def _add_to(counts: dict[str, float], new: Known) -> None:
-    if new.failed is not None:
-        counts["errors"] += new.failed
+def _add_faults(counts: dict[str, float], new: Known) -> None:
+    counts["errors"] += bool(new.failed)
     counts["interventions"] += bool(new.intervened)
-    counts["cost"] += new.cost or 0.0
 
 
 def no_sums() -> dict[str, float]:

@@ -178,14 +178,17 @@ def find_trip(
     seen: Mapping[Breaker, Window],
     resets: Mapping[tuple[Digest, Breaker], Window] | None = None,
     in_reach: Callable[[Breaker, TallyKey], bool] = lambda _breaker, _key: True,
+    binds: Callable[[Breaker, Digest], bool] = lambda _breaker, _digest: True,
 ) -> Trip | None:
     """The first breaker that trips for one of the watched releases of a ring; the releases are looked at in order.
 
     `resets`: what breakers look at that were reset for a release. `in_reach`: whether a breaker over everything can stop
-    another release, because it runs in a ring that declares the breaker too.
+    another release, because it runs in a ring that declares the breaker too. `binds`: whether a breaker holds for a release.
     """
     for digest in watched:
         for breaker, window in seen.items():
+            if not binds(breaker, digest):
+                continue
             trip = _look(agent, ring, digest, breaker, (resets or {}).get((digest, breaker), window), in_reach)
             if trip is not None:
                 return trip

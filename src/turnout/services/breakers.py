@@ -101,7 +101,8 @@ def _look_at(snapshot: Snapshot, pointer: Pointer, now: float) -> Iterator[Break
     resets = {(look.digest, look.breaker): look for look in looks}
     shown: set[tuple[Digest, str, str]] = set()
     for digest in watched:
-        for breaker in sorted(every, key=lambda item: (item.scope, item.metric, item.above)):
+        held = declared[digest] if digest == pointer.stable else every
+        for breaker in sorted(held, key=lambda item: (item.scope, item.metric, item.above)):
             look = resets.get((digest, breaker)) or resets[None, breaker]
             window = snapshot.window(agent, ring, watched, breaker, look.span)
             window = leave_out(look, replace(window, ignored=look.ignored, trial=look.trial), others)
