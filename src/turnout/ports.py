@@ -513,6 +513,15 @@ class Snapshot(Protocol):
         Of tasks that began after a time, and until another; what they cost until they had an age, as of then.
         """
 
+    def due_failures(
+        self, rollout: str, after: float, until: float, age: float, *, unread: bool
+    ) -> tuple[Observation, ...]:
+        """Tasks that the judge of a rollout knows no success or failure of, and that have failed by an age, as of then.
+
+        Of tasks that began after a time, and until another: those with a request that was not answered yet; and where
+        success is read from answers (`unread`), those of one request whose answer could not be read.
+        """
+
     def unknown_reports(self) -> int:
         """Reports that wait for a task that has not been seen."""
 
@@ -636,8 +645,8 @@ class Transaction(Snapshot, Protocol):
     def add_calls(self, calls: Iterable[Call], name: str, cursor: str) -> tuple[Call, ...]:
         """Record calls with what follows for tallies, and the cursor after them together. Returns those that were new."""
 
-    def add_costs(self, rollout: str, due: Iterable[Observation]) -> None:
-        """Tell the judge of a rollout what tasks cost; see `due_costs`."""
+    def add_observations(self, rollout: str, due: Iterable[Observation]) -> None:
+        """Tell the judge of a rollout what became of tasks; see `due_costs` and `due_failures`."""
 
     def changed_before(self, call: ToolCall, new: Iterable[str]) -> bool:
         """Whether a call of the same release and tool, none of the `new` ones, was refused for the same description."""

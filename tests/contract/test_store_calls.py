@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.contract.store_support import DATABASES, ONE, TWO, make_template, opened
-from tests.contract.test_store_tasks import HERE, ROLLOUT, add, judged, make_task, report
+from tests.contract.test_store_tasks import HERE, ROLLOUT, add, begun, judged, make_task, report
 from tests.unit.domain.values import AGENT, RING, make_deployment
 from tests.unit.gateway.calls import FULL_MODEL_CALL, FULL_TOOL_CALL, model_call, tool_call
 from turnout.domain.calls import Ended, ModelCall
@@ -152,12 +152,32 @@ def test_a_judge_hears_once_what_the_calls_cost_that_a_task_made_until_an_age(st
         assert transaction.due_costs(ROLLOUT, -1e9, 10.5, 60.0) == (Observation(0, "t0", 70.0, cost=1.0),)
         due = transaction.due_costs(ROLLOUT, 10.5, 100.0, 60.0)
         assert due == (Observation(0, "t1", 71.0, cost=1.0),)
-        transaction.add_costs(ROLLOUT, due)
+        transaction.add_observations(ROLLOUT, due)
         assert transaction.due_costs(ROLLOUT, 10.5, 100.0, 60.0) == ()
         told = [(item.task, item.at, item.cost) for item in transaction.observations(ROLLOUT) if item.cost is not None]
         assert told == [("t3", 20.0, 0.25), ("t1", 71.0, 1.0)]
         transaction.add_outcomes([report("t1", cost=5.0)])
         assert [item.cost for item in transaction.observations(ROLLOUT) if item.task == "t1"][-1] == 1.0
+
+
+def test_a_judge_hears_once_of_tasks_whose_answer_never_came_or_could_not_be_read(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_deployment(make_deployment(ONE, ROLLOUT))
+        hung = judged("t2", "t2", at=12.0, duration=None, status=0)
+        cut = judged("t3", "t3", at=13.0, answer=b'{"ok', bytes_out=99)
+        talk = [judged("a", "talk", at=14.0, answer=b"?", bytes_out=99), begun("b", "talk", at=60.0)]
+        fine = judged("t5", "t5", at=15.0, answer=b'{"ok":1}', bytes_out=8)
+        add(transaction, [hung, cut, *talk, fine, begun("t6", "t6", at=16.0)], rule="$.ok")
+        assert transaction.due_failures(ROLLOUT, -1e9, 100.0, 60.0, unread=False) == (
+            Observation(0, "t2", 72.0, failed=True),
+        )
+        assert transaction.due_failures(ROLLOUT, 12.0, 100.0, 60.0, unread=False) == ()
+        due = transaction.due_failures(ROLLOUT, -1e9, 100.0, 60.0, unread=True)
+        assert [item.task for item in due] == ["t2", "t3"], "of the conversation nothing speaks against it"
+        transaction.add_observations(ROLLOUT, due)
+        assert transaction.due_failures(ROLLOUT, -1e9, 100.0, 60.0, unread=True) == ()
+        told = {item.task: item.failed for item in transaction.observations(ROLLOUT) if item.failed is not None}
+        assert told == {"t2": True, "t3": True, "t5": False}
 
 
 def test_old_calls_are_forgotten_with_the_tasks(store: Store) -> None:

@@ -248,6 +248,23 @@ def test_sums_are_kept_by_release_for_a_while(store: Store) -> None:
         assert transaction.tallies(0.0, "another") == {}
 
 
+def test_a_failure_counts_when_its_answer_did_however_late_it_is_told(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task("t1", at=100.0, duration=90.0), begun("t2", "t2", at=100.0)])
+        assert transaction.tallies(190.0) == {HERE: Tally(1)}, "a request counts when it is over"
+        transaction.add_outcomes([report("t1", at=500.0, failed=True, intervened=True, cost=2.0)])
+        transaction.add_outcomes([report("t2", at=500.0, failed=True)])
+        assert transaction.tallies(190.0) == {HERE: Tally(1, 2, 1, 2.0)}
+        assert transaction.tallies(200.0) == {HERE: Tally(0, 1, 0, 2.0)}, "t2 is not answered yet; a cost is a sum"
+
+
+def test_a_report_that_waited_counts_with_the_answer(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_outcomes([report("t1", at=90.0, failed=True)])
+        add(transaction, [make_task("t1", at=85.0, duration=20.0)])
+        assert transaction.tallies(100.0) == {HERE: Tally(1, 1)}
+
+
 def test_the_heaviest_task_of_each_kind_is_found(store: Store) -> None:
     with store.transaction() as transaction:
         add(transaction, [make_task(f"r{n}", "t1", status=500) for n in range(3)] + [make_task("r9", "t2", status=500)])
@@ -262,9 +279,13 @@ def test_a_deployment_that_is_over_takes_what_its_judge_heard_along(store: Store
         deployment = make_deployment(ONE, ROLLOUT)
         transaction.add_deployment(deployment)
         add(transaction, [judged("r1")], rule="status")
+        said = StoredJudgement(45.0, 1, {"kind": "hold"}, {"units": ["t1"]}, "fail")
+        transaction.save_judgement(ROLLOUT, said)
         for phase in (Phase.BUILDING, Phase.FAILED):
             deployment = transaction.move(deployment, phase, at=50.0, actor="turnout", reason="")
         transaction.prune(40.0)
         assert transaction.observations(ROLLOUT)
+        assert transaction.judgement(ROLLOUT) == said
         transaction.prune(60.0)
         assert transaction.observations(ROLLOUT) == ()
+        assert transaction.judgement(ROLLOUT) == replace(said, cursor=0, state={}), "what was said is kept"

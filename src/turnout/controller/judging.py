@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from turnout.domain.errors import TurnoutError
 from turnout.domain.judge import Judge, JudgeConfig, view_evidence
+from turnout.domain.judge.judge import FURTHEST_AHEAD
 from turnout.domain.models import Judgement
-from turnout.domain.outcomes import Observation
+from turnout.domain.outcomes import REPORT, Observation, is_path
 from turnout.domain.verdicts import summarise
 from turnout.ports import Clock, Lease, Snapshot, Store, StoredJudgement
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SAVE_SHARE = 20.0  # pauses between two of them, in times of what one takes
 SAVE_SECONDS = 5.0  # how often a judge that hears new things is written down; a new verdict is at once
-SETTLED_AT = 0.9  # of the first age: the judge hears of costs, and a moment passes, before it counts them as unknown
+SETTLED_AT = 0.9  # of an age: the judge hears what is settled then, and a moment passes, before it counts it as unknown
 OVERLAP = 5.0  # seconds that are looked at again
 _BATCH = 5_000
 _TOGETHER = 100_000  # observations that are put in order
@@ -47,36 +48,41 @@ class Judging:
         self._clock = clock
         self._read_up_to = read_up_to
         self._sittings: dict[str, _Sitting] = {}
-        self._settled: dict[str, float] = {}  # by rollout: tasks that began before have their cost
+        self._settled: dict[str, float] = {}  # by rollout: the time up to which everything is settled
 
     def look(self, snapshot: Snapshot, rollout: str, configure: Callable[[], JudgeConfig]) -> Judgement | None:
         """What the judge of a rollout says now; None: nothing can be told yet. `configure`: one that begins."""
         sitting = self._sittings.get(rollout) or self._begin(snapshot, rollout, configure)
         if self._read_up_to() > -math.inf:
-            _tell_news(snapshot, rollout, sitting)
+            _tell_news(snapshot, rollout, sitting, self._clock.now())
         elif sitting.judge.clock == -math.inf:
             return None
         return summarise(sitting.judge.verdict(self._moment(sitting.judge)))
 
-    def settle(self, rollout: str, first_age: float, lease: Lease) -> None:
-        """Tell a judge what the gateway knows of the cost of tasks that nobody reported, shortly before their first age.
+    def settle(self, rollout: str, ages: tuple[float, ...], rule: str, lease: Lease) -> None:
+        """Tell a judge what follows of tasks that nobody reported: shortly before their first age what the gateway knows
+        of their cost, shortly before their last that they failed, where an answer ought to have said otherwise by now.
 
-        Before everything else that is new is told: a judge whose clock is past that age has counted the cost as unknown.
-        Raises `LeaseLost`.
+        Before everything else that is new is told: a judge whose clock is past an age has counted what it did not hear as
+        unknown. `rule`: how the release that serves tells success. Raises `LeaseLost`.
         """
-        if self._read_up_to() == -math.inf:
+        read = self._read_up_to()
+        if read == -math.inf:
             return
-        now, age = self._clock.now(), SETTLED_AT * first_age
+        now, first, last = self._clock.now(), SETTLED_AT * ages[0], SETTLED_AT * ages[-1]
+        read = min(now, read)  # what was served since then may still be recorded
         with self._store.snapshot() as snapshot:
             after = self._settled.get(rollout)
             if after is None:
-                after = _settled_before(snapshot, rollout, age)
-            due = snapshot.due_costs(rollout, after, now - age, age)
+                after = _settled_before(snapshot, rollout)
+            due = snapshot.due_costs(rollout, after - first, now - first, first)
+            if rule != REPORT:  # then the judge takes every silence for a failure, at the age itself
+                due += snapshot.due_failures(rollout, after - last, read - last, last, unread=is_path(rule))
         if due:
             with self._store.transaction() as transaction:
                 transaction.check_lease(lease, now)
-                transaction.add_costs(rollout, due)
-        self._settled[rollout] = now - age
+                transaction.add_observations(rollout, sorted(due, key=lambda item: item.at))
+        self._settled[rollout] = read
 
     def save(self, rollout: str, said: Judgement, lease: Lease) -> None:
         """Write down what was said, if it is new or some time has passed. Raises `LeaseLost`."""
@@ -117,21 +123,25 @@ class Judging:
         return sitting
 
 
-def _settled_before(snapshot: Snapshot, rollout: str, age: float) -> float:
-    """Tasks from before have their cost from an earlier server: it settles before it lets the clock of a judge go on."""
+def _settled_before(snapshot: Snapshot, rollout: str) -> float:
+    """What was before is settled by an earlier server: it settles before it lets the clock of a judge go on."""
     sitting = _resume(snapshot, rollout)
-    return sitting.judge.clock - age - OVERLAP if sitting is not None else -math.inf
+    return sitting.judge.clock - OVERLAP if sitting is not None else -math.inf
 
 
-def _tell_news(snapshot: Snapshot, rollout: str, sitting: _Sitting) -> None:
+def _tell_news(snapshot: Snapshot, rollout: str, sitting: _Sitting, now: float) -> None:
     """In the order of time: what lies together may have happened over hours, while no server was up."""
     while True:
         news: list[Observation] = []
-        while len(news) < _TOGETHER and (batch := snapshot.observations(rollout, sitting.cursor, _BATCH)):
+        cursor = sitting.cursor  # of what was told: a read that fails must not skip what was read before it
+        while len(news) < _TOGETHER and (batch := snapshot.observations(rollout, cursor, _BATCH)):
             news += batch
-            sitting.cursor = batch[-1].seq
+            cursor = batch[-1].seq
         for observation in sorted(news, key=lambda item: (item.at, item.seq)):
+            if sitting.judge.clock > -math.inf and sitting.judge.clock + FURTHEST_AHEAD < observation.at <= now:
+                sitting.judge.verdict(observation.at)  # nothing happened for days; it is not the clock that is wrong
             _tell(sitting.judge, observation)
+        sitting.cursor = cursor
         if len(news) < _TOGETHER:
             return
 

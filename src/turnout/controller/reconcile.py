@@ -108,7 +108,7 @@ class Reconciler:
         writer = DecisionWriter(self._parts.store, self._parts.clock, lease, self._parts.build_slots)
         for _ in range(MOST_ROUNDS):
             routed = self._publisher.publish()
-            self._settle_costs(agent, ring, lease)
+            self._settle(agent, ring, lease)
             view = self._load(agent, ring, routed=routed)
             if view.judgement is not None and view.pointer.rollout is not None:
                 self._judging.save(view.pointer.rollout, view.judgement, lease)
@@ -165,7 +165,7 @@ class Reconciler:
             self._parts.grants.set_ring(agent, ring, tuple(view.releases.values()), limits, stopped)
         return replace(view, draining_since=self._drains(observed, wanted_digests(view)))
 
-    def _settle_costs(self, agent: str, ring: str, lease: Lease) -> None:
+    def _settle(self, agent: str, ring: str, lease: Lease) -> None:
         with self._parts.store.snapshot() as snapshot:
             pointer = snapshot.pointer(agent, ring)
             judged = snapshot.deployment(pointer.rollout) if pointer.rollout is not None else None
@@ -175,7 +175,9 @@ class Reconciler:
             releases = self._load_releases(snapshot, {judged.digest, *((other,) if other else ())})
         settings = {digest: release.spec.ring(ring) for digest, release in releases.items()}
         judge = choose_judge(settings.get(judged.digest) or RingSettings(ring), settings.get(other) if other else None)
-        self._judging.settle(judged.id, judge.ages[0], lease)
+        serving = releases.get(other or judged.digest) or releases.get(judged.digest)
+        if serving is not None:
+            self._judging.settle(judged.id, judge.ages, serving.spec.success, lease)
 
     def _judge(self, snapshot: Snapshot, view: RingView, records: tuple[BreakerRecord, ...]) -> RingView:
         """With what the judge and the breakers say."""

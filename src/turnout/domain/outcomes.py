@@ -12,6 +12,7 @@ from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import Digest, Task
 
 HEADER = "x-turnout-outcome"
+REPORT, SILENCE = "report", "silence"  # rules by which answers tell of failures alone
 LARGEST_COST = 1_000_000.0
 TALLY_SECONDS = 10
 MOST_REPORTS = 16  # of one task; more are refused
@@ -122,7 +123,7 @@ def read_task(task: Task, rule: str) -> Outcome | None:
 
 def _read_by_rule(task: Task, rule: str, at: float) -> Outcome | None:
     failed, detail = _is_broken(task), f"status {task.status}" if task.status >= 100 else "the connection broke"
-    if not failed and rule in ("report", "silence"):
+    if not failed and rule in (REPORT, SILENCE):
         return None
     if not failed and rule == "status":
         failed = task.status >= 400

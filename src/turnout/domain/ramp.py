@@ -53,14 +53,16 @@ def _is_news(rollout: Rollout, trip: Trip, now: float) -> bool:
 
 
 def _plan_bake(view: RingView, baking: Deployment, judgement: Judgement, now: float) -> Iterator[Action]:
-    """A release that is active and still judged. What speaks against it prolongs the time, until it is decided."""
+    """A release that is active and still judged. What speaks against it prolongs the time, until it is decided, or until
+    somebody goes back, or on to the next release.
+    """
     settings = view.judge(baking.digest, view.pointer.last_good)
     if judgement.kind == "fail":
         if view.pointer.last_good is not None and not view.taken_back:
             yield TakeBack(baking.digest, judgement.summary, judgement)
         return
     baked = now - (baking.active_at or now)
-    if baked >= settings.bake and (judgement.kind != "hold" or baked >= settings.limit):
+    if baked >= settings.bake and judgement.kind != "hold":
         yield EndBake(baking.id, f"judged for {baked:.0f} s as the active release: {judgement.summary}")
 
 
@@ -108,7 +110,8 @@ def _kept_at_step(
         return None
     else:
         kept = "evidence", f"{place}, and evidence that it is no worse"
-    if not is_out_of_time(judge, rollout, now):
+    is_timed = judge.ramp is Ramp.WATCH and now - rollout.entered_at < steps[at].duration  # only time has to pass
+    if is_timed or not is_out_of_time(judge, judgement, rollout, now):
         return kept
     said = judgement.summary if judgement is not None else "no task came to it"
     if judge.inconclusive is Inconclusive.BACK:

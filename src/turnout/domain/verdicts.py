@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from turnout.domain.judge import History, JudgeConfig, Kind, Verdict
+from turnout.domain.judge.evidence import MetricEvidence
 from turnout.domain.models import Inconclusive, Judgement, JudgeSettings, Ramp, RingSettings, Rollout
-from turnout.domain.outcomes import Tally
+from turnout.domain.outcomes import REPORT, Tally
 
 WATCHED = JudgeSettings()
 _HISTORY_UNITS = 1_000.0  # the past weighs no more than this many tasks
@@ -27,7 +28,7 @@ def build_judge_config(settings: JudgeSettings, success: str, past: Tally) -> Ju
         margins=settings.margins,
         tolerance=settings.tolerance,
         minimum_units=settings.minimum_tasks,
-        missing_fails=success == "report",  # by the other rules what failed is known
+        missing_fails=success == REPORT,  # by the other rules what failed is told: see `Judging.settle`
         history=_history(past),
     )
     return config if settings.ceiling is None else replace(config, ceiling=settings.ceiling)
@@ -51,12 +52,8 @@ def summarise(verdict: Verdict) -> Judgement:
     evidence = verdict.evidence
     candidates = evidence.ratio.candidates
     if verdict.kind is Kind.FAIL and verdict.metric is not None:
-        found = evidence.metrics[verdict.metric]
-        text = (
-            f"the judge says fail: {verdict.metric} {_number(verdict.metric, found.candidate.mean)} against "
-            f"{_number(verdict.metric, found.stable.mean)} of stable after {candidates} tasks "
-            f"(evidence {evidence.against:.3g})"
-        )
+        what = f"{verdict.metric}{_compare(evidence.metrics[verdict.metric])}"
+        text = f"the judge says fail: {what} after {candidates} tasks (evidence {evidence.against:.3g})"
     elif verdict.kind is Kind.HOLD:
         text = f"{str(verdict.metric).replace('_', ' ')} speaks against it (evidence {evidence.against:.3g})"
         if verdict.metric == "sample_ratio":
@@ -83,12 +80,23 @@ def step_is_earned(settings: JudgeSettings, judgement: Judgement | None, step: i
         return True
     if judgement is None:
         return False
-    return judgement.proven >= judgement.levels - (steps - 1 - step)
+    return judgement.proven >= max(judgement.levels - (steps - 1 - step), 1)
 
 
-def is_out_of_time(settings: JudgeSettings, rollout: Rollout, now: float) -> bool:
-    """Whether a rollout that cannot be decided has to end, one way or another."""
-    return settings.inconclusive is not Inconclusive.EXTEND and now - rollout.began_at > settings.limit
+def is_out_of_time(settings: JudgeSettings, judgement: Judgement | None, rollout: Rollout, now: float) -> bool:
+    """Whether a rollout that cannot be decided has to end, one way or another. What is proven is decided."""
+    if settings.inconclusive is Inconclusive.EXTEND or (judgement is not None and judgement.kind == "pass"):
+        return False
+    return now - rollout.began_at > settings.limit
+
+
+def _compare(found: MetricEvidence) -> str:
+    """The rates at the last age; nothing where an early age decided before that one had seen a task of each arm."""
+    if not (found.candidate.units and found.stable.units):
+        return ""
+    return (
+        f" {_number(found.metric, found.candidate.mean)} against {_number(found.metric, found.stable.mean)} of stable"
+    )
 
 
 def _number(metric: str, value: float) -> str:

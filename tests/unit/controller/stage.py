@@ -203,9 +203,22 @@ class Stage:
         **split: Any,
     ) -> None:
         """Callers are served in an arm of a rollout."""
+        self.record(self.requests(release, tasks, arm, ring=ring, status=status, **split))
+
+    def requests(
+        self,
+        release: Release,
+        tasks: Sequence[str],
+        arm: str | None = None,
+        *,
+        ring: str = "dev",
+        status: int = 200,
+        **split: Any,
+    ) -> list[Task]:
+        """What the proxy would note of callers that are served now."""
         now = self.clock.at
         given = {**split, "arm": Arm(arm) if arm else None}
-        requests = [
+        return [
             Task(
                 task if arm else f"{ring}-{release.version}-{task}-{now}",
                 task,
@@ -219,9 +232,19 @@ class Stage:
             )
             for task in tasks
         ]
+
+    def record(self, requests: Sequence[Task]) -> None:
+        """Take in what the proxy noted."""
         said = {item.request: found for item in requests if (found := read_task(item, "status")) is not None}
         with self.store.transaction() as transaction:
-            transaction.add_tasks(requests, said, str(now))
+            transaction.add_tasks(requests, said, str(self.clock.at))
+
+    def serve_open(self, release: Release, task: str, ring: str = "dev") -> None:
+        """A caller is sent to the arm of a release, and gets no answer."""
+        pointer = self.pointer(ring)
+        arm = Arm("candidate" if release.digest == pointer.candidate else "stable")
+        split: dict[str, Any] = {"arm": arm, "probability": pointer.weight / 10_000, "rollout": pointer.rollout}
+        self.record([Task(task, task, AGENT, ring, release.digest, self.clock.at, None, 0, **split)])
 
     # --- looking
 

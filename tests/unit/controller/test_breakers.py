@@ -126,6 +126,49 @@ def test_a_candidate_whose_calls_cost_too_much_together_is_taken_back(alone: Sta
     assert (stopped(alone), "breaker.tripped" in types(alone)) == (["v2"], True)
 
 
+def test_a_candidate_brings_no_stricter_rules_for_the_release_that_serves(tmp_path: Path) -> None:
+    strict = Breaker(BreakerScope.DEPLOYMENT, "error_rate", 0.01, window=60.0, tasks=10)
+    three = make_release(
+        "v3", rings=(RingSettings("dev", canary=(CanaryStep(5_000, tasks=1_000),), breakers=(strict,)),)
+    )
+    with staged(tmp_path, (ONE, three)) as stage:
+        stage.deploy(ONE)
+        stage.pass_time(100.0)
+        deployment = stage.deploy(three)
+        stage.serve(ONE, [f"t{number}" for number in range(19)])
+        stage.serve(ONE, ["bad"], status=500)
+        stage.look()
+        assert stage.pointer().stable == ONE.digest
+        assert stage.pointer().candidate == three.digest
+        views = list_breakers(stage.office, BOB, AGENT)["breakers"]
+        assert [view["digest"] for view in views if view["above"] == 0.01] == [three.digest]
+        stage.serve(three, [f"c{number}" for number in range(19)])
+        stage.serve(three, ["worse"], status=500)
+        stage.look()
+        assert stage.state(deployment) == "rolled_back"
+
+
+def test_what_is_reported_of_long_ago_trips_nothing_now(behind: Stage) -> None:
+    behind.serve(TWO, [f"day-{number}" for number in range(100)])
+    behind.pass_time(100.0)
+    behind.serve(TWO, [f"now-{number}" for number in range(10)])
+    with behind.store.transaction() as transaction:
+        reports = [Outcome(f"day-{n}", Source.REPORT, behind.clock.at, failed=True, reporter="ann") for n in range(20)]
+        transaction.add_outcomes(reports)
+    behind.look()
+    assert behind.pointer().stable == TWO.digest
+
+
+def test_tasks_of_longer_than_the_window_trip_when_they_fail(behind: Stage) -> None:
+    now = behind.clock.at
+    behind.clock.at = now - 90.0
+    failed = [replace(task, duration=90.0) for task in behind.requests(TWO, [f"t{n}" for n in range(20)], status=500)]
+    behind.clock.at = now
+    behind.record(failed)
+    behind.look()
+    assert behind.pointer().stable == ONE.digest
+
+
 def test_calls_of_no_task_and_after_their_task_count_too(behind: Stage) -> None:
     behind.serve(TWO, ["t1"])
     for _ in range(6):

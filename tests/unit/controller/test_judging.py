@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from tests.unit.controller.stage import ADMIN, Stage, staged
 from tests.unit.domain.values import AGENT, make_release
 from tests.unit.gateway.calls import model_call
+from turnout.controller import judging
 from turnout.controller.decisions import DecisionWriter
+from turnout.db.snapshot import SqlSnapshot
 from turnout.domain.actions import EnterStep
-from turnout.domain.errors import Conflict
+from turnout.domain.errors import Conflict, Retryable
 from turnout.domain.events import EventType
 from turnout.domain.models import CanaryStep, JudgeSettings, Ramp, Release, RingSettings
-from turnout.domain.outcomes import Outcome, Source
+from turnout.domain.outcomes import Observation, Outcome, Source
 from turnout.services import rollouts
 
 STEPS = (CanaryStep(5_000),)
@@ -63,6 +66,11 @@ def fail_while_baking(stage: Stage, rollout: str) -> None:
 def to_candidate(number: int) -> bool:
     """By chance, as the router does it: half of them."""
     return random.Random(number).random() < 0.5
+
+
+def verdict(stage: Stage) -> Any:
+    """What the judge of the rollout said last."""
+    return rollouts.show_rollout(stage.office, ADMIN, AGENT, "dev")["verdict"]
 
 
 def events(stage: Stage, type_: EventType) -> list[dict[str, object]]:
@@ -242,6 +250,49 @@ def test_a_backlog_is_judged_as_if_it_had_been_read_at_once(stage: Stage, canary
     assert verdict["kind"] != "fail"
 
 
+def test_a_read_that_fails_loses_nothing_that_was_read_before_it(
+    stage: Stage, canary: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "_BATCH", 50)
+    serve_both(stage, 0, 60, failing=False)
+    read, asked = SqlSnapshot.observations, count()
+
+    def fail_once(self: SqlSnapshot, rollout: str, after: int = 0, limit: int = 5_000) -> tuple[Observation, ...]:
+        if next(asked) == 1:
+            raise Retryable("the database cannot be used just now")
+        return read(self, rollout, after, limit)
+
+    monkeypatch.setattr(SqlSnapshot, "observations", fail_once)
+    with pytest.raises(Retryable):
+        stage.reconciler.reconcile(AGENT, "dev")
+    stage.pass_time(10.0)
+    assert verdict(stage)["ratio"]["units"] == 60
+
+
+def test_tasks_after_days_without_any_are_judged(stage: Stage, canary: str) -> None:
+    stage.serve(ONE, ["first"])
+    stage.pass_time(10.0)
+    stage.clock.at += 2 * 86_400.0  # nobody called, and no server ran
+    serve_both(stage, 0, 60, failing=True)
+    back = stage.another_server(stage.holder)
+    back.look()
+    assert (verdict(back)["ratio"]["units"], verdict(back)["bad"]) == (61, {})
+    assert back.state(canary) == "rolled_back"
+
+
+def test_a_candidate_that_never_answers_is_not_proven_but_taken_back(stage: Stage, canary: str) -> None:
+    for number in range(80):
+        stage.clock.at += 1.0
+        if to_candidate(number):
+            stage.serve_open(TWO, f"hangs-{number}")
+        else:
+            stage.serve(ONE, [f"t{number}"])
+        stage.look(times=2)
+    stage.look()
+    assert stage.state(canary) == "rolled_back"
+    assert "failure" in stage.transitions(canary)[-2][1]
+
+
 # --- costs that the gateway knows -------------------------------------------------------------------------------------
 
 
@@ -318,6 +369,21 @@ def test_nothing_is_told_to_a_judge_before_the_records_were_read(stage: Stage) -
     stage.clock.at += 60.0
     stage.look()
     assert [cost for _, _, cost in costs(stage, canary)] == [0.5]
+
+
+def test_costs_of_tasks_that_are_read_late_are_told_all_the_same(stage: Stage) -> None:
+    stage.deploy(ONE)
+    canary = stage.deploy(TWO)
+    read_up_to = stage.clock.at
+    slow = stage.another_server(stage.holder, read_up_to=lambda: read_up_to)
+    for _ in range(5):
+        slow.pass_time(10.0)  # nothing can be read meanwhile
+    made, slow.clock.at = slow.clock.at, read_up_to + 1.0
+    slow.serve(TWO, ["late"])
+    make_call(slow, TWO, "late", 0.5)
+    slow.clock.at = read_up_to = made
+    slow.look()
+    assert [(task, cost) for task, _, cost in costs(slow, canary)] == [("late", 0.5)]
 
 
 def test_a_server_that_comes_back_tells_the_costs_of_the_time_without_one(stage: Stage) -> None:

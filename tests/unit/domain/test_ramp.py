@@ -99,6 +99,14 @@ def test_each_step_of_the_evidence_ramp_has_to_be_earned(step: int) -> None:
     assert plan(earned, NOW) == (EnterStep("dep_1", step + 1, STEPS[step + 1].weight),)
 
 
+def test_a_ramp_of_more_steps_than_margins_needs_proof_for_its_first_step_too() -> None:
+    steps = tuple(CanaryStep(weight) for weight in (100, 500, 1_000, 2_500, 5_000))
+    settings = JudgeSettings(Ramp.EVIDENCE)
+    many = make_release("v9", rings=(RingSettings(RING, canary=steps, judge=settings),))
+    assert condition_of(at_step(0, many)) == "evidence"
+    assert plan(at_step(0, many, judgement=replace(SAYS, proven=1)), NOW) == (EnterStep("dep_1", 1, 500),)
+
+
 def test_only_what_is_proven_at_the_true_margins_becomes_active() -> None:
     assert condition_of(at_step(2, judgement=replace(SAYS, proven=2))) == "evidence"
     passed = replace(SAYS, kind="pass", proven=3, summary="proven")
@@ -189,7 +197,7 @@ def test_a_bake_ends_with_its_time_unless_something_speaks_against_the_release()
     assert isinstance(end, EndBake)
     held = replace(SAYS, kind="hold")
     assert plan(baking(judgement=held), NOW + 500.0) == ()
-    assert isinstance(plan(baking(judgement=held), NOW + 3_600.0)[0], EndBake)
+    assert plan(baking(judgement=held), NOW + 7_200.0) == (), "what speaks against it never gives it everything"
 
 
 def test_a_release_that_bakes_becomes_active_with_what_it_is_compared_with() -> None:
@@ -258,6 +266,19 @@ def test_a_rollout_that_waits_for_tasks_or_is_held_runs_out_of_time_too(fields: 
     assert condition_of(at_step(0, **fields), NOW + 3_600.0) == "inconclusive"
     (back,) = plan(at_step(0, candidate(inconclusive=Inconclusive.BACK), **fields), NOW + 3_600.0)
     assert isinstance(back, Retreat)
+
+
+def test_what_is_proven_by_its_limit_only_takes_its_time() -> None:
+    passed = replace(SAYS, kind="pass", proven=3, summary="proven")
+    back = candidate(inconclusive=Inconclusive.BACK)
+    assert condition_of(at_step(0, back, judgement=passed, tasks=9), NOW + 3_600.0) == "canary"
+
+
+def test_a_canary_that_is_only_watched_waits_for_its_time_however_long() -> None:
+    slow = RingSettings(RING, canary=(CanaryStep(500, 10_000.0, 10),), judge=JudgeSettings(Ramp.WATCH, limit=3_600.0))
+    watched = make_release("v9", rings=(slow,))
+    assert condition_of(at_step(0, watched), NOW + 9_000.0) == "canary"
+    assert condition_of(at_step(0, watched, tasks=9), NOW + 11_000.0) == "inconclusive", "nobody calls it"
 
 
 def test_a_pause_outlasts_the_limit_and_the_last_step() -> None:
