@@ -25,6 +25,7 @@ _MADE = "<!-- Made from the code by `make docs`. -->"
 EVENT_MEANINGS: dict[str, str] = {
     "release.pushed": "a release was recorded for the first time",
     "release.quarantined": "a release was taken back for a fault; deploying it again needs an override",
+    "release.cleared": "it became active by an override, and is in quarantine no more: `digest`, `reason` of the override",
     "deployment.created": "somebody asked for a deployment, promotion or rollback",
     "deployment.transitioned": "a deployment entered another state: `from`, `to`, `reason`",
     "deployment.waiting": "what a deployment waits for inside its state: `condition`, `message`",

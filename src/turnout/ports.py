@@ -627,6 +627,9 @@ class Transaction(Snapshot, Protocol):
     def add_quarantine(self, quarantine: Quarantine) -> None:
         """Put a release into quarantine; the first reason stays."""
 
+    def clear_quarantine(self, quarantine: Quarantine, *, at: float, actor: str, reason: str) -> None:
+        """Let a release out of quarantine: somebody answers for it."""
+
     def save_replicas(self, agent: str, ring: str, statuses: Iterable[ReplicaStatus]) -> None:
         """Replace what is known of the replicas of a ring."""
 

@@ -113,6 +113,8 @@ class DecisionWriter:
             transaction.add_quarantine(
                 Quarantine(deployment.agent, pointer.stable, deployment.ring, reason, deployment.actor, now)
             )
+        if deployment.override is not None:
+            _clear_quarantine(transaction, deployment, now)
         for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
             reason = action.reason if phase is Phase.ACTIVE else "nothing to do: the release is warm"
             deployment = transaction.move(deployment, phase, at=now, actor=ACTOR, reason=reason)
@@ -212,6 +214,21 @@ def _tell_trip(transaction: Transaction, agent: str, ring: str, deployment: str 
         "message": reason,
     }
     transaction.emit(Event(EventType.BREAKER_TRIPPED, now, ACTOR, agent, ring, deployment, data))
+
+
+def _clear_quarantine(transaction: Transaction, deployment: Deployment, now: float) -> None:
+    """Who lets a release serve in spite of a quarantine answers for it there, and in the rings before; else the next
+    rollback would not return to a release that serves well. Who only tries it in an earlier ring does not.
+    """
+    found = transaction.quarantine(deployment.agent, deployment.digest)
+    release = transaction.release(deployment.digest)
+    if found is None or release is None:
+        return
+    rings = [ring.name for ring in release.spec.rings]
+    known = found.ring in rings and deployment.ring in rings
+    if found.ring == deployment.ring or (known and rings.index(found.ring) < rings.index(deployment.ring)):
+        reason = deployment.override or deployment.reason
+        transaction.clear_quarantine(found, at=now, actor=deployment.actor, reason=reason)
 
 
 def _enter_step(transaction: Transaction, pointer: Pointer, action: EnterStep, now: float) -> None:

@@ -177,6 +177,13 @@ class SqlTransaction(CallWrites, BreakerWrites, RecordingWrites, ReplayWrites, S
             where = (quarantine.agent, quarantine.ring)
             self.emit(Event(type_, quarantine.at, quarantine.actor, *where, data=data))
 
+    def clear_quarantine(self, quarantine: Quarantine, *, at: float, actor: str, reason: str) -> None:
+        """Let a release out of quarantine."""
+        where = (quarantines.c.agent == quarantine.agent, quarantines.c.digest == quarantine.digest)
+        self._connection.execute(delete(quarantines).where(*where))
+        data = {"digest": quarantine.digest, "reason": reason}
+        self.emit(Event(EventType.RELEASE_CLEARED, at, actor, quarantine.agent, quarantine.ring, data=data))
+
     def save_replicas(self, agent: str, ring: str, statuses: Iterable[ReplicaStatus]) -> None:
         """Replace what is known of the replicas of a ring."""
         self._connection.execute(delete(replicas).where(replicas.c.agent == agent, replicas.c.ring == ring))

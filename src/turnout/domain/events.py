@@ -14,6 +14,7 @@ class EventType(StrEnum):
     RELEASE_UNTAGGED = "release.untagged"
     STORE_COLLECTED = "store.collected"
     RELEASE_QUARANTINED = "release.quarantined"
+    RELEASE_CLEARED = "release.cleared"
     DEPLOYMENT_CREATED = "deployment.created"
     DEPLOYMENT_TRANSITIONED = "deployment.transitioned"
     DEPLOYMENT_WAITING = "deployment.waiting"

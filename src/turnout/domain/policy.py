@@ -240,10 +240,15 @@ def _check_idle(facts: RingFacts) -> None:
         )
 
 
+def describe_quarantine(release: Release, quarantine: Quarantine) -> str:
+    """Such as `v2 is in quarantine: rolled back in production: wrong greeting (by ann)`."""
+    return f"{release.version} is in quarantine: {quarantine.reason} (by {quarantine.actor})"
+
+
 def _release_problems(facts: RingFacts) -> Sequence[str]:
     """What only another release mends."""
     found = facts.quarantine
-    held = () if found is None else (f"{facts.release.version} is in quarantine: {found.reason} (by {found.actor})",)
+    held = () if found is None else (describe_quarantine(facts.release, found),)
     return (*held, *_floating_problems(facts), *facts.faults.unattested, *facts.faults.unproven)
 
 

@@ -84,10 +84,10 @@ def plan_canary(view: RingView, deployment: Deployment, now: float) -> Iterator[
         yield EnterStep(deployment.id, at + 1, steps[at + 1].weight)
         return
     passed = "smoke tasks passed" if view.releases[deployment.digest].spec.smoke else "replicas are healthy"
+    if steps:
+        passed = "the last canary step was left by hand" if deployment.rollout.advance else "all canary steps passed"
     if steps and view.judgement is not None and judge.ramp is not Ramp.WATCH:
-        passed = f"all canary steps passed; {view.judgement.summary}"
-    elif steps:
-        passed = "all canary steps passed"
+        passed += f"; {view.judgement.summary}"
     bakes = bool(steps) and judge.bake > 0
     yield Activate(deployment.id, passed, bakes=bakes, holdback=judge.holdback if bakes else 0)
 

@@ -8,7 +8,7 @@ from turnout.domain.errors import Conflict, PolicyRefused
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Abort, Deployment, Digest, Kind, Pointer, Release, ReplicaState
 from turnout.domain.phases import IN_PROGRESS, Phase
-from turnout.domain.policy import Verb, check_known_digest
+from turnout.domain.policy import Verb, check_known_digest, describe_quarantine
 from turnout.domain.routes import warm_digests
 from turnout.ports import Snapshot, Transaction
 from turnout.schemas import DeploymentView, PreviewView
@@ -56,8 +56,13 @@ def roll_back(office: Office, actor: Actor, wish: RollbackWish) -> DeploymentVie
             taken_out = next(item for item in aborted if item.digest == pointer.candidate)
             view = view_deployment(transaction, taken_out)
         else:
+            overridden = _overridden(transaction, wish, target)
             rollback = _new_rollback(office.new_id("dep"), actor, wish, target, now)
             transaction.add_deployment(rollback)
+            if overridden:
+                data = {"overridden": overridden, "reason": wish.override}
+                type_ = EventType.POLICY_OVERRIDDEN
+                transaction.emit(Event(type_, now, actor.name, wish.agent, wish.ring, rollback.id, data))
             view = view_deployment(transaction, rollback)
     office.wake(wish.agent, wish.ring)
     return view
@@ -71,11 +76,13 @@ def preview_rollback(office: Office, actor: Actor, wish: RollbackWish) -> Previe
         check_ring(snapshot, agent, ring)
         pointer = snapshot.pointer(agent, ring)
         steps = [f"abort {item.id} ({item.phase})" for item in _running(snapshot, agent, ring)]
+        overridden: list[str] = []
         if pointer.candidate is not None and version is None:
             target = snapshot.release(check_known_digest(pointer.stable, ring, agent))
             steps.append("take the candidate out of the traffic; stable gets everything")
         else:
             target = _find_target(snapshot, pointer, wish)
+            overridden = _overridden(snapshot, wish, target)
             warm = target.digest in warm_digests(pointer) and any(
                 (item.ring, item.digest, item.state) == (ring, target.digest, ReplicaState.READY)
                 for item in snapshot.replicas(agent)
@@ -91,7 +98,7 @@ def preview_rollback(office: Office, actor: Actor, wish: RollbackWish) -> Previe
         "kind": Kind.ROLLBACK.value,
         "steps": steps,
         "later": {},
-        "overrides": [],
+        "overrides": overridden,
         "changed": [],
         "config": [],
     }
@@ -182,7 +189,7 @@ def _find_target(snapshot: Snapshot, pointer: Pointer, wish: RollbackWish) -> Re
         quarantine = snapshot.quarantine(pointer.agent, named.digest)
         if quarantine is not None and wish.override is None:
             raise PolicyRefused(
-                f"{named.version} is in quarantine: {quarantine.reason} (by {quarantine.actor})",
+                describe_quarantine(named, quarantine),
                 hint="name another version, or give --override REASON as an admin",
             )
         return named
@@ -197,6 +204,12 @@ def _find_target(snapshot: Snapshot, pointer: Pointer, wish: RollbackWish) -> Re
             hint="no other release that is not in quarantine was active there; promote one, or name one with --version",
         )
     return release
+
+
+def _overridden(snapshot: Snapshot, wish: RollbackWish, target: Release) -> list[str]:
+    """What an override passes over."""
+    quarantine = snapshot.quarantine(wish.agent, target.digest) if wish.override is not None else None
+    return [] if quarantine is None else [describe_quarantine(target, quarantine)]
 
 
 def _former(snapshot: Snapshot, pointer: Pointer, stable: Digest) -> Digest | None:
@@ -220,7 +233,7 @@ def _new_rollback(deployment_id: str, actor: Actor, wish: RollbackWish, target: 
         actor=actor.name,
         created_at=now,
         phase_at=now,
-        reason=wish.reason or f"rolled back by {actor.name}",
+        reason=wish.reason or wish.override or f"rolled back by {actor.name}",
         quarantine=wish.quarantine,
         override=wish.override,
     )

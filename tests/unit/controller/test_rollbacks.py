@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.unit.controller.rings import ONE, THREE, TWO, finish_canary, to_production
-from tests.unit.controller.stage import Stage, staged
-from turnout.domain.errors import Conflict
+from tests.unit.controller.stage import ADMIN, Stage, staged
+from tests.unit.controller.test_judging import events
+from tests.unit.domain.values import AGENT
+from turnout.domain.errors import Conflict, PolicyRefused
+from turnout.domain.events import EventType
 from turnout.domain.routes import warm_digests
+from turnout.services.rollbacks import RollbackWish, preview_rollback
+
+REASON = "rolled back in dev: it is wrong (by ann)"
 
 
 @pytest.fixture
@@ -156,3 +162,43 @@ def test_a_release_that_another_ring_took_back_goes_no_further_when_its_approval
     assert stage.state(waiting) == "failed"
     assert "in quarantine" in stage.transitions(waiting)[-1][1]
     assert stage.answers("production") == (200, ONE.digest)
+
+
+def test_who_lets_a_release_serve_again_answers_for_it(stage: Stage) -> None:
+    stage.deploy(ONE)
+    stage.deploy(TWO)
+    stage.roll_back()
+    with pytest.raises(PolicyRefused, match="v2 is in quarantine"):
+        stage.roll_back(version="v2")
+    stage.roll_back(version="v2", override="v2 was fine", quarantine=False)
+    assert (stage.pointer().stable, stage.quarantine(TWO)) == (TWO.digest, None)
+    (told,) = events(stage, EventType.POLICY_OVERRIDDEN)
+    assert (told["reason"], told["overridden"]) == ("v2 was fine", ["v2 is in quarantine: " + REASON])
+    assert [item["reason"] for item in events(stage, EventType.RELEASE_CLEARED)] == ["v2 was fine"]
+    stage.deploy(THREE)
+    stage.roll_back()
+    assert stage.pointer().stable == TWO.digest, "the next rollback returns to it"
+
+
+def test_a_preview_names_what_an_override_passes_over(stage: Stage) -> None:
+    stage.deploy(ONE)
+    stage.deploy(TWO)
+    stage.roll_back()
+    wish = RollbackWish(AGENT, "dev", version="v2", override="v2 was fine")
+    assert preview_rollback(stage.office, ADMIN, wish)["overrides"] == ["v2 is in quarantine: " + REASON]
+
+
+def test_an_override_in_an_earlier_ring_lets_nothing_out_of_quarantine(canary: Stage) -> None:
+    canary.roll_back("production")
+    held = canary.quarantine(TWO)
+    canary.roll_back("dev", version="v1", quarantine=False)
+    canary.deploy(TWO, override="to see the fault")
+    assert canary.pointer("dev").stable == TWO.digest
+    assert held is not None
+    assert canary.quarantine(TWO) == held
+    again = canary.promote("dev", "staging", override="it was the caller's fault")
+    assert canary.state(again) == "active"
+    assert canary.quarantine(TWO) == held
+    last = canary.promote("staging", "production", override="it was the caller's fault")
+    finish_canary(canary, last)
+    assert canary.quarantine(TWO) is None

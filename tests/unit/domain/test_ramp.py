@@ -274,6 +274,12 @@ def test_what_is_proven_by_its_limit_only_takes_its_time() -> None:
     assert condition_of(at_step(0, back, judgement=passed, tasks=9), NOW + 3_600.0) == "canary"
 
 
+def test_a_rollout_that_somebody_pushed_through_says_so() -> None:
+    (active,) = plan(at_step(2, rollout={"advance": True}), NOW)
+    assert isinstance(active, Activate)
+    assert active.reason == f"the last canary step was left by hand; {SAYS.summary}"
+
+
 def test_a_canary_that_is_only_watched_waits_for_its_time_however_long() -> None:
     slow = RingSettings(RING, canary=(CanaryStep(500, 10_000.0, 10),), judge=JudgeSettings(Ramp.WATCH, limit=3_600.0))
     watched = make_release("v9", rings=(slow,))
