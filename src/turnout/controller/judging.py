@@ -57,7 +57,7 @@ class Judging:
             _tell_news(snapshot, rollout, sitting, self._clock.now())
         elif sitting.judge.clock == -math.inf:
             return None
-        return summarise(sitting.judge.verdict(self._moment(sitting.judge)))
+        return summarise(sitting.judge.verdict(self._moment(rollout, sitting.judge)))
 
     def settle(self, rollout: str, ages: tuple[float, ...], rule: str, lease: Lease) -> None:
         """Tell a judge what follows of tasks that nobody reported: shortly before their first age what the gateway knows
@@ -95,7 +95,7 @@ class Judging:
         if not new and not heard:
             return
         began = time.monotonic()
-        verdict = view_evidence(sitting.judge.verdict(self._moment(sitting.judge)))
+        verdict = view_evidence(sitting.judge.verdict(self._moment(rollout, sitting.judge)))
         with self._store.transaction() as transaction:
             transaction.check_lease(lease, now)
             transaction.save_judgement(
@@ -110,10 +110,12 @@ class Judging:
         self._sittings.pop(rollout, None)
         self._settled.pop(rollout, None)
 
-    def _moment(self, judge: Judge) -> float:
-        """Now, but no later than the records go: a task whose end has not been read yet is not missing."""
-        now = self._clock.now()
-        return max(min(now, self._read_up_to()), min(judge.clock, now))
+    def _moment(self, rollout: str, judge: Judge) -> float:
+        """Now, but no later than the records went before they were looked at: a task whose end has not been read yet is
+        not missing, nor is what has not been settled.
+        """
+        now, settled = self._clock.now(), self._settled.get(rollout)
+        return max(min(now, self._read_up_to() if settled is None else settled), min(judge.clock, now))
 
     def _begin(self, snapshot: Snapshot, rollout: str, configure: Callable[[], JudgeConfig]) -> _Sitting:
         sitting = _resume(snapshot, rollout) or _Sitting(Judge(configure()), 0)
