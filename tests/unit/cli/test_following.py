@@ -287,7 +287,9 @@ def test_what_was_not_just_taken_back_hinders_no_rollback(turnout: CommandLine, 
     assert turnout(*ROLLBACK).code == 0
 
 
-@pytest.mark.parametrize(("actor", "seconds", "code"), [("turnout", 150.0, 5), ("turnout", 3_700.0, 0), ("ann", 150.0, 0)])
+@pytest.mark.parametrize(
+    ("actor", "seconds", "code"), [("turnout", 150.0, 5), ("turnout", 3_700.0, 0), ("ann", 150.0, 0)]
+)
 def test_a_rollback_that_turnout_made_is_not_followed_by_another_by_accident(
     turnout: CommandLine, actor: str, seconds: float, code: int
 ) -> None:
