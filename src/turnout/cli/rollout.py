@@ -57,7 +57,9 @@ def abort(client: Client, agent: str, ring: str, reason: str, quarantine: bool, 
 @connected
 def pause(client: Client, agent: str, ring: str, as_json: bool) -> None:
     """Keep a rollout at its step until it is resumed. A release that is worse is taken back all the same."""
-    _show_steered(client.steer(agent, ring, {"action": "pause"}), as_json=as_json)
+    view = client.steer(agent, ring, {"action": "pause"})
+    go_on = f"turnout rollout resume {agent} --ring {ring}"
+    _show_steered(view, f"paused {_place(view)}; it goes on with `{go_on}`", as_json=as_json)
 
 
 @rollout.command(short_help="Let a paused rollout go on.")
@@ -66,7 +68,8 @@ def pause(client: Client, agent: str, ring: str, as_json: bool) -> None:
 @connected
 def resume(client: Client, agent: str, ring: str, as_json: bool) -> None:
     """Let a paused rollout go on."""
-    _show_steered(client.steer(agent, ring, {"action": "resume"}), as_json=as_json)
+    view = client.steer(agent, ring, {"action": "resume"})
+    _show_steered(view, f"goes on {_place(view)}", as_json=as_json)
 
 
 @rollout.command(short_help="Show a rollout and what its judge says.")
@@ -139,8 +142,13 @@ def _hours(hours: float | None) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
 
 
-def _show_steered(view: DeploymentView, *, as_json: bool) -> None:
+def _place(view: DeploymentView) -> str:
+    return f"at canary step {view['step']} of {view['steps']} ({view['weight']:g} %)"
+
+
+def _show_steered(view: DeploymentView, now: str, *, as_json: bool) -> None:
+    """`now`: what is true of it from now on."""
     if as_json:
         print_json(view)
     else:
-        click.echo(describe(view))
+        click.echo(f"{view['agent']} {view['version']} in {view['ring']}: {now}  [{view['id']}]")

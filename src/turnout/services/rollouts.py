@@ -7,7 +7,7 @@ from dataclasses import replace
 from turnout.domain.errors import Conflict, InvalidRequest
 from turnout.domain.events import Event, EventType
 from turnout.domain.judge import JudgeConfig, plan_power
-from turnout.domain.models import FULL_WEIGHT, Deployment, JudgeSettings, RingSettings, Rollout
+from turnout.domain.models import FULL_WEIGHT, Condition, Deployment, JudgeSettings, RingSettings
 from turnout.domain.outcomes import Tally, TallyKey
 from turnout.domain.phases import IN_PROGRESS
 from turnout.domain.policy import Verb, is_last_ring
@@ -48,12 +48,15 @@ def show_rollout(office: Office, actor: Actor, agent: str, ring: str) -> Rollout
 
 
 def pause(office: Office, actor: Actor, agent: str, ring: str, *, paused: bool) -> DeploymentView:
-    """Keep a rollout at its step, or let it go on. The judge and the breakers go on either way."""
+    """Keep a rollout at its step, or let it go on. The judge and the breakers go on either way.
+
+    What it waits for is said at once, not when the controller comes by: the answer would be that of the moment before.
+    """
     now = office.clock.now()
     with office.store.transaction() as transaction:
         found = _find_canary(transaction, actor, agent, ring)
         if found.rollout.paused != paused:
-            found = replace(found, rollout=_paused(found.rollout, now) if paused else _resumed(found.rollout, now))
+            found = _paused(found, now) if paused else _resumed(found, now)
             type_ = EventType.ROLLOUT_PAUSED if paused else EventType.ROLLOUT_RESUMED
             _save(transaction, found, type_, actor, now)
         view = view_deployment(transaction, found)
@@ -94,13 +97,16 @@ def _save(transaction: Transaction, changed: Deployment, type_: EventType, actor
     transaction.emit(Event(type_, now, actor.name, changed.agent, changed.ring, changed.id, data))
 
 
-def _paused(rollout: Rollout, now: float) -> Rollout:
-    return replace(rollout, paused=True, paused_at=now)
+def _paused(deployment: Deployment, now: float) -> Deployment:
+    rollout = replace(deployment.rollout, paused=True, paused_at=now)
+    return replace(deployment, rollout=rollout, condition=Condition("paused", "until `turnout rollout resume`", now))
 
 
-def _resumed(rollout: Rollout, now: float) -> Rollout:
+def _resumed(deployment: Deployment, now: float) -> Deployment:
     """The time of the pause does not count towards the limit."""
-    return replace(rollout, paused=False, began_at=rollout.began_at + max(now - rollout.paused_at, 0.0))
+    rollout = deployment.rollout
+    began_at = rollout.began_at + max(now - rollout.paused_at, 0.0)
+    return replace(deployment, rollout=replace(rollout, paused=False, began_at=began_at), condition=None)
 
 
 def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str | None) -> RolloutPlanView:
