@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import click
 
 from turnout.cli.connection import connected, print_json
 from turnout.cli.follow import describe
 from turnout.cli.tables import show_table
 from turnout.client import Client
-from turnout.schemas import DeploymentView
+from turnout.schemas import DeploymentView, RolloutStepView
+
+_RAMPS = {
+    "watch": "its steps wait for time and tasks, never for proof; the judge only takes back what is worse",
+    "timed": "its steps wait for time and tasks, and the last one for proof too",
+    "evidence": "its steps wait for time, tasks and proof, by margins that get finer",
+}
 
 
 @click.group()
@@ -121,15 +129,32 @@ def plan(client: Client, agent: str, ring: str, release: str | None, as_json: bo
         for item in view["detections"]
     ]
     show_table(("a release that is worse by", "tasks of it", "is taken back after"), rows)
-    show_table(
-        ("step", "an equal release leaves it after", "slowest"),
-        [(f"{step['share']:.0%}", _hours(step["leaves_at_hours"]), step["slowest"] or "-") for step in view["steps"]],
-    )
-    if not view["decides"]:
+    click.echo(f"ramp {view['ramp']}: {_RAMPS[view['ramp']]}")
+    show_table(("an equal release is at", "after", "and waits there for"), _ways(view["steps"]))
+    if not view["decides"] and view["ramp"] != "watch":
         limit = f"{view['limit_hours']:g} h"
         click.echo(
             f"half of the equal releases could not be proven so within the limit of {limit}: expect inconclusive"
         )
+
+
+def _ways(steps: Sequence[RolloutStepView]) -> Iterator[tuple[str, str, str]]:
+    """A line for each step, and one for the end of the last."""
+    since = "at once"
+    for step in steps:
+        yield f"{step['share']:.0%}", since, _waits(step)
+        since = _hours(step["leaves_at_hours"])
+    yield "active", since, "-"
+
+
+def _waits(step: RolloutStepView) -> str:
+    from turnout.alerts.page import format_span
+
+    waits = [format_span(step["seconds"])] if step["seconds"] else []
+    waits += [f"{step['tasks']:,} tasks of it"] if step["tasks"] else []
+    if step["proof"]:
+        waits.append("proof that it is no worse" + (f" ({step['slowest']} takes longest)" if step["slowest"] else ""))
+    return ", ".join(waits) or "nothing"
 
 
 def _points(metric: str, effect: float) -> str:
