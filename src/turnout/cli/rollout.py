@@ -96,13 +96,13 @@ def status(client: Client, agent: str, ring: str, as_json: bool) -> None:
     if view["baking"]:
         click.echo(f"  active, and still judged; last-good keeps {view['holdback']:g} % to compare with")
     if view["unknown_reports"]:
-        click.echo(f"  {view['unknown_reports']} reports name tasks that nobody has seen")
+        click.echo(f"  {_unknown(view['unknown_reports'])} that nobody has seen")
     if view["verdict"] is None:
         click.echo("  the judge has said nothing yet")
         return
     from turnout.cli.evidence import show_evidence
 
-    show_evidence(view["verdict"])
+    show_evidence(view["verdict"], running=view["running"])
 
 
 @rollout.command(short_help="What a rollout could tell, and how soon.")
@@ -136,6 +136,13 @@ def plan(client: Client, agent: str, ring: str, release: str | None, as_json: bo
         click.echo(
             f"half of the equal releases could not be proven so within the limit of {limit}: expect inconclusive"
         )
+
+
+def _unknown(reports: int) -> str:
+    """It is not known of which ring they are."""
+    return (
+        "1 report in this instance names a task" if reports == 1 else f"{reports:,} reports in this instance name tasks"
+    )
 
 
 def _ways(steps: Sequence[RolloutStepView]) -> Iterator[tuple[str, str, str]]:

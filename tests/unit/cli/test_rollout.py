@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+
 from tests.unit.cli.command import CommandLine
 from tests.unit.cli.test_following import view
+from tests.unit.domain.judge.streams import feed, stream
+from turnout.domain.judge import Judge, view_evidence
 
 HERE = ("support", "--ring", "production")
 
@@ -34,6 +38,24 @@ def test_a_pause_and_its_end_say_what_is_true_now(turnout: CommandLine) -> None:
     assert instance.asked == ["pause", "resume"]
     assert turnout("rollout", "pause", *HERE, "--json").json()["condition"]["type"] == "paused"
     assert turnout("rollout", "resume", *HERE, "--json").json()["condition"] is None
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_status_says_where_reports_are_of_unknown_tasks_and_what_is_needed_while_it_runs(
+    turnout: CommandLine, running: bool
+) -> None:
+    judge = Judge()
+    feed(judge, stream(2, units=50))
+
+    class Running:
+        def rollout(self, agent: str, ring: str) -> dict[str, Any]:
+            shown = {"deployment": view("validating"), "baking": False, "holdback": 0.0, "running": running}
+            return {**shown, "unknown_reports": 1, "verdict": view_evidence(judge.verdict(1e4))}
+
+    turnout.speaks_to(Running())
+    out = turnout("rollout", "status", *HERE).out
+    assert "  1 report in this instance names a task that nobody has seen\n" in out
+    assert ("still needed for a pass" in out) is running
 
 
 def planned(ramp: str, *steps: dict[str, Any], decides: bool = True) -> Any:
