@@ -22,10 +22,12 @@ _SELF = "turnout"
 
 @dataclass(frozen=True, slots=True)
 class _TakeBack:
-    """What has been undone already. `what`: such as `v4 was taken back`; `at` in seconds since the epoch."""
+    """What has been undone already. `what`: such as `v4 was taken back`; `at` in seconds since the epoch.
+
+    `reason` names the judge, the breaker or the person.
+    """
 
     what: str
-    by: str
     at: float
     reason: str
 
@@ -97,10 +99,9 @@ def _check_not_done(client: Client, shown: RingView, agent: str) -> None:
     from turnout.alerts.page import format_span
 
     serves, ring = shown["stable_version"], shown["ring"]
-    by = "" if done.by == _SELF else f" by {done.by}"
     reason = f" ({plain(done.reason)})" if done.reason else ""
     raise Conflict(
-        f"{done.what} {format_span(ago)} ago{by}{reason}, and {serves} serves {ring}",
+        f"{done.what} {format_span(ago)} ago{reason}, and {serves} serves {ring}",
         hint=f"if {serves} has to go too, name it: add `--leaving {serves}`; to see why: "
         f"`turnout why {agent} --ring {ring}`",
     )
@@ -109,21 +110,15 @@ def _check_not_done(client: Client, shown: RingView, agent: str) -> None:
 def _find_take_back(client: Client, shown: RingView) -> _TakeBack | None:
     """The newest change of a ring, if it took a release out of the traffic that nobody has replaced since."""
     last = shown["failed"]
-    if last is not None:
-        left = [item for item in last.get("transitions", []) if item["to"] == "rolling_back"]
-        if not left or not last["step"]:  # without a canary step no caller had met it
-            return None
-        return _TakeBack(
-            f"{last['version']} was taken back", left[-1]["actor"], _moment(left[-1]["at"]), left[-1]["reason"]
-        )
+    left = [item for item in last.get("transitions", []) if item["to"] == "rolling_back"] if last else []
+    if last and left and last["step"]:  # without a canary step no caller had met it
+        return _TakeBack(f"{last['version']} was taken back", _moment(left[-1]["at"]), left[-1]["reason"])
     if shown["last_good"] or not shown["active_deployment"]:  # after a rollback there is no last-good
         return None
     active = client.deployment(shown["active_deployment"])
     if active["kind"] != "rollback" or active["actor"] != _SELF:  # who went back by hand knows what serves
         return None
-    return _TakeBack(
-        f"turnout went back to {active['version']}", _SELF, _moment(active["state_since"]), active["reason"]
-    )
+    return _TakeBack(f"turnout went back to {active['version']}", _moment(active["state_since"]), active["reason"])
 
 
 def _find_digest(client: Client, agent: str, shown: RingView, leaving: str | None) -> str | None:

@@ -232,13 +232,13 @@ def ago(seconds: float) -> str:
     return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
-def taken_back(seconds: float = 150.0, actor: str = "turnout", **fields: Any) -> dict[str, Any]:
+def taken_back(seconds: float = 150.0, **fields: Any) -> dict[str, Any]:
     """A ring whose canary of v2 was taken back, so that v1 serves."""
     left = {
         "from": "validating",
         "to": "rolling_back",
         "at": ago(seconds),
-        "actor": actor,
+        "actor": "turnout",
         "reason": "the judge says fail",
     }
     over = {**left, "from": "rolling_back", "to": "rolled_back", "actor": "turnout", "reason": "v1 serves production"}
@@ -258,8 +258,6 @@ def test_who_is_late_does_not_take_out_the_good_release(turnout: CommandLine) ->
         assert " ago (the judge says fail), and v1 serves production\n" in done.err
         assert "`--leaving v1`" in done.err
         assert "`turnout why support --ring production`" in done.err
-    instance.rings = [taken_back(actor="bob")]
-    assert " ago by bob (the judge says fail)" in turnout(*ROLLBACK).err
 
 
 @pytest.mark.parametrize("options", [("--leaving", "v1"), ("--leaving", ONE), ("--version", "v0")])
@@ -295,7 +293,7 @@ def test_a_rollback_that_turnout_made_is_not_followed_by_another_by_accident(
 ) -> None:
     active = view("active", "rollback", version="v1", actor=actor, state_since=ago(seconds), reason="breaker: 100 %")
     instance = Instance(view("queued", "rollback"), active)
-    instance.rings = [ring("production")]
+    instance.rings = [ring("production", failed=view("failed", transitions=[], step=0))]
     turnout.speaks_to(instance)
     done = turnout(*ROLLBACK)
     assert done.code == code
