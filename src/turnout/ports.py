@@ -329,7 +329,7 @@ class TaskQuery:
     release: Digest | None = None
     arm: str | None = None
     rollout: str | None = None
-    failed: bool | None = None  # by the status of the answer
+    failed: bool | None = None  # by the status of the answer, or by the outcome of the task
     since: float | None = None
     until: float | None = None
     limit: int = 100

@@ -1102,9 +1102,15 @@ class RolloutView(TypedDict):
 
 
 class RolloutStepView(TypedDict):
-    """A step of a planned rollout: when half of the equal releases leave it (null: not within the limit)."""
+    """A canary step of a planned rollout: what it waits for, and when half of the equal releases leave it.
+
+    `proof`: evidence is waited for too, longest for the metric `slowest`. Null hours: not within the limit.
+    """
 
     share: float
+    seconds: float
+    tasks: int
+    proof: bool
     leaves_at_hours: float | None
     slowest: str | None
 

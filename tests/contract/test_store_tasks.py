@@ -102,6 +102,34 @@ def test_requests_are_found_by_what_is_known_of_them(store: Store) -> None:
         assert (found.question, found.answer, found.arm, found.probability) == (b"why", b"so", Arm.CANDIDATE, 0.1)
 
 
+def test_the_requests_of_an_agent_come_from_all_its_rings_in_one_order(store: Store) -> None:
+    with store.transaction() as transaction:
+        both = [replace(make_task(f"{ring}{at}", at=at), ring=ring) for at in (1.0, 2.0) for ring in ("dev", "live")]
+        add(transaction, [*both, replace(make_task("z", at=3.0), agent="another")])
+        found = [task.request for task in transaction.tasks(TaskQuery(agent=AGENT))]
+        assert found == ["dev2.0", "live2.0", "dev1.0", "live1.0"]
+        assert [task.request for task in transaction.tasks(TaskQuery(agent=AGENT, limit=3))] == found[:3]
+        assert [task.request for task in transaction.tasks(TaskQuery(agent=AGENT, ring="live"))] == [
+            "live2.0",
+            "live1.0",
+        ]
+
+
+def test_failed_is_by_the_answer_or_by_the_first_report_that_says_so(store: Store) -> None:
+    with store.transaction() as transaction:
+        tasks = [make_task(f"r{number}", f"t{number}", at=float(number)) for number in range(6)]
+        add(transaction, [*tasks, make_task("r6", "t5", at=6.0), make_task("r7", "t7", at=7.0, status=503)])
+        transaction.add_outcomes(
+            [report("t1", failed=True), report("t2", failed=False), report("t2", failed=True, cost=1)]
+        )
+        transaction.add_outcomes([report("t3", cost=1), report("t3", failed=True), report("t3", failed=False)])
+        transaction.add_outcomes([report("t4", failed=True, agent="another"), report("t5", failed=True)])
+        bad = [task.request for task in transaction.tasks(TaskQuery(failed=True))]
+        good = [task.request for task in transaction.tasks(TaskQuery(failed=False))]
+        assert (bad, good) == (["r7", "r6", "r5", "r3", "r1"], ["r4", "r2", "r0"])
+        assert [task.request for task in transaction.tasks(TaskQuery(failed=True, until=6.0, limit=1))] == ["r5"]
+
+
 def test_what_is_old_is_forgotten_a_part_at_a_time(store: Store) -> None:
     with store.transaction() as transaction:
         transaction.add_deployment(make_deployment(ONE, ROLLOUT))

@@ -42,6 +42,10 @@ def test_a_rollback_during_a_canary_takes_the_candidate_out(instance: LiveInstan
     assert '"rolled_back"' in ended.stdout
     ring = instance.ring("canaried", "dev")
     assert (ring["stable"], ring["candidate"], ring["active_deployment"]) == (stable["digest"], None, stable["id"])
+    late = instance.run("rollback", "canaried", "--ring", "dev", check=False)
+    assert late.returncode == 5
+    assert "was taken back" in late.stderr
+    assert "(aborted by admin: looks odd), and v1 serves dev" in late.stderr
     refused = instance.run("deploy", str(tmp_path), check=False)
     assert refused.returncode == 5
     assert "quarantine" in refused.stderr
@@ -108,6 +112,8 @@ def test_a_rollback_goes_before_a_promotion_that_waits_and_its_release_needs_an_
     await_condition(instance, waiting["id"], "awaiting_approval")
     done = instance.json("rollback", "hurried", "--ring", "dev", "--reason", "two is wrong")
     assert (done["state"], done["digest"]) == ("active", first)
+    why = instance.run("why", "hurried", "--ring", "dev").stdout
+    assert why.startswith("hurried dev: v2 was taken back by admin\n")
     assert await_state(instance, waiting["id"], {"failed"})["transitions"][-1]["reason"].endswith("two is wrong")
 
     refused = instance.run("rollback", "hurried", "--ring", "dev", "--version", "v2", check=False)

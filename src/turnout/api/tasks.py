@@ -23,7 +23,9 @@ def list_tasks(
     release: Annotated[str | None, Query(description="version or digest; without an agent a whole digest")] = None,
     arm: Literal["stable", "candidate"] | None = None,
     rollout: Annotated[str | None, Query(description="a deployment's id")] = None,
-    failed: Annotated[bool | None, Query(description="by the status of the answer: 500 and more")] = None,
+    failed: Annotated[
+        bool | None, Query(description="a status of 500 and more, or an outcome that is a failure; false: the others")
+    ] = None,
     since: Annotated[str | None, Query(description="ISO 8601, or how long ago, such as 2h")] = None,
     until: Annotated[str | None, Query(description="as since; not included itself")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -59,8 +59,8 @@ def _show(view: ApprovalView, *, as_json: bool) -> None:
         return
     click.echo(f"{view['agent']} in {view['ring']}: {view['message']}")
     if view["changed"]:
-        stable = f"ring:{view['ring']}"
-        click.echo(f"changes  {', '.join(view['changed'])}: turnout diff {stable} {short_digest(view['digest'])}")
+        both = f"ring:{view['ring']} {short_digest(view['digest'])}"
+        click.echo(f"changes  {', '.join(view['changed'])}: turnout diff {both} --agent {view['agent']}")
     for run in view["evals"]:
         show_verdict(run["suite"], run["verdict"])
     if view["replay"] is not None:

@@ -22,8 +22,11 @@ _ARMS = ("stable", "candidate")
 _BARS = 60  # of a picture at most
 
 
-def show_evidence(view: Mapping[str, Any]) -> None:
-    """Print a verdict with all that it rests on. `view`: of `turnout.domain.judge.view_evidence`, or from the API."""
+def show_evidence(view: Mapping[str, Any], *, running: bool = True) -> None:
+    """Print a verdict with all that it rests on. `view`: of `turnout.domain.judge.view_evidence`, or from the API.
+
+    `running`: whether more tasks can come, so that it is worth saying how many would be enough.
+    """
     kind = view["kind"]
     about = f" ({metric_name(view['metric'])})" if view["metric"] else ""
     click.echo(f"{click.style(kind, fg=COLOURS.get(kind), bold=True)}{about}: {MEANINGS.get(kind, '')}")
@@ -35,7 +38,7 @@ def show_evidence(view: Mapping[str, Any]) -> None:
     show_table(("", "against", *(f"{arm} [confidence sequence]" for arm in _ARMS)), _metric_rows(view["metrics"]))
     click.echo()
     show_table(("within", *(f"{metric_name(name)}" for name in view["metrics"])), _level_rows(view["metrics"]))
-    for line in (*_pictures(view), *_remarks(view)):
+    for line in (*_pictures(view), *_remarks(view), *(_needs(view) if running else ()), *_faults(view)):
         click.echo(line)
 
 
@@ -105,9 +108,16 @@ def _remarks(view: Mapping[str, Any]) -> Iterator[str]:
     for unit in view["weighed"]:
         after = f"{format_span(unit['at'] - view['began'])} after the first task"
         yield f"  {clean(unit['task'])}  {metric_name(unit['metric'])} ×{unit['factor']:.3g}, {after}"
-    if view["needed"] and view["kind"] != "fail":
+
+
+def _needs(view: Mapping[str, Any]) -> Iterator[str]:
+    """Before the first task there are no rates by which anything could be said."""
+    if view["needed"] and view["kind"] != "fail" and view["ratio"]["units"]:
         yield "still needed for a pass, if the candidate is as good as the stable release:"
         yield from (f"  {_need(need)}" for need in view["needed"])
+
+
+def _faults(view: Mapping[str, Any]) -> Iterator[str]:
     if view["bad"]:
         yield "records that were not as they should be:"
         yield from (f"  {count:,} × {clean(kind)}" for kind, count in sorted(view["bad"].items()))

@@ -18,6 +18,8 @@ _DECISIONS = {
     "deployment.created",
     "deployment.abort_requested",
     "rollout.advance_requested",
+    "rollout.paused",
+    "rollout.resumed",
     "approval.given",
     "approval.rejected",
     "policy.overridden",
@@ -99,6 +101,8 @@ def _describe(event: EventView, names: Mapping[str, str]) -> str:
             return names.get(data["digest"], "?") + (f" of commit {data['git_sha'][:12]}" if data["git_sha"] else "")
         case "deployment.waiting":
             return str(data["message"])
+        case "rollout.advance_requested" | "rollout.paused" | "rollout.resumed":
+            return f"at step {data['step']}"
         case "rollout.stepped":
             return f"step {data['step']}: {data['weight']:g} %"
         case "approval.given" | "approval.rejected":

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import click
 
 from turnout.cli.connection import connected, print_json
 from turnout.cli.follow import describe
 from turnout.cli.tables import show_table
 from turnout.client import Client
-from turnout.schemas import DeploymentView
+from turnout.schemas import DeploymentView, RolloutStepView
+
+_RAMPS = {
+    "watch": "its steps wait for time and tasks, never for proof; the judge only takes back what is worse",
+    "timed": "its steps wait for time and tasks, and the last one for proof too",
+    "evidence": "its steps wait for time, tasks and proof, by margins that get finer",
+}
 
 
 @click.group()
@@ -57,7 +65,9 @@ def abort(client: Client, agent: str, ring: str, reason: str, quarantine: bool, 
 @connected
 def pause(client: Client, agent: str, ring: str, as_json: bool) -> None:
     """Keep a rollout at its step until it is resumed. A release that is worse is taken back all the same."""
-    _show_steered(client.steer(agent, ring, {"action": "pause"}), as_json=as_json)
+    view = client.steer(agent, ring, {"action": "pause"})
+    go_on = f"turnout rollout resume {agent} --ring {ring}"
+    _show_steered(view, f"paused {_place(view)}; it goes on with `{go_on}`", as_json=as_json)
 
 
 @rollout.command(short_help="Let a paused rollout go on.")
@@ -66,7 +76,8 @@ def pause(client: Client, agent: str, ring: str, as_json: bool) -> None:
 @connected
 def resume(client: Client, agent: str, ring: str, as_json: bool) -> None:
     """Let a paused rollout go on."""
-    _show_steered(client.steer(agent, ring, {"action": "resume"}), as_json=as_json)
+    view = client.steer(agent, ring, {"action": "resume"})
+    _show_steered(view, f"goes on {_place(view)}", as_json=as_json)
 
 
 @rollout.command(short_help="Show a rollout and what its judge says.")
@@ -85,13 +96,13 @@ def status(client: Client, agent: str, ring: str, as_json: bool) -> None:
     if view["baking"]:
         click.echo(f"  active, and still judged; last-good keeps {view['holdback']:g} % to compare with")
     if view["unknown_reports"]:
-        click.echo(f"  {view['unknown_reports']} reports name tasks that nobody has seen")
+        click.echo(f"  {_unknown(view['unknown_reports'])} that nobody has seen")
     if view["verdict"] is None:
         click.echo("  the judge has said nothing yet")
         return
     from turnout.cli.evidence import show_evidence
 
-    show_evidence(view["verdict"])
+    show_evidence(view["verdict"], running=view["running"])
 
 
 @rollout.command(short_help="What a rollout could tell, and how soon.")
@@ -118,15 +129,39 @@ def plan(client: Client, agent: str, ring: str, release: str | None, as_json: bo
         for item in view["detections"]
     ]
     show_table(("a release that is worse by", "tasks of it", "is taken back after"), rows)
-    show_table(
-        ("step", "an equal release leaves it after", "slowest"),
-        [(f"{step['share']:.0%}", _hours(step["leaves_at_hours"]), step["slowest"] or "-") for step in view["steps"]],
-    )
-    if not view["decides"]:
+    click.echo(f"ramp {view['ramp']}: {_RAMPS[view['ramp']]}")
+    show_table(("an equal release is at", "after", "and waits there for"), _ways(view["steps"]))
+    if not view["decides"] and view["ramp"] != "watch":
         limit = f"{view['limit_hours']:g} h"
         click.echo(
             f"half of the equal releases could not be proven so within the limit of {limit}: expect inconclusive"
         )
+
+
+def _unknown(reports: int) -> str:
+    """It is not known of which ring they are."""
+    return (
+        "1 report in this instance names a task" if reports == 1 else f"{reports:,} reports in this instance name tasks"
+    )
+
+
+def _ways(steps: Sequence[RolloutStepView]) -> Iterator[tuple[str, str, str]]:
+    """A line for each step, and one for the end of the last."""
+    since = "at once"
+    for step in steps:
+        yield f"{step['share']:.0%}", since, _waits(step)
+        since = _hours(step["leaves_at_hours"])
+    yield "active", since, "-"
+
+
+def _waits(step: RolloutStepView) -> str:
+    from turnout.alerts.page import format_span
+
+    waits = [format_span(step["seconds"])] if step["seconds"] else []
+    waits += [f"{step['tasks']:,} tasks of it"] if step["tasks"] else []
+    if step["proof"]:
+        waits.append("proof that it is no worse" + (f" ({step['slowest']} takes longest)" if step["slowest"] else ""))
+    return ", ".join(waits) or "nothing"
 
 
 def _points(metric: str, effect: float) -> str:
@@ -139,8 +174,13 @@ def _hours(hours: float | None) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
 
 
-def _show_steered(view: DeploymentView, *, as_json: bool) -> None:
+def _place(view: DeploymentView) -> str:
+    return f"at canary step {view['step']} of {view['steps']} ({view['weight']:g} %)"
+
+
+def _show_steered(view: DeploymentView, now: str, *, as_json: bool) -> None:
+    """`now`: what is true of it from now on."""
     if as_json:
         print_json(view)
     else:
-        click.echo(describe(view))
+        click.echo(f"{view['agent']} {view['version']} in {view['ring']}: {now}  [{view['id']}]")

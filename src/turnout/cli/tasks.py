@@ -26,7 +26,11 @@ def _filtered(command: Callable[..., R]) -> Callable[..., R]:
     @click.option("--release", help="Only of this version or digest.")
     @click.option("--arm", type=click.Choice(["stable", "candidate"]), help="Only of one side of a rollout.")
     @click.option("--rollout", help="Only of this rollout, named by its deployment.")
-    @click.option("--failed/--answered", default=None, help="Only those with a status of 500 and more, or without.")
+    @click.option(
+        "--failed/--answered",
+        default=None,
+        help="Only those with a status of 500 and more or a failure as outcome, or only the others.",
+    )
     @click.option("--since", help="From this time on: ISO 8601, or how long ago, such as 2h.")
     @click.option("--until", help="Before this time.")
     @functools.wraps(command)

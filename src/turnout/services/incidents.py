@@ -66,6 +66,8 @@ class _Case:
     other: Release | None  # what it is compared with
     judgement: StoredJudgement | None
     versions: Mapping[Digest, str]
+    left: str | None  # of a rollback: the deployment that it took out of the traffic
+    way_back: bool  # whether `turnout rollback` finds a release to go back to
 
     def name(self, digest: object) -> str:
         """The version of a release, for people."""
@@ -132,15 +134,18 @@ def _gather(snapshot: Snapshot, deployment: Deployment) -> _Case:
     early = snapshot.events(first, agent=agent, ring=ring, limit=_MOST_EVENTS)
     late = snapshot.events(first, agent=agent, ring=ring, newest_first=True, limit=_MOST_EVENTS)
     other = _find_other(snapshot, deployment, pointer)
+    around = [stored.event for stored in _merge(early, late)]
     return _Case(
         deployment=deployment,
         pointer=pointer,
         events=[stored.event for stored in own],
-        ring=[stored.event for stored in _merge(early, late)],
+        ring=around,
         release=snapshot.release(deployment.digest),
         other=snapshot.release(other) if other else None,
         judgement=snapshot.judgement(deployment.id),
         versions={release.digest: release.version for release in snapshot.releases(deployment.agent)},
+        left=_find_left(deployment, around),
+        way_back=_has_way_back(snapshot, pointer),
     )
 
 
@@ -156,6 +161,25 @@ def _find_other(snapshot: Snapshot, deployment: Deployment, pointer: Pointer) ->
         return pointer.stable
     history = dict.fromkeys(snapshot.activations(deployment.agent, deployment.ring))
     return pointer.last_good or next((digest for digest in history if digest != deployment.digest), None)
+
+
+def _find_left(deployment: Deployment, ring: Sequence[Event]) -> str | None:
+    """What went when a rollback came: both are moved in one transaction."""
+    if deployment.kind is not Kind.ROLLBACK:
+        return None
+    went = (Phase.ACTIVE.value, Phase.ROLLING_BACK.value, deployment.active_at)
+    moves = (event for event in ring if event.type is EventType.DEPLOYMENT_TRANSITIONED)
+    return next(
+        (event.deployment for event in moves if (event.data.get("from"), event.data.get("to"), event.at) == went), None
+    )
+
+
+def _has_way_back(snapshot: Snapshot, pointer: Pointer) -> bool:
+    """As `rollbacks.roll_back` looks for it: last-good, else what was active before, and nothing in quarantine."""
+    history = list(snapshot.activations(pointer.agent, pointer.ring))
+    first = len(history) - 1 - history[::-1].index(pointer.stable) if pointer.stable in history else -1
+    found = {pointer.last_good, *history[first + 1 :]} - {None, pointer.stable}
+    return any(snapshot.quarantine(pointer.agent, digest) is None for digest in found if digest is not None)
 
 
 # --- what decided ----------------------------------------------------------------------------------------------------
@@ -335,9 +359,10 @@ def _list_next(case: _Case, cause: _Cause) -> list[WhyNext]:
     logs: WhyNext = {"what": "read what it printed", "command": f"turnout logs {agent} --ring {ring}"}
     if deployment.phase in IN_PROGRESS:
         return _next_in_progress(deployment, cause, look)
+    if case.left is not None:
+        look.insert(0, {"what": "see why the release before it was left", "command": f"turnout why {case.left}"})
     if deployment.phase is Phase.ACTIVE:
-        undo = f"turnout rollback {agent} --ring {ring} --reason TEXT"
-        return [{"what": "if it does something wrong, undo it", "command": undo}, *look]
+        return _next_of_active(case, look)
     if deployment.phase is Phase.SUPERSEDED:
         return [{"what": "see what serves now", "command": f"turnout status {agent}"}, *look]
     mended: WhyNext = {"what": "deploy a mended release", "command": "turnout deploy"}
@@ -345,6 +370,19 @@ def _list_next(case: _Case, cause: _Cause) -> list[WhyNext]:
         return [logs, mended, *look]
     sure: WhyNext = {"what": "see that it is out of the traffic", "command": f"turnout status {agent}"}
     return [sure, *look, logs, mended]
+
+
+def _next_of_active(case: _Case, look: Sequence[WhyNext]) -> list[WhyNext]:
+    """Undoing comes first, but for what is itself the way back from something worse."""
+    deployment = case.deployment
+    where = f"{deployment.agent} --ring {deployment.ring}"
+    if not case.way_back:
+        return [*look, {"what": "if it does something wrong, deploy a mended release", "command": "turnout deploy"}]
+    if deployment.kind is not Kind.ROLLBACK:
+        undo = f"turnout rollback {where} --reason TEXT"
+        return [{"what": "if it does something wrong, undo it", "command": undo}, *look]
+    undo = f"turnout rollback {where} --leaving {quote(case.name(deployment.digest))} --reason TEXT"
+    return [*look, {"what": "if it does something wrong too, go back further", "command": undo}]
 
 
 def _next_in_progress(deployment: Deployment, cause: _Cause, look: Sequence[WhyNext]) -> list[WhyNext]:

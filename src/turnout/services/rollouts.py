@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from turnout.domain.errors import Conflict, InvalidRequest
 from turnout.domain.events import Event, EventType
-from turnout.domain.judge import JudgeConfig, plan_power
-from turnout.domain.models import FULL_WEIGHT, Deployment, JudgeSettings, RingSettings, Rollout
+from turnout.domain.judge import JudgeConfig, PowerPlan, plan_power
+from turnout.domain.models import FULL_WEIGHT, CanaryStep, Condition, Deployment, JudgeSettings, Ramp, RingSettings
 from turnout.domain.outcomes import Tally, TallyKey
 from turnout.domain.phases import IN_PROGRESS
 from turnout.domain.policy import Verb, is_last_ring
 from turnout.domain.rollout import choose_canary
 from turnout.domain.verdicts import build_judge_config, choose_judge
 from turnout.ports import Snapshot, Transaction
-from turnout.schemas import DeploymentView, RolloutPlanView, RolloutView
+from turnout.schemas import DeploymentView, RolloutPlanView, RolloutStepView, RolloutView
 from turnout.services.deployments import gather_facts
 from turnout.services.office import Actor, Office, check_ring, find_release
 from turnout.services.views import view_deployment, view_time
@@ -48,12 +49,15 @@ def show_rollout(office: Office, actor: Actor, agent: str, ring: str) -> Rollout
 
 
 def pause(office: Office, actor: Actor, agent: str, ring: str, *, paused: bool) -> DeploymentView:
-    """Keep a rollout at its step, or let it go on. The judge and the breakers go on either way."""
+    """Keep a rollout at its step, or let it go on. The judge and the breakers go on either way.
+
+    What it waits for is said at once, not when the controller comes by: the answer would be that of the moment before.
+    """
     now = office.clock.now()
     with office.store.transaction() as transaction:
         found = _find_canary(transaction, actor, agent, ring)
         if found.rollout.paused != paused:
-            found = replace(found, rollout=_paused(found.rollout, now) if paused else _resumed(found.rollout, now))
+            found = _paused(found, now) if paused else _resumed(found, now)
             type_ = EventType.ROLLOUT_PAUSED if paused else EventType.ROLLOUT_RESUMED
             _save(transaction, found, type_, actor, now)
         view = view_deployment(transaction, found)
@@ -94,13 +98,16 @@ def _save(transaction: Transaction, changed: Deployment, type_: EventType, actor
     transaction.emit(Event(type_, now, actor.name, changed.agent, changed.ring, changed.id, data))
 
 
-def _paused(rollout: Rollout, now: float) -> Rollout:
-    return replace(rollout, paused=True, paused_at=now)
+def _paused(deployment: Deployment, now: float) -> Deployment:
+    rollout = replace(deployment.rollout, paused=True, paused_at=now)
+    return replace(deployment, rollout=rollout, condition=Condition("paused", "until `turnout rollout resume`", now))
 
 
-def _resumed(rollout: Rollout, now: float) -> Rollout:
+def _resumed(deployment: Deployment, now: float) -> Deployment:
     """The time of the pause does not count towards the limit."""
-    return replace(rollout, paused=False, began_at=rollout.began_at + max(now - rollout.paused_at, 0.0))
+    rollout = deployment.rollout
+    began_at = rollout.began_at + max(now - rollout.paused_at, 0.0)
+    return replace(deployment, rollout=replace(rollout, paused=False, began_at=began_at), condition=None)
 
 
 def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str | None) -> RolloutPlanView:
@@ -124,29 +131,64 @@ def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str |
             hint="send it some traffic first",
         )
     config = build_judge_config(settings, stable.spec.success, past)
-    shares = tuple(step.weight / FULL_WEIGHT for step in choose_canary(own, serving) if step.weight < FULL_WEIGHT)
-    if not shares:
+    steps = choose_canary(own, serving)
+    if all(step.weight == FULL_WEIGHT for step in steps):
         raise InvalidRequest(f"{candidate.version} declares no canary for {ring}", hint="see [[rings.<name>.canary]]")
-    return _view_plan(config, settings, past.requests / hours, shares)
+    return _view_plan(config, settings, past.requests / hours, steps)
 
 
-def _view_plan(config: JudgeConfig, settings: JudgeSettings, pace: float, shares: tuple[float, ...]) -> RolloutPlanView:
-    plan = plan_power(config, pace, shares, settings.limit / 3600)
+def _view_plan(
+    config: JudgeConfig, settings: JudgeSettings, pace: float, steps: tuple[CanaryStep, ...]
+) -> RolloutPlanView:
+    limit = settings.limit / 3600
+    compared = [step.weight / FULL_WEIGHT for step in steps if step.weight < FULL_WEIGHT]
+    proofs = plan_power(config, pace, _shares_of_levels(settings, compared, len(config.levels)), limit)
     return {
         "tasks_per_hour": pace,
         "rates": {"failure": config.history.failure, "intervention": config.history.intervention},
         "ramp": settings.ramp.value,
-        "limit_hours": plan.limit,
-        "decides": plan.decides,
-        "hours_to_pass": plan.hours_to_pass,
-        "steps": [
-            {"share": step.share, "leaves_at_hours": step.leaves_at, "slowest": step.slowest} for step in plan.steps
-        ],
+        "limit_hours": proofs.limit,
+        "decides": proofs.decides,
+        "hours_to_pass": proofs.hours_to_pass,
+        "steps": list(_view_steps(settings, pace, steps, proofs)),
         "detections": [
             {"metric": item.metric, "effect": item.effect, "tasks": item.tasks, "hours": item.hours}
-            for item in plan.detections
+            for item in plan_power(config, pace, tuple(compared), limit).detections
         ],
     }
+
+
+def _shares_of_levels(settings: JudgeSettings, compared: Sequence[float], levels: int) -> tuple[float, ...]:
+    """At which share each level of margins is proven, as `step_is_earned` asks for it: all at the last step, or the last
+    level there and one less at each step before."""
+    if settings.ramp is not Ramp.EVIDENCE:
+        return (compared[-1],) * levels
+    return tuple(compared[max(len(compared) - levels + level, 0)] for level in range(levels))
+
+
+def _view_steps(
+    settings: JudgeSettings, pace: float, steps: tuple[CanaryStep, ...], proofs: PowerPlan
+) -> Iterator[RolloutStepView]:
+    """Each step waits for its time and tasks, and where the ramp asks for it for proof. None: not within the limit."""
+    left: float | None = 0.0
+    for number, step in enumerate(steps, start=1):
+        share = step.weight / FULL_WEIGHT
+        own = max(step.duration / 3600, step.tasks / (pace * share))
+        level = len(proofs.steps) - len(steps) + number - 1
+        asked = level >= 0 if settings.ramp is Ramp.EVIDENCE else number == len(steps)
+        proof = proofs.steps[level] if asked and settings.ramp is not Ramp.WATCH else None
+        left = None if left is None or (proof is not None and proof.leaves_at is None) else left + own
+        if left is not None and proof is not None and proof.leaves_at is not None:
+            left = max(left, proof.leaves_at)
+        left = left if left is not None and left <= settings.limit / 3600 else None
+        yield {
+            "share": share,
+            "seconds": step.duration,
+            "tasks": step.tasks,
+            "proof": proof is not None,
+            "leaves_at_hours": left,
+            "slowest": proof.slowest if proof is not None else None,
+        }
 
 
 def _find(snapshot: Snapshot, agent: str, ring: str, rollout: str | None) -> Deployment:

@@ -26,6 +26,8 @@ from turnout.schemas import (
 )
 from turnout.services.office import ring_names
 
+_NOT_REACHED = (Phase.FAILED, Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+
 
 def view_time(at: float) -> str:
     """ISO 8601 in UTC with microseconds."""
@@ -163,7 +165,7 @@ def _view_tripped(snapshot: Snapshot, active: str | None) -> str | None:
 def _view_failed(snapshot: Snapshot, agent: str, ring: str) -> DeploymentView | None:
     """The newest deployment of a ring, if it was the last that was tried there and did not become active."""
     newest = snapshot.deployments(agent, ring, limit=1)
-    if not newest or newest[0].active_at is not None or newest[0].phase not in (Phase.FAILED, Phase.ROLLED_BACK):
+    if not newest or newest[0].active_at is not None or newest[0].phase not in _NOT_REACHED:
         return None
     return view_deployment(snapshot, newest[0], transitions=True)
 

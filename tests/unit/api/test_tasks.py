@@ -73,6 +73,12 @@ def test_filters_choose(api: Api) -> None:
     assert names(api, f"agent={AGENT}&release=v2") == names(api, f"release={TWO.digest}") == ["tried"]
     assert names(api, "failed=true") == ["broken"]
     assert "broken" not in names(api, "failed=false")
+    report(api, "staged", success=False)
+    report(api, "staged", success=True)
+    report(api, "tried", success=True)
+    report(api, "tried", success=False)
+    assert names(api, "failed=true") == ["staged", "broken"], "what was said first counts"
+    assert names(api, "failed=false") == ["compared", "tried", "old"]
     assert names(api, "arm=candidate") == ["tried"]
     assert names(api, "rollout=dep_9") == ["compared", "tried"]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.unit.cli.command import CommandLine
 from tests.unit.domain.values import make_digest
-from turnout.client import ServerEvent
+from turnout.client import Problem, ServerEvent
 
 ONE, TWO = make_digest("v1"), make_digest("v2")
 
@@ -203,6 +204,112 @@ def test_a_rollback_waits_through_everything(turnout: CommandLine) -> None:
     canary = ("deployment.waiting", {"condition": "canary", "message": "step 1 of 2"})
     turnout.speaks_to(Instance(view("queued", "rollback"), view("active", "rollback"), canary))
     assert "active" in turnout(*ROLLBACK).out
+
+
+def test_where_a_rollback_goes_is_told_once_it_is_agreed(turnout: CommandLine) -> None:
+    back = view("queued", "rollback", digest=make_digest("v0"), version="v0")
+    instance = Instance(back, view("active", "rollback"))
+    turnout.speaks_to(instance)
+    v0, v1, v2 = (f"{name} ({make_digest(name)[7:14]})" for name in ("v0", "v1", "v2"))
+    assert f"rollback support in production: {v2}, {v1} → {v0}\n" in turnout(*ROLLBACK, "--version", "v0").err
+    instance.rings = [ring("production", last_good=TWO, last_good_version="v2")]
+    assert f"rollback support in production: {v1} → {v0}\n" in turnout(*ROLLBACK).err
+    turnout.speaks_to(Instance(view("validating"), view("rolled_back")))
+    assert f"rollback support in production: {v2} → {v1}\n" in turnout(*ROLLBACK).err
+
+
+def test_a_rollback_that_is_refused_says_nothing_of_a_release_that_leaves(turnout: CommandLine) -> None:
+    class Refusing(Instance):
+        def roll_back(self, agent: str, ring: str, body: dict[str, Any]) -> dict[str, Any]:
+            raise Problem({"detail": "no release to go back to", "type": "urn:turnout:problem:conflict"}, 409)
+
+    turnout.speaks_to(Refusing(view("queued"), view("active")))
+    done = turnout(*ROLLBACK)
+    assert (done.code, done.err) == (5, "error: no release to go back to\n")
+
+
+def ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+def taken_back(seconds: float = 150.0, **fields: Any) -> dict[str, Any]:
+    """A ring whose canary of v2 was taken back, so that v1 serves."""
+    left = {
+        "from": "validating",
+        "to": "rolling_back",
+        "at": ago(seconds),
+        "actor": "turnout",
+        "reason": "the judge says fail",
+    }
+    over = {**left, "from": "rolling_back", "to": "rolled_back", "actor": "turnout", "reason": "v1 serves production"}
+    return ring(
+        "production", failed=view("rolled_back", transitions=[left, over], **fields), last_good=make_digest("v0")
+    )
+
+
+def test_who_is_late_does_not_take_out_the_good_release(turnout: CommandLine) -> None:
+    instance = Instance(view("queued", "rollback"), view("active", "rollback"))
+    instance.rings = [taken_back()]
+    turnout.speaks_to(instance)
+    for options in ((), ("--dry-run",), ("--reason", "it lies")):
+        done = turnout(*ROLLBACK, *options)
+        assert (done.code, instance.asked) == (5, [])
+        assert "error: v2 was taken back 2 min " in done.err
+        assert " ago (the judge says fail), and v1 serves production\n" in done.err
+        assert "`--leaving v1`" in done.err
+        assert "`turnout why support --ring production`" in done.err
+
+
+@pytest.mark.parametrize("options", [("--leaving", "v1"), ("--leaving", ONE), ("--version", "v0")])
+def test_who_names_a_release_rolls_back_in_one_step(turnout: CommandLine, options: tuple[str, ...]) -> None:
+    instance = Instance(view("queued", "rollback"), view("active", "rollback"))
+    instance.rings = [taken_back()]
+    turnout.speaks_to(instance)
+    assert turnout(*ROLLBACK, *options).code == 0
+    assert dict(instance.asked)["roll back"]["leaving"] == ONE
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        taken_back(3_700.0),  # long ago
+        taken_back(step=0),  # no caller had met it
+        {**taken_back(), "failed": view("failed", transitions=[])},
+        {**taken_back(), "candidate": TWO, "candidate_version": "v2"},
+    ],
+)
+def test_what_was_not_just_taken_back_hinders_no_rollback(turnout: CommandLine, there: dict[str, Any]) -> None:
+    instance = Instance(view("queued", "rollback"), view("active", "rollback"))
+    instance.rings = [there]
+    turnout.speaks_to(instance)
+    assert turnout(*ROLLBACK).code == 0
+
+
+@pytest.mark.parametrize(
+    ("actor", "seconds", "code"), [("turnout", 150.0, 5), ("turnout", 3_700.0, 0), ("ann", 150.0, 0)]
+)
+def test_a_rollback_that_turnout_made_is_not_followed_by_another_by_accident(
+    turnout: CommandLine, actor: str, seconds: float, code: int
+) -> None:
+    active = view("active", "rollback", version="v1", actor=actor, state_since=ago(seconds), reason="breaker: 100 %")
+    instance = Instance(view("queued", "rollback"), active)
+    instance.rings = [ring("production", failed=view("failed", transitions=[], step=0))]
+    turnout.speaks_to(instance)
+    done = turnout(*ROLLBACK)
+    assert done.code == code
+    assert ("error: turnout went back to v1 2 min " in done.err) is (code == 5)
+    assert (" ago (breaker: 100 %), and v1 serves production\n" in done.err) is (code == 5)
+
+
+def test_what_leaves_may_be_named_by_any_of_its_names(turnout: CommandLine) -> None:
+    class Tagged(Instance):
+        def release(self, agent: str, ref: str) -> dict[str, Any]:
+            return {"digest": make_digest(ref)}
+
+    instance = Tagged(view("queued", "rollback"), view("active", "rollback"))
+    turnout.speaks_to(instance)
+    assert turnout(*ROLLBACK, "--leaving", "friday").code == 0
+    assert dict(instance.asked)["roll back"]["leaving"] == make_digest("friday"), "the server refuses what is not there"
 
 
 def test_a_failure_is_told_with_its_reason(turnout: CommandLine) -> None:

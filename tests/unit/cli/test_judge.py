@@ -237,6 +237,16 @@ def test_any_verdict_can_be_shown_after_it_was_json(units: int, capsys: pytest.C
     assert "evidence against the candidate" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("units", "running", "told"), [(0, True, False), (50, True, True), (50, False, False)])
+def test_what_is_still_needed_is_told_where_rates_are_known_and_more_can_come(
+    units: int, running: bool, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = Judge()
+    feed(judge, stream(2, units=units))
+    show_evidence(json.loads(json.dumps(view_evidence(judge.verdict(1e4)))), running=running)
+    assert ("still needed for a pass" in capsys.readouterr().out) is told
+
+
 def test_the_guide_works_and_prints_as_written(tmp_path: Path) -> None:
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     printed = 0

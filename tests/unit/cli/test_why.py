@@ -11,6 +11,7 @@ from tests.unit.alerts.incident import rolled_back
 from tests.unit.cli.command import CommandLine
 from turnout.alerts.page import build_page
 from turnout.cli import alerts
+from turnout.client import Problem
 from turnout.schemas import AlertAsked, AlertList, AlertView, WhyView
 
 OPS: AlertView = {
@@ -18,6 +19,12 @@ OPS: AlertView = {
     "cursor": 41, "lag": 3, "lag_seconds": 12.0, "sent": 7, "sent_at": None, "error": "it answered 503",
     "failing_since": "2026-05-04T12:00:00.000000Z", "skipped": 0, "skipped_note": "", "test": "", "test_error": None,
 }  # fmt: skip
+
+
+def deployed(name: str, kind: str, state: str, minute: int, created: int | None = None) -> dict[str, Any]:
+    """A deployment that came to its state at a minute."""
+    at, made = (f"2026-05-04T12:{number:02}:00.000000Z" for number in (minute, minute if created is None else created))
+    return {"id": name, "kind": kind, "state": state, "version": "v1", "created_at": made, "state_since": at}
 
 
 class FakeClient:
@@ -28,13 +35,19 @@ class FakeClient:
         self._test = ""
         self._error = error
         self._served = served
+        self.found = [deployed("dep_7", "promote", "active", 7)]
 
     def why(self, deployment: str) -> WhyView:
+        if not deployment.startswith("dep_"):
+            raise Problem({"type": "urn:turnout:problem:not_found", "detail": f"no deployment {deployment!r}"}, 404)
         self.asked.append(deployment)
         return rolled_back()
 
+    def agents(self) -> dict[str, Any]:
+        return {"agents": [{"agent": "support", "rings": [{"ring": "dev"}, {"ring": "production"}]}]}
+
     def deployments(self, agent: str, ring: str, limit: int) -> dict[str, Any]:
-        return {"deployments": [{"id": "dep_7"}] if ring == "production" else []}
+        return {"deployments": self.found if ring == "production" else []}
 
     def alerts(self) -> AlertList:
         return {"alerts": [{**OPS, "test": self._test if self._served else "", "test_error": self._error}]}
@@ -61,6 +74,40 @@ def test_why_of_a_ring_is_that_of_its_newest_deployment(turnout: CommandLine) ->
     assert client.asked == ["dep_7"]
     nothing = turnout("why", "support", "--ring", "dev")
     assert (nothing.code, "nothing was ever deployed to dev of support" in nothing.err) == (4, True)
+
+
+def test_why_of_a_ring_after_a_rollback_is_that_of_what_it_left(turnout: CommandLine) -> None:
+    client = FakeClient()
+    turnout.speaks_to(client)
+    before = [deployed("dep_5", "promote", "rolled_back", 31, 5), deployed("dep_4", "deploy", "rolled_back", 4)]
+    client.found = [
+        deployed("dep_7", "rollback", "active", 30),
+        deployed("dep_6", "deploy", "rolled_back", 31),
+        *before,
+    ]
+    done = turnout("why", "support", "--ring", "production")
+    assert (done.code, client.asked) == (0, ["dep_5"])
+    assert done.out == build_page(rolled_back())
+    assert "v1 is back in production by dep_7" in done.err
+    client.found = [deployed("dep_7", "rollback", "deploying", 30), *before]
+    turnout("why", "support", "--ring", "production")
+    client.found = [deployed("dep_7", "rollback", "active", 40), *before]
+    turnout("why", "support", "--ring", "production")
+    assert client.asked[1:] == ["dep_7", "dep_7"], "nothing has left yet, or it is not among the newest"
+
+
+def test_why_of_an_agent_asks_for_a_ring_and_a_deployment_needs_none(turnout: CommandLine) -> None:
+    turnout.speaks_to(FakeClient())
+    done = turnout("why", "support")
+    assert (done.code, "support is an agent" in done.err) == (4, True)
+    assert "`turnout why support --ring NAME`; its rings are dev, production" in done.err
+    nobody = turnout("why", "nobody")
+    assert (nobody.code, "no deployment 'nobody'" in nobody.err) == (4, True)
+    twice = turnout("why", "dep_1", "--ring", "dev")
+    assert (twice.code, "a deployment is in one ring and needs no --ring: `turnout why dep_1`" in twice.err) == (
+        2,
+        True,
+    )
 
 
 def test_why_writes_a_page_of_html(turnout: CommandLine, tmp_path: Path) -> None:

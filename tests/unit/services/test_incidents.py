@@ -197,6 +197,33 @@ def test_an_active_release_that_a_person_took_back_and_the_rollback_itself(stage
     assert (came["diff"]["a_version"], came["diff"]["b_version"]) == ("v2", "v1")
 
 
+def test_a_rollback_leads_to_what_it_left_before_anything_else(stage: Stage) -> None:
+    """Nothing but v2 was active before v1, and v2 is in quarantine: there is no way back."""
+    name = to_canary(stage)
+    stage.pass_time(61.0, "production")
+    rollback = stage.roll_back("production", reason="it lies")
+    found = commands(ask(stage, rollback))
+    assert found[0] == f"turnout why {name}"
+    assert found[-1] == "turnout deploy"
+    assert not any(command.startswith("turnout rollback") for command in found)
+
+
+def test_a_rollback_that_can_go_back_further_says_so_last_and_names_what_would_go(stage: Stage) -> None:
+    to_canary(stage)
+    stage.pass_time(61.0, "production")
+    third = to_production(stage, THREE)
+    stage.pass_time(61.0, "production")
+    found = commands(ask(stage, stage.roll_back("production", reason="it lies")))
+    assert found[0] == f"turnout why {third}"
+    assert found[-1] == "turnout rollback support --ring production --leaving v2 --reason TEXT"
+
+
+def test_what_has_nothing_before_it_is_told_of_no_rollback(stage: Stage) -> None:
+    found = commands(ask(stage, stage.pointer("production").active_deployment or ""))
+    assert found[-1] == "turnout deploy"
+    assert not any(command.startswith("turnout rollback") for command in found)
+
+
 def test_one_that_was_rejected_says_by_whom(stage: Stage) -> None:
     name = stage.promote("dev", "production")
     stage.approve("production", approved=False)
