@@ -28,6 +28,7 @@ from turnout.schemas import (
 from turnout.services.evidence import build_course, read_breaker, read_evidence, read_series
 from turnout.services.office import Actor, Office
 from turnout.services.releases import summarize
+from turnout.services.rollbacks import find_way_back
 from turnout.services.timeline import list_done
 from turnout.services.views import view_deployment, view_release, view_time
 
@@ -145,7 +146,7 @@ def _gather(snapshot: Snapshot, deployment: Deployment) -> _Case:
         judgement=snapshot.judgement(deployment.id),
         versions={release.digest: release.version for release in snapshot.releases(deployment.agent)},
         left=_find_left(deployment, around),
-        way_back=_has_way_back(snapshot, pointer),
+        way_back=find_way_back(snapshot, pointer) is not None,
     )
 
 
@@ -172,14 +173,6 @@ def _find_left(deployment: Deployment, ring: Sequence[Event]) -> str | None:
     return next(
         (event.deployment for event in moves if (event.data.get("from"), event.data.get("to"), event.at) == went), None
     )
-
-
-def _has_way_back(snapshot: Snapshot, pointer: Pointer) -> bool:
-    """As `rollbacks.roll_back` looks for it: last-good, else what was active before, and nothing in quarantine."""
-    history = list(snapshot.activations(pointer.agent, pointer.ring))
-    first = len(history) - 1 - history[::-1].index(pointer.stable) if pointer.stable in history else -1
-    found = {pointer.last_good, *history[first + 1 :]} - {None, pointer.stable}
-    return any(snapshot.quarantine(pointer.agent, digest) is None for digest in found if digest is not None)
 
 
 # --- what decided ----------------------------------------------------------------------------------------------------

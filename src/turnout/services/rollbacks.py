@@ -193,10 +193,7 @@ def _find_target(snapshot: Snapshot, pointer: Pointer, wish: RollbackWish) -> Re
                 hint="name another version, or give --override REASON as an admin",
             )
         return named
-    good = pointer.last_good
-    if good is None or snapshot.quarantine(pointer.agent, good) is not None:  # a fault of it was seen elsewhere since
-        good = _former(snapshot, pointer, stable)
-    digest = good
+    digest = find_way_back(snapshot, pointer)
     release = snapshot.release(digest) if digest else None
     if release is None:
         raise Conflict(
@@ -212,8 +209,13 @@ def _overridden(snapshot: Snapshot, wish: RollbackWish, target: Release) -> list
     return [] if quarantine is None else [describe_quarantine(target, quarantine)]
 
 
-def _former(snapshot: Snapshot, pointer: Pointer, stable: Digest) -> Digest | None:
-    """The stable release that was active before the present one was, newest first, leaving out what is in quarantine."""
+def find_way_back(snapshot: Snapshot, pointer: Pointer) -> Digest | None:
+    """Last-good, unless a fault of it was seen elsewhere since; else what was active before stable was, newest first, and
+    is not in quarantine.
+    """
+    good, stable = pointer.last_good, pointer.stable
+    if good is not None and snapshot.quarantine(pointer.agent, good) is None:
+        return good
     history = snapshot.activations(pointer.agent, pointer.ring)
     first = len(history) - 1 - history[::-1].index(stable) if stable in history else -1
     for digest in dict.fromkeys(history[first + 1 :]):

@@ -37,7 +37,7 @@ def test_a_page_says_what_why_who_and_what_now() -> None:
     for part in (
         "support production: v5 was taken back by the judge",
         "evidence",
-        "failed tasks    32.1%",
+        "failed tasks    29.6%",
         "tasks that weighed most",
         "WHAT DIFFERS from v4 to v5",
         "+Answer at length, and name your sources.",
