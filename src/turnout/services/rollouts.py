@@ -160,10 +160,12 @@ def _view_plan(
 
 def _shares_of_levels(settings: JudgeSettings, compared: Sequence[float], levels: int) -> tuple[float, ...]:
     """At which share each level of margins is proven, as `step_is_earned` asks for it: all at the last step, or the last
-    level there and one less at each step before."""
+    level there, one less at each step before, and the first level already at the first step.
+    """
     if settings.ramp is not Ramp.EVIDENCE:
         return (compared[-1],) * levels
-    return tuple(compared[max(len(compared) - levels + level, 0)] for level in range(levels))
+    later = (compared[max(len(compared) - levels + level, 0)] for level in range(1, levels))
+    return (compared[0] if levels > 1 else compared[-1], *later)
 
 
 def _view_steps(
@@ -174,9 +176,9 @@ def _view_steps(
     for number, step in enumerate(steps, start=1):
         share = step.weight / FULL_WEIGHT
         own = max(step.duration / 3600, step.tasks / (pace * share))
-        level = len(proofs.steps) - len(steps) + number - 1
-        asked = level >= 0 if settings.ramp is Ramp.EVIDENCE else number == len(steps)
-        proof = proofs.steps[level] if asked and settings.ramp is not Ramp.WATCH else None
+        level = max(len(proofs.steps) - len(steps) + number - 1, 0)
+        asked = settings.ramp is Ramp.EVIDENCE or (settings.ramp is Ramp.TIMED and number == len(steps))
+        proof = proofs.steps[level] if asked else None
         left = None if left is None or (proof is not None and proof.leaves_at is None) else left + own
         if left is not None and proof is not None and proof.leaves_at is not None:
             left = max(left, proof.leaves_at)
