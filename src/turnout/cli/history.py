@@ -15,6 +15,7 @@ from turnout.schemas import EventView, ReleaseList
 _DECISIONS = {
     "release.pushed",
     "release.quarantined",
+    "release.cleared",
     "deployment.created",
     "deployment.abort_requested",
     "rollout.advance_requested",
@@ -95,7 +96,7 @@ def _describe(event: EventView, names: Mapping[str, str]) -> str:
         case "pointer.changed":
             share = f", {names.get(data['candidate'], '?')} at {data['weight'] / 100:g} %" if data["candidate"] else ""
             return f"stable {names.get(data['stable'], '-')}{share}: {data['reason']}"
-        case "release.quarantined":
+        case "release.quarantined" | "release.cleared":
             return f"{names.get(data['digest'], '?')}: {data['reason']}"
         case "release.pushed":
             return names.get(data["digest"], "?") + (f" of commit {data['git_sha'][:12]}" if data["git_sha"] else "")
