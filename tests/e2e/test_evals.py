@@ -96,7 +96,7 @@ def test_a_release_passes_its_suite_at_build_and_shows_it_before_a_ring(project:
     assert "evals: answers was passed" in preview
     assert "approval: 1, not by admin alone, one by lead" in preview
     _, said = project.run("promote", project.agent, "--to", "production")
-    assert "awaiting_approval: 0 of 1 approvals; lead has to approve" in said
+    assert "awaiting_approval: 1 approval is missing; lead has to approve" in said
     deputy, lead = (
         project.instance.json("tokens", "create", name, "--role", "approver")["token"] for name in ("deputy", "lead")
     )

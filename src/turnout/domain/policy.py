@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -92,15 +92,24 @@ class ApprovalStatus:
         return self.rejected_by is None and enough and not self.lacking
 
     def describe(self) -> str:
-        """One sentence for a person."""
+        """What is missing, before what is there: "1 of 1 approvals" alone reads like enough."""
         if self.rejected_by is not None:
             return f"rejected by {self.rejected_by}"
-        have = f"{len(self.approvers)} of {self.needed} approvals"
-        if self.approvers:
-            have += f" ({', '.join(self.approvers)})"
-        if self.author_alone and len(self.approvers) >= self.needed:
-            have += "; one must come from somebody other than the release's author"
-        return have + "".join(f"; {' or '.join(group)} has to approve" for group in self.lacking)
+        missing = list(self._list_missing())
+        have = f"approved by {', '.join(self.approvers)}" if self.approvers else ""
+        if not missing:
+            return f"{have}; nothing is missing" if have else "no approval is needed"
+        return "; ".join([*missing, f"so far {have}"] if have else missing)
+
+    def _list_missing(self) -> Iterator[str]:
+        missing = self.needed - len(self.approvers)
+        if missing > 0:
+            more = "more " if self.approvers else ""
+            yield f"1 {more}approval is missing" if missing == 1 else f"{missing} {more}approvals are missing"
+        if self.author_alone and self.approvers:
+            yield "somebody other than the release's author has to approve"
+        for group in self.lacking:
+            yield f"{' or '.join(group)} has to approve"
 
 
 def approvals_needed(candidate: Release, stable: Release | None, ring: str) -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from turnout.domain.errors import Conflict
 from turnout.domain.evidence import changed_components, find_needs
 from turnout.domain.models import Approval, Release, RingSettings
 from turnout.domain.phases import IN_PROGRESS, Phase
-from turnout.domain.policy import ApprovalStatus, Verb, approvals_needed, assess_approvals
+from turnout.domain.policy import Verb, approvals_needed, assess_approvals
 from turnout.domain.replays import KeptReplay
 from turnout.ports import Snapshot
 from turnout.schemas import ApprovalView
@@ -49,28 +47,6 @@ def show_approvals(office: Office, actor: Actor, agent: str, ring: str, release:
         return _view(snapshot, found, ring, office.clock.now())
 
 
-def describe_approvals(status: ApprovalStatus) -> str:
-    """What is missing, before what is there: "1 of 1 approvals" alone reads like enough."""
-    if status.rejected_by is not None:
-        return f"rejected by {status.rejected_by}"
-    missing = list(_list_missing(status))
-    have = f"approved by {', '.join(status.approvers)}" if status.approvers else ""
-    if not missing:
-        return f"{have}; nothing is missing" if have else "no approval is needed"
-    return "; ".join([*missing, f"so far {have}"] if have else missing)
-
-
-def _list_missing(status: ApprovalStatus) -> Iterator[str]:
-    missing = status.needed - len(status.approvers)
-    if missing > 0:
-        more = "more " if status.approvers else ""
-        yield f"1 {more}approval is missing" if missing == 1 else f"{missing} {more}approvals are missing"
-    if status.author_alone and status.approvers:
-        yield "somebody other than the release's author has to approve"
-    for group in status.lacking:
-        yield f"{' or '.join(group)} has to approve"
-
-
 def _check_can_reject(snapshot: Snapshot, release: Release, ring: str) -> None:
     """A rejection that comes too late would change nothing, and its author must know."""
     past = {Phase.DEPLOYING, Phase.VALIDATING}
@@ -106,7 +82,7 @@ def _view(snapshot: Snapshot, release: Release, ring: str, now: float) -> Approv
         "needed": status.needed,
         "approvers": list(status.approvers),
         "satisfied": status.satisfied,
-        "message": describe_approvals(status),
+        "message": status.describe(),
         "changed": changed_components(stable, release),
         "evals": view_newest_evals(snapshot, release),
         "replay": view_replay(snapshot, replays[0]) if replays else None,

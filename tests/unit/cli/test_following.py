@@ -110,7 +110,7 @@ class Instance:
 
 
 PROMOTE = ("promote", "support", "--to", "production")
-WAITS_FOR_APPROVAL = ("deployment.waiting", {"condition": "awaiting_approval", "message": "0 of 1 approvals"})
+WAITS_FOR_APPROVAL = ("deployment.waiting", {"condition": "awaiting_approval", "message": "1 approval is missing"})
 WAITS_FOR_BUILD = ("deployment.waiting", {"condition": "preparing", "message": "unpacking"})
 
 
@@ -135,7 +135,7 @@ def test_the_way_is_shown_on_standard_error_and_the_result_alone_on_standard_out
 
 
 def test_a_promotion_that_waits_for_somebody_returns_and_says_what_to_do(turnout: CommandLine) -> None:
-    waiting = view("building", condition=("awaiting_approval", "0 of 1 approvals"))
+    waiting = view("building", condition=("awaiting_approval", "1 approval is missing"))
     turnout.speaks_to(Instance(view("queued"), waiting, WAITS_FOR_BUILD, WAITS_FOR_APPROVAL))
     done = turnout(*PROMOTE)
     assert done.code == 0

@@ -104,7 +104,7 @@ def commands(view: WhyView) -> list[str]:
 def test_one_that_waits_says_for_what_and_who_can_help(stage: Stage) -> None:
     view = ask(stage, stage.promote("dev", "production"))
     assert view["headline"] == "support production: v2 is building"
-    assert (view["cause"]["kind"], view["cause"]["text"]) == ("waiting", "0 of 1 approvals")
+    assert (view["cause"]["kind"], view["cause"]["text"]) == ("waiting", "1 approval is missing")
     assert commands(view)[:2] == [
         "turnout approve support --ring production",
         "turnout reject support --ring production",

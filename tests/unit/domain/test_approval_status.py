@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from turnout.domain.policy import ApprovalStatus
-from turnout.services.approvals import describe_approvals
 
 OTHERS = "somebody other than the release's author has to approve"
 
@@ -29,4 +28,4 @@ OTHERS = "somebody other than the release's author has to approve"
     ],
 )
 def test_what_is_missing_comes_first(status: ApprovalStatus, said: str) -> None:
-    assert describe_approvals(status) == said
+    assert status.describe() == said
