@@ -41,6 +41,7 @@ from turnout.controller.ingest import Ingest
 from turnout.db.store import SqlStore
 from turnout.domain.models import Deployment
 from turnout.domain.outcomes import Outcome, Source
+from turnout.line_log import find_files
 from turnout.ports import AccessLogChunk
 from turnout.redaction import Redactor
 from turnout.traffic.access_log import parse_access_line
@@ -68,7 +69,7 @@ def main() -> int:
     print(f"`turnout status` beside {options.many:,} tasks: {sorted(round(value, 2) for value in status)} s")
     print(f"{witness.kills} kills of server or Envoy; {witness.answered:,} tasks answered, {witness.refused:,} not;")
     print(
-        f"{witness.open} answered tasks are recorded as begun only: Envoy was killed before it could write how they ended\n"
+        f"{witness.open} answered tasks are recorded as begun only: Envoy was killed before it had written how they ended\n"
     )
     return judge(figures(rates, statistics.median(status), witness))
 
@@ -351,8 +352,7 @@ def kill_envoy(instance: LiveInstance) -> None:
 
 def compare(instance: LiveInstance, callers: Callers, witness: Witness) -> None:
     """Every answered task in the database once, and counted once."""
-    log = instance.state / "envoy" / "access.log"
-    wait_until(lambda: read_to(instance.state / "turnout.db") == (log.stat().st_ino, log.stat().st_size), 120)
+    wait_until(lambda: read_to(instance.state / "turnout.db") == end_of(instance.state / "envoy" / "access.log"), 120)
     connection = sqlite3.connect(f"file:{instance.state / 'turnout.db'}?mode=ro", uri=True)
     rows = connection.execute("SELECT task, duration IS NULL FROM tasks").fetchall()
     (counted,) = connection.execute("SELECT sum(total) FROM task_counts").fetchone()
@@ -374,6 +374,12 @@ def read_to(database: Path) -> tuple[int, int]:
         (cursor,) = connection.execute("SELECT value FROM cursors WHERE name = 'access_log'").fetchone()
     inode, _, offset = str(cursor).partition(":")
     return int(inode), int(offset)
+
+
+def end_of(log: Path) -> tuple[int, int]:
+    """Inode and size of the newest file of the log: one that was just rotated has no successor before the next line."""
+    newest = find_files(log)[-1]
+    return newest.inode, newest.size
 
 
 def figures(rates: list[Rate], status: float, witness: Witness) -> list[Figure]:

@@ -15,7 +15,7 @@ from typing import Any
 from turnout.domain.models import FULL_WEIGHT, Arm, Digest, Task
 from turnout.line_log import find_files, read_lines, remove_read
 from turnout.ports import AccessLogChunk
-from turnout.traffic.bootstrap import BEGUN
+from turnout.traffic.begun import BEGUN
 
 LARGEST_FILE = 64 << 20  # bytes
 KEPT = 2  # rotated files that stay although they have been read

@@ -6,13 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from turnout.traffic.begun import BEGUN, REQUEST_HEADER, build_filter
 from turnout.traffic.snapshot import CAPTURE_FILTER, NAMESPACE, RELEASE_HEADER, ROUTE_CONFIG_NAME, TASK_HEADER
 
 STAT_PREFIX = "turnout"
-REQUEST_HEADER = "x-turnout-request"
 OUTCOME_HEADER = "x-turnout-outcome"
 TASK_MEMBER = "turnout.task"  # of the baggage
-BEGUN = "UpstreamPoolReady"  # the type of a line that tells of a request which was given to a replica
 LONGEST_TASK_ID = 256
 LONGEST_BAGGAGE = 4_096  # of callers; some agents read no header of more than 8,192
 STREAM_IDLE_SECONDS = 900
@@ -96,6 +95,7 @@ class EnvoySettings:
     clusters_path: str
     routes_path: str
     access_log_path: str
+    begun_path: str  # see `begun.py`
 
 
 def build_bootstrap(settings: EnvoySettings) -> dict[str, Any]:
@@ -159,6 +159,7 @@ def _build_http(settings: EnvoySettings) -> dict[str, Any]:
                     "suppress_envoy_headers": True,
                     "upstream_log": [{**_build_log(settings), "filter": _ONLY_BEGUN}],
                     "upstream_log_options": {"flush_upstream_log_on_upstream_stream": True},
+                    "upstream_http_filters": [build_filter(settings.begun_path), _UPSTREAM_CODEC],
                 },
             },
         ],
@@ -204,6 +205,11 @@ _REQUEST_ID = {
             }
         ],
     },
+}
+
+_UPSTREAM_CODEC = {
+    "name": "envoy.filters.http.upstream_codec",
+    "typed_config": {"@type": _TYPE + "extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
 }
 
 _ONLY_BEGUN = {"log_type_filter": {"types": [BEGUN]}}

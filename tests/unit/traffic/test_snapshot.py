@@ -24,7 +24,7 @@ from turnout.traffic.snapshot import (
     render_document,
 )
 
-SETTINGS = EnvoySettings("127.0.0.1", 10_000, "/tmp/admin.sock", "/dev/null", "/dev/null", "/dev/null")
+SETTINGS = EnvoySettings("127.0.0.1", 10_000, "/tmp/admin.sock", *["/dev/null"] * 4)
 
 CANARY = routes(
     ring_route(
