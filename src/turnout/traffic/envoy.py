@@ -5,6 +5,7 @@ Envoy outlives the server and keeps what the files say. In the folder:
     bootstrap-*.json   what Envoy was started with; the name is the hash of all that a running Envoy cannot change
     clusters.json      the backends        routes.json   which ring goes where
     access.log         one JSON line a request (see `access_log.py`)      envoy.log   Envoy's own warnings
+    begun-*            notes of what was begun, for the case that Envoy is killed (see `begun.py`)
     admin-*.sock       Envoy's admin interface, 0600 (where the path is too long, the file `admin-folder` says where it is)
 """
 
