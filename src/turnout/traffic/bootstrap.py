@@ -67,9 +67,11 @@ end
 
 
 # Keeps the beginning of request and answer in the access log, where a route asks for it. Nothing is held back for it.
+# It is no filter that a route enables: Envoy asks for those before a host name has become the path, so of another route.
 _CAPTURE_LUA = """
 local function keep(handle, name)
   local limit, parts, size = handle:filterContext():get("size"), {}, 0
+  if not limit then return end
   for chunk in handle:bodyChunks() do
     local length = math.min(chunk:length(), limit - size)
     if length > 0 then
@@ -146,7 +148,6 @@ def _build_http(settings: EnvoySettings) -> dict[str, Any]:
             },
             {
                 "name": CAPTURE_FILTER,
-                "disabled": True,  # but on the routes that configure it
                 "typed_config": {
                     "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
                     "default_source_code": {"inline_string": _CAPTURE_LUA},

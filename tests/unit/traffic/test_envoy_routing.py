@@ -238,6 +238,28 @@ def test_a_rollout_is_told_of_in_the_access_log_and_payloads_are_captured_where_
     assert {(task.question, len(task.answer or b"")) for task in tasks} == {(b"", 8)}
 
 
+@pytest.mark.parametrize(
+    ("path", "host"),
+    [("/support/production/", "x"), ("/support/production", "x"), ("/", "production.support.localhost")],
+    ids=["path", "no slash", "host"],
+)
+def test_payloads_are_captured_on_whichever_way_the_ring_is_reached(
+    proxy: Proxy, port: int, stable: Upstream, path: str, host: str
+) -> None:
+    router, _ = proxy
+    log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
+    cursor = end_of(log)
+    router.apply(routes(replace(ring_route((STABLE, FULL_WEIGHT), stable=stable.address), capture=8)))
+    assert ask(port, path, host=host, x_turnout_task="captured").status == 200
+
+    def over() -> list[Task]:
+        read = map(parse_access_line, log.read(cursor, 1_000).lines)
+        return [task for task in read if task and task.duration is not None and task.task == "captured"]
+
+    (task,) = until(over)
+    assert (task.question, task.answer) == (b"", b'{"name":')
+
+
 def end_of(log: EnvoyAccessLog) -> str:
     """The cursor after all that was logged so far."""
     cursor = log.read(None).cursor
