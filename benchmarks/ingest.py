@@ -107,7 +107,7 @@ class Lines:
         """See `ports.AccessLog`."""
         at = int(cursor or 0)
         part = tuple(self._lines[at : at + limit])
-        return AccessLogChunk(part, str(at + len(part)))
+        return AccessLogChunk(part, str(at + len(part)), at + limit >= len(self._lines))
 
     def rotate(self) -> bool:
         """Never."""

@@ -29,11 +29,15 @@ class LineFile:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Complete lines without their line feeds, the cursor after them, and the inode of the file that it names."""
+    """Complete lines without their line feeds, the cursor after them, and the inode of the file that it names.
+
+    `ended`: nothing was left behind them.
+    """
 
     lines: tuple[bytes, ...]
     cursor: str
     inode: int | None
+    ended: bool
 
 
 def find_files(path: Path) -> list[LineFile]:
@@ -54,7 +58,7 @@ def read_lines(path: Path, cursor: str | None, limit: int) -> Lines:
             return _read_on(find_files(path), cursor, limit)
         except FileNotFoundError:  # rotated or removed since it was looked for
             continue
-    return Lines((), cursor or NOTHING_YET, None)
+    return Lines((), cursor or NOTHING_YET, None, ended=False)
 
 
 def remove_read(path: Path, inode: int | None, kept: int = 0) -> None:
@@ -87,28 +91,33 @@ def _look(path: Path) -> list[LineFile]:
 
 def _read_on(files: list[LineFile], cursor: str | None, limit: int) -> Lines:
     if not files:
-        return Lines((), cursor or NOTHING_YET, None)
+        return Lines((), cursor or NOTHING_YET, None, ended=True)
     inode, offset = parse_cursor(cursor)
     at = next((index for index, file in enumerate(files) if file.inode == inode), None)
     if at is None or offset > files[at].size:
         at, offset = at or 0, 0
-    lines, offset = _read_file(files[at], offset, limit)
+    lines, offset, ended = _read_file(files[at], offset, limit)
     # One that has a successor grows no more.
     while not lines and at + 1 < len(files):
         at += 1
-        lines, offset = _read_file(files[at], 0, limit)
-    return Lines(tuple(lines), f"{files[at].inode}:{offset}", files[at].inode)
+        lines, offset, ended = _read_file(files[at], 0, limit)
+    return Lines(tuple(lines), f"{files[at].inode}:{offset}", files[at].inode, ended and at + 1 == len(files))
 
 
-def _read_file(found: LineFile, offset: int, limit: int) -> tuple[list[bytes], int]:
-    """At most `limit` complete lines and the offset after them. Raises `FileNotFoundError` where it is another file now."""
+def _read_file(found: LineFile, offset: int, limit: int) -> tuple[list[bytes], int, bool]:
+    """At most `limit` complete lines, the offset after them, and whether they are the file's last.
+
+    Raises `FileNotFoundError` where it is another file now.
+    """
     lines: list[bytes] = []
     end = offset + MOST_AT_ONCE
     with found.path.open("rb") as file:
         if os.fstat(file.fileno()).st_ino != found.inode:
             raise FileNotFoundError(found.path)
         file.seek(offset)
-        while len(lines) < limit and offset < end and (line := file.readline()).endswith(b"\n"):
+        while len(lines) < limit and offset < end:
+            if not (line := file.readline()).endswith(b"\n"):
+                return lines, offset, True
             lines.append(line.rstrip(b"\n"))
             offset += len(line)
-    return lines, offset
+    return lines, offset, False

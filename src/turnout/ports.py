@@ -262,10 +262,11 @@ class Prober(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AccessLogChunk:
-    """Complete lines of the proxy's access log, or of another, and the cursor after them."""
+    """Complete lines of the proxy's access log, or of another, and the cursor after them. `ended`: none was left."""
 
     lines: tuple[bytes, ...]
     cursor: str
+    ended: bool
 
 
 class AccessLog(Protocol):

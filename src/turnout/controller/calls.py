@@ -64,6 +64,8 @@ class CallIngest:
             self._cursors[name], self._down = chunk.cursor, down
             self._journal.forget(name, chunk.cursor)
             touched |= {(call.agent, call.ring) for call in new}
+            if chunk.ended:  # what is written meanwhile is the next pass's
+                return touched
 
     def _tell_routes(self, transaction: Transaction, name: str, changes: list[RouteChange]) -> dict[str, bool]:
         """Each process finds out by itself that a route is down: it is told once. Returns what was told of each route."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from turnout.domain.captures import kept_capture
 from turnout.domain.models import Capture, Digest, Release, Task
 from turnout.domain.outcomes import read_task
-from turnout.ports import ACCESS_LOG, AccessLog, Clock, Store
+from turnout.ports import ACCESS_LOG, AccessLog, AccessLogChunk, Clock, Store
 
 FLUSHED_AFTER = 1.0  # seconds after which what the proxy logged is in its file for certain
 
@@ -42,24 +42,31 @@ class Ingest:
         while True:
             asked_at = self._clock.now() if self._clock is not None else math.inf
             chunk = self._log.read(cursor)
-            if chunk.cursor == cursor:
+            if chunk.cursor != cursor:
+                touched |= self._record(chunk)
+            # What is written meanwhile is the next pass's: under load there is always something.
+            if chunk.ended:
                 self.read_up_to = asked_at - FLUSHED_AFTER
                 self._log.rotate()
+            if chunk.ended or chunk.cursor == cursor:
                 return touched
-            tasks = [task for task in map(self._parse, chunk.lines) if task is not None]
-            named = {digest for task in tasks for digest in (task.release, task.judged_by) if digest is not None}
-            releases = self._look_up(named)
-            said = {
-                task.request: replace(outcome, agent=task.agent, ring=task.ring)
-                for task in tasks
-                if (judge := releases.get(task.judged_by or task.release)) is not None
-                and (outcome := read_task(task, judge.spec.success)) is not None
-            }
-            kept = [self._captured(task, releases.get(task.release)) for task in tasks]
-            with self._store.transaction() as transaction:
-                transaction.add_tasks(kept, said, chunk.cursor)
             cursor = chunk.cursor
-            touched.update((task.agent, task.ring) for task in tasks)
+
+    def _record(self, chunk: AccessLogChunk) -> set[tuple[str, str]]:
+        """One batch, in one transaction. Returns the (agent, ring) pairs that got tasks."""
+        tasks = [task for task in map(self._parse, chunk.lines) if task is not None]
+        named = {digest for task in tasks for digest in (task.release, task.judged_by) if digest is not None}
+        releases = self._look_up(named)
+        said = {
+            task.request: replace(outcome, agent=task.agent, ring=task.ring)
+            for task in tasks
+            if (judge := releases.get(task.judged_by or task.release)) is not None
+            and (outcome := read_task(task, judge.spec.success)) is not None
+        }
+        kept = [self._captured(task, releases.get(task.release)) for task in tasks]
+        with self._store.transaction() as transaction:
+            transaction.add_tasks(kept, said, chunk.cursor)
+        return {(task.agent, task.ring) for task in tasks}
 
     def _look_up(self, digests: set[Digest]) -> dict[Digest | None, Release]:
         """The releases that are known of these; none is under None."""

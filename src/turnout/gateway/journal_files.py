@@ -26,7 +26,7 @@ class JournalFiles:
     def read(self, name: str, cursor: str | None, limit: int = 2_000) -> AccessLogChunk:
         """See `ports.CallLog`."""
         read = read_lines(self._folder / name, cursor, limit)
-        return AccessLogChunk(read.lines, read.cursor)
+        return AccessLogChunk(read.lines, read.cursor, read.ended)
 
     def forget(self, name: str, cursor: str) -> None:
         """See `ports.CallLog`. The file that the cursor names stays: no other can have its inode meanwhile."""

@@ -43,7 +43,7 @@ class EnvoyAccessLog:
         with self._lock:
             read = read_lines(self._path, cursor, limit)
             self._reading = read.inode
-            return AccessLogChunk(read.lines, read.cursor)
+            return AccessLogChunk(read.lines, read.cursor, read.ended)
 
     def rotate(self) -> bool:
         """Begin a new file if this one has grown large, and remove those that were read. True when one was begun.

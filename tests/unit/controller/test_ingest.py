@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.unit.controller.stage import Stage, staged
 from tests.unit.domain.values import AGENT, make_release
-from turnout.controller.ingest import Ingest
+from turnout.controller.ingest import FLUSHED_AFTER, Ingest
 from turnout.domain.models import RingSettings, Task
 from turnout.ports import AccessLogChunk
 from turnout.redaction import Redactor
@@ -24,11 +25,14 @@ class ListLog:
         self.lines = list(lines)
         self.batch = batch
         self.rotations = 0
+        self.written_meanwhile: list[str] = []  # after each look at it
 
     def read(self, cursor: str | None, limit: int = 5_000) -> AccessLogChunk:
         start = int(cursor or 0)
         lines = tuple(line.encode() for line in self.lines[start : start + self.batch])
-        return AccessLogChunk(lines, str(start + len(lines)) if lines or cursor is None else str(cursor))
+        ended = start + len(lines) == len(self.lines)
+        self.lines += self.written_meanwhile
+        return AccessLogChunk(lines, str(start + len(lines)) if lines or cursor is None else str(cursor), ended)
 
     def rotate(self) -> bool:
         self.rotations += 1
@@ -62,6 +66,24 @@ def test_everything_is_taken_in_in_batches_and_the_rings_are_told(stage: Stage) 
     assert take_in(stage, log) == {(AGENT, "dev"), (AGENT, "production")}
     assert counted(stage) == {"dev": 3, "production": 1}
     assert log.rotations == 1
+
+
+def test_a_log_that_grows_all_the_time_holds_nobody_up(stage: Stage) -> None:
+    log = ListLog("r1 dev", "r2 dev", "r3 dev", batch=4)
+    log.written_meanwhile = ["r4 production"]
+    assert take_in(stage, log) == {(AGENT, "dev")}
+    assert log.rotations == 1
+    assert take_in(stage, log) == {(AGENT, "production")}
+
+
+def test_a_log_that_cannot_be_read_just_now_is_left_for_the_next_pass(stage: Stage) -> None:
+    log = ListLog("r1 dev", batch=0)
+    ingest = Ingest(stage.store, log, parse, Redactor().redact, stage.clock)
+    assert ingest.take_in() == set()
+    assert (ingest.read_up_to, log.rotations) == (-math.inf, 0)
+    log.batch = 2
+    assert ingest.take_in() == {(AGENT, "dev")}
+    assert ingest.read_up_to == stage.clock.now() - FLUSHED_AFTER
 
 
 def test_what_was_taken_in_is_not_taken_in_again(stage: Stage) -> None:

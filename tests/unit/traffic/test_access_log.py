@@ -141,6 +141,23 @@ def test_rotation_loses_and_repeats_nothing(proxy: Proxy) -> None:
     assert (lines, more) == (["1", "2", "3", "4", "5", "6"], ["8"])
 
 
+def test_it_says_whether_anything_was_left(proxy: Proxy) -> None:
+    log = log_of(proxy)
+    assert log.read(None).ended
+    proxy.write("one", "two", "3")
+    first = log.read(None, 2)
+    assert (first.lines, first.ended) == ((b"one", b"two"), False)
+    rest = log.read(first.cursor, 2)
+    assert (rest.lines, rest.ended) == ((b"3",), True)
+    assert log.rotate()
+    assert log.read(rest.cursor, 2).ended
+    proxy.write("4\n5", end="")
+    newer = log.read(first.cursor, 2)
+    assert (newer.lines, newer.ended) == ((b"3",), False)
+    last = log.read(newer.cursor, 2)
+    assert (last.lines, last.ended) == ((b"4",), True)
+
+
 def test_a_small_file_is_not_rotated(proxy: Proxy) -> None:
     proxy.write("1")
     assert not log_of(proxy, largest=100).rotate()
