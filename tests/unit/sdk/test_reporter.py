@@ -40,6 +40,11 @@ def reporting(url: str | None, token: str | None = "secret", **options: Any) -> 
         reporter.close(0.0)
 
 
+def sends_no_more() -> bool:
+    """Whether the threads of closed reporters have ended."""
+    return "turnout-reporter" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_a_report_arrives_as_it_was_said_with_the_token() -> None:
     with receiving() as receiver, reporting(f"{receiver.url}/prefix/") as reporter:
         assert reporter.report("t1", success=False, cost=0.5, detail="wrong city", agent="support", ring="dev")
@@ -196,7 +201,7 @@ def test_after_close_reports_are_dropped_and_the_thread_has_ended() -> None:
         assert not reporter.report("t2", success=True)
         assert reporter.close(5)
         assert receiver.tasks == ["t1"]
-        wait_until(lambda: "turnout-reporter" not in {thread.name for thread in threading.enumerate()}, 5)
+        wait_until(sends_no_more, 5)
 
 
 def test_close_without_a_journal_counts_what_was_lost(caplog: pytest.LogCaptureFixture) -> None:
@@ -256,6 +261,7 @@ def test_what_was_sent_is_not_sent_by_the_next_process(tmp_path: Path) -> None:
             assert reporter.flush(5)
             reporter.report("t2", success=True)
             assert not reporter.flush(0.1)
+        wait_until(sends_no_more, 10)
         receiver.answers.clear()
         with reporting(receiver.url, journal=tmp_path / "journal") as reporter:
             assert reporter.flush(5)
