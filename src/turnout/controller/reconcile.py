@@ -171,7 +171,7 @@ class Reconciler:
             judged = snapshot.deployment(pointer.rollout) if pointer.rollout is not None else None
             if judged is None:
                 return
-            other = pointer.last_good if judged.id == pointer.active_deployment else pointer.stable
+            other = _compared_with(pointer, judged)
             releases = self._load_releases(snapshot, {judged.digest, *((other,) if other else ())})
         settings = {digest: release.spec.ring(ring) for digest, release in releases.items()}
         judge = choose_judge(settings.get(judged.digest) or RingSettings(ring), settings.get(other) if other else None)
@@ -194,8 +194,7 @@ class Reconciler:
         judged = baking or view.deployment
         if judged is None or judged.id != pointer.rollout:
             return replace(view, trip=trip)
-        other = pointer.last_good if baking else pointer.stable
-        configure = partial(self._judge_config, snapshot, view, judged.digest, other)
+        configure = partial(self._judge_config, snapshot, view, judged.digest, _compared_with(pointer, judged))
         return replace(view, trip=trip, baking=baking, judgement=self._judging.look(snapshot, judged.id, configure))
 
     def _judge_config(self, snapshot: Snapshot, view: RingView, candidate: Digest, other: Digest | None) -> JudgeConfig:
@@ -363,6 +362,11 @@ class Reconciler:
             return None
         self._leases[name] = lease
         return lease
+
+
+def _compared_with(pointer: Pointer, judged: Deployment) -> Digest | None:
+    """The release that serves beside the one which is judged: one that bakes is compared with what it replaced."""
+    return pointer.last_good if judged.id == pointer.active_deployment else pointer.stable
 
 
 def _find_unproven(snapshot: Snapshot, pointer: Pointer, deployment: Deployment | None, now: float) -> tuple[str, ...]:

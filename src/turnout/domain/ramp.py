@@ -13,7 +13,7 @@ from turnout.domain.verdicts import is_out_of_time, step_is_earned
 from turnout.domain.view import RingView
 
 TELL_AGAIN_SECONDS = 3_600.0
-_PAUSED = "paused until `turnout rollout resume`"
+PAUSED_UNTIL = "until `turnout rollout resume`"
 
 
 def plan_verdicts(view: RingView, now: float) -> Iterator[Action]:
@@ -99,7 +99,8 @@ def _kept_at_step(
     at, judgement, rollout = deployment.rollout.step, view.judgement, deployment.rollout
     place = describe_step(at, steps) if 0 <= at < len(steps) else ""
     if rollout.paused:
-        return "paused", f"{place}; {_PAUSED}" if place else _PAUSED
+        paused = f"paused {PAUSED_UNTIL}"
+        return "paused", f"{place}; {paused}" if place else paused
     if not place:
         return None
     if not step_is_over(rollout, steps[at], view.tasks, now):

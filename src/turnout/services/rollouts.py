@@ -12,6 +12,7 @@ from turnout.domain.models import FULL_WEIGHT, CanaryStep, Condition, Deployment
 from turnout.domain.outcomes import Tally, TallyKey
 from turnout.domain.phases import IN_PROGRESS
 from turnout.domain.policy import Verb, is_last_ring
+from turnout.domain.ramp import PAUSED_UNTIL
 from turnout.domain.rollout import choose_canary
 from turnout.domain.verdicts import build_judge_config, choose_judge
 from turnout.ports import Snapshot, Transaction
@@ -100,7 +101,7 @@ def _save(transaction: Transaction, changed: Deployment, type_: EventType, actor
 
 def _paused(deployment: Deployment, now: float) -> Deployment:
     rollout = replace(deployment.rollout, paused=True, paused_at=now)
-    return replace(deployment, rollout=rollout, condition=Condition("paused", "until `turnout rollout resume`", now))
+    return replace(deployment, rollout=rollout, condition=Condition("paused", PAUSED_UNTIL, now))
 
 
 def _resumed(deployment: Deployment, now: float) -> Deployment:

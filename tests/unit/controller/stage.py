@@ -192,18 +192,9 @@ class Stage:
             split = {"arm": arm, "probability": pointer.weight / 10_000, "rollout": pointer.rollout}
         self.serve_split(release, tasks, ring=ring, status=status, **split)
 
-    def serve_split(
-        self,
-        release: Release,
-        tasks: Sequence[str],
-        arm: str | None = None,
-        *,
-        ring: str = "dev",
-        status: int = 200,
-        **split: Any,
-    ) -> None:
-        """Callers are served in an arm of a rollout."""
-        self.record(self.requests(release, tasks, arm, ring=ring, status=status, **split))
+    def serve_split(self, release: Release, tasks: Sequence[str], arm: str | None = None, **given: Any) -> None:
+        """Callers are served in an arm of a rollout: see `requests`."""
+        self.record(self.requests(release, tasks, arm, **given))
 
     def requests(
         self,
