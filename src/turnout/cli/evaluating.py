@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +16,7 @@ import click
 from turnout.cli.connection import note
 from turnout.cli.evidence_table import show_verdict
 from turnout.cli.progress import show_progress
+from turnout.cli.tables import to_seconds
 from turnout.domain.errors import EvalsNotPassed, NotFound, ServerUnreachable, TurnoutError, Unauthenticated
 from turnout.domain.eval_report import EvalReport, parse_report, render_report, verdict_document
 from turnout.domain.evals import Bar, Run
@@ -169,7 +169,7 @@ class Evaluating:
         found = next((run for run in runs if run["suite_digest"] == digest), None)
         if found is None or not found["passed"]:
             return None
-        age = time.time() - datetime.fromisoformat(found["at"]).timestamp()
+        age = time.time() - to_seconds(found["at"])
         return found if age < min(ages, default=0.0) / 2 else None
 
     def _stable_report(self, release: Release, suite: Evals, digest: Digest, work: Path) -> _Stable:

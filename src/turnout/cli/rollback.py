@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import datetime
 
 import click
 
 from turnout.cli.connection import connected, note
 from turnout.cli.follow import follow
 from turnout.cli.preview import show_preview
-from turnout.cli.tables import plain, release_label
+from turnout.cli.tables import plain, release_label, to_seconds
 from turnout.client import Client
 from turnout.domain.errors import Conflict, NotFound
 from turnout.schemas import DeploymentView, RingView
 
 _RECENT_SECONDS = 3_600.0  # so long a take-back may be what somebody was woken for
+_LOOKED_AT = 20  # deployments
 _SELF = "turnout"
 
 
@@ -92,7 +92,7 @@ def find_ring(client: Client, agent: str, ring: str) -> RingView:
 
 def _check_not_done(client: Client, shown: RingView, agent: str) -> None:
     """Raise `Conflict` if turnout or somebody else was quicker: what serves now is then what was good enough to stay."""
-    done = None if shown["candidate"] else _find_take_back(client, shown)
+    done = None if shown["candidate"] else _find_take_back(client, agent, shown["ring"])
     ago = 0.0 if done is None else max(time.time() - done.at, 0.0)
     if done is None or ago > _RECENT_SECONDS:
         return
@@ -107,18 +107,24 @@ def _check_not_done(client: Client, shown: RingView, agent: str) -> None:
     )
 
 
-def _find_take_back(client: Client, shown: RingView) -> _TakeBack | None:
-    """The newest change of a ring, if it took a release out of the traffic that nobody has replaced since."""
-    last = shown["failed"]
-    left = [item for item in last.get("transitions", []) if item["to"] == "rolling_back"] if last else []
-    if last and left and last["step"]:  # without a canary step no caller had met it
-        return _TakeBack(f"{last['version']} was taken back", _moment(left[-1]["at"]), left[-1]["reason"])
-    if shown["last_good"] or not shown["active_deployment"]:  # after a rollback there is no last-good
-        return None
-    active = client.deployment(shown["active_deployment"])
-    if active["kind"] != "rollback" or active["actor"] != _SELF:  # who went back by hand knows what serves
-        return None
-    return _TakeBack(f"turnout went back to {active['version']}", _moment(active["state_since"]), active["reason"])
+def _find_take_back(client: Client, agent: str, ring: str) -> _TakeBack | None:
+    """The newest change of a ring, if it took a release out of the traffic that nobody has replaced since.
+
+    Deployments that wait, or that ended before a caller met them, changed nothing.
+    """
+    for item in client.deployments(agent, ring, _LOOKED_AT)["deployments"]:
+        rollback, state = item["kind"] == "rollback", item["state"]
+        if rollback and state == "active":
+            if item["actor"] != _SELF:  # who went back by hand knows what serves
+                return None
+            return _TakeBack(f"turnout went back to {item['version']}", to_seconds(item["state_since"]), item["reason"])
+        if state in ("active", "superseded"):
+            return None
+        if state in ("rolling_back", "rolled_back") and item["step"] and not rollback:
+            transitions = client.deployment(item["id"])["transitions"]
+            left = next(step for step in reversed(transitions) if step["to"] == "rolling_back")
+            return _TakeBack(f"{item['version']} was taken back", to_seconds(left["at"]), left["reason"])
+    return None
 
 
 def _find_digest(client: Client, agent: str, shown: RingView, leaving: str | None) -> str | None:
@@ -137,7 +143,3 @@ def _describe_flip(shown: RingView, deployment: DeploymentView) -> str:
         return f"{candidate} → {stable}"
     left = f"{candidate}, {stable}" if shown["candidate"] else stable
     return f"{left} → {release_label(deployment['version'], deployment['digest'])}"
-
-
-def _moment(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import click
 
@@ -27,6 +28,11 @@ def release_label(version: str | None, digest: str | None) -> str:
 def local_time(iso: str) -> str:
     """`2026-05-04 12:34:56`, in UTC as everything."""
     return iso[:19].replace("T", " ")
+
+
+def to_seconds(iso: str) -> float:
+    """Seconds since the epoch, of a time as the API tells it."""
+    return datetime.fromisoformat(iso).timestamp()
 
 
 def plain(text: str) -> str:

@@ -76,6 +76,7 @@ class Instance:
         self.rings = [ring("staging", stable=TWO, stable_version="v2"), CANARY]
         self.config: list[str] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.history: list[dict[str, Any]] = []  # deployments of the ring, newest first
 
     def agent(self, agent: str) -> dict[str, Any]:
         return {"agent": agent, "rings": self.rings}
@@ -100,8 +101,12 @@ class Instance:
         self.asked.append(("roll back", body))
         return self.started
 
+    def deployments(self, agent: str, ring: str, limit: int) -> dict[str, Any]:
+        without = [{key: item[key] for key in item if key != "transitions"} for item in self.history]
+        return {"deployments": without[:limit]}
+
     def deployment(self, deployment: str) -> dict[str, Any]:
-        return self.settled
+        return next((item for item in self.history if item["id"] == deployment), self.settled)
 
     def follow_deployment(self, deployment: str) -> Iterator[ServerEvent]:
         for name, data in self.happened:
@@ -233,7 +238,7 @@ def ago(seconds: float) -> str:
 
 
 def taken_back(seconds: float = 150.0, **fields: Any) -> dict[str, Any]:
-    """A ring whose canary of v2 was taken back, so that v1 serves."""
+    """A canary of v2 that was taken back."""
     left = {
         "from": "validating",
         "to": "rolling_back",
@@ -242,14 +247,28 @@ def taken_back(seconds: float = 150.0, **fields: Any) -> dict[str, Any]:
         "reason": "the judge says fail",
     }
     over = {**left, "from": "rolling_back", "to": "rolled_back", "actor": "turnout", "reason": "v1 serves production"}
-    return ring(
-        "production", failed=view("rolled_back", transitions=[left, over], **fields), last_good=make_digest("v0")
-    )
+    return view("rolled_back", **{"id": "dep_left", "transitions": [left, over], **fields})
 
 
-def test_who_is_late_does_not_take_out_the_good_release(turnout: CommandLine) -> None:
+WITHOUT_TRAFFIC = [
+    view("queued", version="v3", step=0),
+    view("building", version="v3", step=0),
+    view("failed", version="v3", step=0),
+    view("failed", "rollback", version="v0", actor="ann"),
+]
+
+
+def served_by_one(*history: dict[str, Any], **fields: Any) -> Instance:
+    """An instance where v1 serves alone, and may be rolled back to v0."""
     instance = Instance(view("queued", "rollback"), view("active", "rollback"))
-    instance.rings = [taken_back()]
+    instance.rings = [ring("production", last_good=make_digest("v0"), **fields)]
+    instance.history = list(history)
+    return instance
+
+
+@pytest.mark.parametrize("since", [[], *[[one] for one in WITHOUT_TRAFFIC], WITHOUT_TRAFFIC])
+def test_who_is_late_does_not_take_out_the_good_release(turnout: CommandLine, since: list[dict[str, Any]]) -> None:
+    instance = served_by_one(*since, taken_back(), view("active", version="v1"))
     turnout.speaks_to(instance)
     for options in ((), ("--dry-run",), ("--reason", "it lies")):
         done = turnout(*ROLLBACK, *options)
@@ -262,8 +281,7 @@ def test_who_is_late_does_not_take_out_the_good_release(turnout: CommandLine) ->
 
 @pytest.mark.parametrize("options", [("--leaving", "v1"), ("--leaving", ONE), ("--version", "v0")])
 def test_who_names_a_release_rolls_back_in_one_step(turnout: CommandLine, options: tuple[str, ...]) -> None:
-    instance = Instance(view("queued", "rollback"), view("active", "rollback"))
-    instance.rings = [taken_back()]
+    instance = served_by_one(taken_back())
     turnout.speaks_to(instance)
     assert turnout(*ROLLBACK, *options).code == 0
     assert dict(instance.asked)["roll back"]["leaving"] == ONE
@@ -272,16 +290,17 @@ def test_who_names_a_release_rolls_back_in_one_step(turnout: CommandLine, option
 @pytest.mark.parametrize(
     "there",
     [
-        taken_back(3_700.0),  # long ago
-        taken_back(step=0),  # no caller had met it
-        {**taken_back(), "failed": view("failed", transitions=[])},
-        {**taken_back(), "candidate": TWO, "candidate_version": "v2"},
+        served_by_one(),
+        served_by_one(taken_back(3_700.0)),  # long ago
+        served_by_one(taken_back(step=0)),  # no caller had met it
+        served_by_one(view("active", version="v1"), taken_back()),  # came since
+        served_by_one(view("superseded"), taken_back()),
+        served_by_one(view("active", "rollback", version="v1", actor="ann"), taken_back()),  # knew what serves
+        served_by_one(taken_back(), candidate=TWO, candidate_version="v2"),
     ],
 )
-def test_what_was_not_just_taken_back_hinders_no_rollback(turnout: CommandLine, there: dict[str, Any]) -> None:
-    instance = Instance(view("queued", "rollback"), view("active", "rollback"))
-    instance.rings = [there]
-    turnout.speaks_to(instance)
+def test_what_was_not_just_taken_back_hinders_no_rollback(turnout: CommandLine, there: Instance) -> None:
+    turnout.speaks_to(there)
     assert turnout(*ROLLBACK).code == 0
 
 
@@ -291,10 +310,8 @@ def test_what_was_not_just_taken_back_hinders_no_rollback(turnout: CommandLine, 
 def test_a_rollback_that_turnout_made_is_not_followed_by_another_by_accident(
     turnout: CommandLine, actor: str, seconds: float, code: int
 ) -> None:
-    active = view("active", "rollback", version="v1", actor=actor, state_since=ago(seconds), reason="breaker: 100 %")
-    instance = Instance(view("queued", "rollback"), active)
-    instance.rings = [ring("production", failed=view("failed", transitions=[], step=0))]
-    turnout.speaks_to(instance)
+    back = view("active", "rollback", version="v1", actor=actor, state_since=ago(seconds), reason="breaker: 100 %")
+    turnout.speaks_to(served_by_one(*WITHOUT_TRAFFIC, back, view("rolled_back")))
     done = turnout(*ROLLBACK)
     assert done.code == code
     assert ("error: turnout went back to v1 2 min " in done.err) is (code == 5)
