@@ -113,8 +113,7 @@ class DecisionWriter:
             transaction.add_quarantine(
                 Quarantine(deployment.agent, pointer.stable, deployment.ring, reason, deployment.actor, now)
             )
-        if deployment.override is not None:
-            _clear_quarantine(transaction, deployment, now)
+        _clear_quarantine(transaction, deployment, now)
         for phase in _WAY_TO_ACTIVE[_WAY_TO_ACTIVE.index(deployment.phase) + 1 :]:
             reason = action.reason if phase is Phase.ACTIVE else "nothing to do: the release is warm"
             deployment = transaction.move(deployment, phase, at=now, actor=ACTOR, reason=reason)
@@ -222,13 +221,12 @@ def _clear_quarantine(transaction: Transaction, deployment: Deployment, now: flo
     """
     found = transaction.quarantine(deployment.agent, deployment.digest)
     release = transaction.release(deployment.digest)
-    if found is None or release is None:
+    if found is None or release is None or not found.is_answered_for(deployment):
         return
     rings = [ring.name for ring in release.spec.rings]
     known = found.ring in rings and deployment.ring in rings
     if found.ring == deployment.ring or (known and rings.index(found.ring) < rings.index(deployment.ring)):
-        reason = deployment.override or deployment.reason
-        transaction.clear_quarantine(found, at=now, actor=deployment.actor, reason=reason)
+        transaction.clear_quarantine(found, at=now, actor=deployment.actor, reason=deployment.override or "")
 
 
 def _enter_step(transaction: Transaction, pointer: Pointer, action: EnterStep, now: float) -> None:

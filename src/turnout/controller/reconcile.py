@@ -40,6 +40,7 @@ from turnout.domain.models import (
     Digest,
     Kind,
     Pointer,
+    Quarantine,
     Release,
     ReplaySettings,
     ReplicaStatus,
@@ -386,9 +387,8 @@ def _find_replay(snapshot: Snapshot, deployment: Deployment | None) -> KeptRepla
     return next(iter(snapshot.replays(deployment.agent, deployment=deployment.id, limit=1)), None)
 
 
-def _find_quarantine(snapshot: Snapshot, deployment: Deployment | None) -> str | None:
-    found = snapshot.quarantine(deployment.agent, deployment.digest) if deployment is not None else None
-    return found.reason if found is not None else None
+def _find_quarantine(snapshot: Snapshot, deployment: Deployment | None) -> Quarantine | None:
+    return snapshot.quarantine(deployment.agent, deployment.digest) if deployment is not None else None
 
 
 def _count_tasks(snapshot: Snapshot, deployment: Deployment | None) -> int:

@@ -426,6 +426,10 @@ class Quarantine:
     actor: str
     at: float
 
+    def is_answered_for(self, deployment: Deployment) -> bool:
+        """Whether who asked for a deployment knew of it, and wanted the release to serve all the same."""
+        return deployment.override is not None and self.at <= deployment.created_at
+
 
 class Arm(StrEnum):
     """On which side of a rollout a task was."""

@@ -79,9 +79,10 @@ def _plan_deployment(view: RingView, deployment: Deployment, now: float) -> Iter
         reason = f"aborted by {deployment.abort.actor}: {deployment.abort.reason}"
         yield _plan_end(deployment, reason, quarantine=deployment.abort.quarantine)
         return
-    if view.quarantine is not None and deployment.override is None and deployment.kind is not Kind.ROLLBACK:
+    doubt = view.quarantine if deployment.kind is not Kind.ROLLBACK else None
+    if doubt is not None and not doubt.is_answered_for(deployment):
         # It was fine when it was asked for, and was taken back for a fault elsewhere since.
-        yield _plan_end(deployment, f"in quarantine: {view.quarantine}", quarantine=False)
+        yield _plan_end(deployment, f"in quarantine: {doubt.reason}", quarantine=False)
         return
     by_phase = {
         Phase.QUEUED: _plan_queued,

@@ -13,6 +13,7 @@ from turnout.domain.models import (
     Judgement,
     JudgeSettings,
     Pointer,
+    Quarantine,
     Release,
     ReplicaStatus,
     RingSettings,
@@ -48,7 +49,7 @@ class RingView:
     replay: KeptReplay | None = None  # what the replay for `deployment` found
     slot_free: bool = True
     unproven: tuple[str, ...] = ()  # suites that the release of `deployment` has not passed, a sentence each
-    quarantine: str | None = None  # why the release of `deployment` is in quarantine, if it is
+    quarantine: Quarantine | None = None  # of the release of `deployment`
     tasks: int = 0  # tasks that came to the candidate since its step began
     judgement: Judgement | None = None  # of the rollout that the pointer names
     baking: Deployment | None = None  # the active deployment, while it is still judged

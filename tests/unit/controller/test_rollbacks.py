@@ -164,6 +164,20 @@ def test_a_release_that_another_ring_took_back_goes_no_further_when_its_approval
     assert stage.answers("production") == (200, ONE.digest)
 
 
+def test_an_override_does_not_pass_over_what_nobody_knew_when_it_was_given(canary: Stage) -> None:
+    canary.roll_back("production")
+    canary.deploy(THREE)
+    hurried = canary.promote("dev", "production", override="skip staging")
+    canary.look("production")
+    canary.roll_back("dev")
+    canary.look("production")
+    held = canary.quarantine(THREE)
+    assert held is not None
+    assert held.ring == "dev"
+    assert canary.state(hurried) in ("rolled_back", "failed")
+    assert "in quarantine: rolled back in dev" in str(canary.transitions(hurried))
+
+
 def test_who_lets_a_release_serve_again_answers_for_it(stage: Stage) -> None:
     stage.deploy(ONE)
     stage.deploy(TWO)

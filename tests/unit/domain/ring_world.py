@@ -41,6 +41,7 @@ from turnout.domain.models import (
     Judgement,
     Kind,
     Pointer,
+    Quarantine,
     Release,
     ReplicaState,
     ReplicaStatus,
@@ -115,7 +116,7 @@ class RingWorld:
             preparations=dict(self.preparations),
             smoke=dict(self.smoke),
             slot_free=self.slot_free,
-            quarantine="it lied" if deployment and deployment.digest in self.quarantined else None,
+            quarantine=self._doubt(deployment) if deployment and deployment.digest in self.quarantined else None,
             tasks=self.tasks,
             routed=self.routed,
             active_requests=dict(self.active_requests),
@@ -215,6 +216,9 @@ class RingWorld:
                 self.draining[action.replica] = self.now
             case StopReplica():
                 self._stop(action)
+
+    def _doubt(self, deployment: Deployment) -> Quarantine:
+        return Quarantine(deployment.agent, deployment.digest, deployment.ring, "it lied", "turnout", 0.0)
 
     def _activate(self, action: Activate) -> None:
         deployment = self._open(action.deployment)

@@ -47,6 +47,7 @@ from turnout.domain.models import (
     Deployment,
     Kind,
     Pointer,
+    Quarantine,
     Release,
     ReplicaState,
     Retired,
@@ -332,9 +333,13 @@ def test_an_abort_quarantines_only_what_callers_had_reached() -> None:
 )
 def test_a_release_that_another_ring_took_back_for_a_fault_goes_no_further(phase: Phase, action: object) -> None:
     running = make_deployment(NEW, phase=phase, phase_at=NOW)
-    view = look(running, others=(make_replica(NEW),), quarantine="it lied")
+    doubt = Quarantine(AGENT, NEW.digest, "dev", "it lied", "bob", running.created_at)
+    view = look(running, others=(make_replica(NEW),), quarantine=doubt)
     assert plan(view, NOW)[0] == action
-    assert plan(replace(view, deployment=replace(running, override="it did not")), NOW)[0] != action
+    view = replace(view, deployment=replace(running, override="it did not"))
+    assert plan(view, NOW)[0] != action
+    later = replace(doubt, at=running.created_at + 1)
+    assert plan(replace(view, quarantine=later), NOW)[0] == action, "nobody knew of it"
 
 
 def back_to(release: Release, **fields: Any) -> Deployment:
