@@ -33,7 +33,7 @@ from turnout.domain.models import (
     SmokeTask,
     Task,
 )
-from turnout.domain.outcomes import Known, Observation, Outcome, Taken, Tally, TallyKey
+from turnout.domain.outcomes import Known, Observation, Outcome, Taken, Tally, TallyKey, TaskKey
 from turnout.domain.phases import Phase
 from turnout.domain.policy import Role
 from turnout.domain.replays import KeptReplay
@@ -499,14 +499,13 @@ class Snapshot(Protocol):
     def outcomes(self, task: str) -> tuple[StoredOutcome, ...]:
         """Every report about a task, in the order in which they came."""
 
-    def known(self, tasks: Iterable[str]) -> dict[str, Known]:
-        """What counts of the reports of some tasks, and what their calls cost where nobody reported a cost."""
+    def known(self, tasks: Iterable[str]) -> dict[TaskKey, Known]:
+        """What counts of the reports of some tasks, and what their calls cost where nobody reported a cost. Only what
+        anything is known of.
+        """
 
     def calls(self, task: str, limit: int = 1_000) -> tuple[Call, ...]:
         """The first calls that a task made, of models and of tools, oldest first."""
-
-    def metered(self, tasks: Iterable[str]) -> dict[str, float]:
-        """What the calls of some tasks cost, in dollars; only tasks of which a call had a price."""
 
     def due_costs(self, rollout: str, after: float, until: float, age: float) -> tuple[Observation, ...]:
         """What the gateway knows of the cost of tasks that the judge of a rollout was told no cost of.

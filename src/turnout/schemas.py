@@ -484,9 +484,11 @@ class OutcomeView(TypedDict):
 
 
 class ReportView(TypedDict):
-    """One report about a task. `counts`: which of its values do."""
+    """One report about a task. `counts`: which of its values do. `agent`, `ring`: null while the task is unknown."""
 
     at: str
+    agent: str | None
+    ring: str | None
     source: str
     reporter: str
     success: bool | None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.contract.store_support import DATABASES, ONE, TWO, make_template, opened
-from tests.contract.test_store_tasks import HERE, ROLLOUT, add, begun, judged, make_task, report
+from tests.contract.test_store_tasks import HERE, KEY, ROLLOUT, add, begun, judged, make_task, report
 from tests.unit.domain.values import AGENT, RING, make_deployment
 from tests.unit.gateway.calls import FULL_MODEL_CALL, FULL_TOOL_CALL, model_call, tool_call
 from turnout.domain.calls import Ended, ModelCall
@@ -71,17 +71,17 @@ def test_the_larger_of_reported_and_metered_cost_counts_for_breakers_and_the_rep
         add(transaction, [make_task("t1", at=9.0), make_task("t2", "t2", at=9.0)])
         transaction.add_calls([call("a", 1.0), call("b", 0.5, at=31.0), call("c", 2.0, "t2")], "calls/m", "1:1")
         assert transaction.tallies(0.0)[HERE].cost == pytest.approx(3.5)
-        assert transaction.known(["t1", "t2"]) == {"t1": Known(cost=1.5), "t2": Known(cost=2.0)}
+        assert transaction.known(["t1", "t2"]) == {KEY: Known(cost=1.5), ("t2", AGENT, RING): Known(cost=2.0)}
         transaction.add_outcomes([report(cost=7.0, at=40.0)])
         transaction.add_calls([call("d", 4.0, at=41.0)], "calls/m", "1:2")
         assert transaction.tallies(0.0)[HERE].cost == pytest.approx(9.0)
         assert transaction.tallies(40.0)[HERE].cost == pytest.approx(5.5)
-        assert transaction.known(["t1"]) == {"t1": Known(cost=7.0)}
+        assert transaction.known(["t1"]) == {KEY: Known(cost=7.0)}
         transaction.add_outcomes([report(cost=8.0), report(intervened=True)])
         assert transaction.tallies(0.0)[HERE].cost == pytest.approx(9.0)
         transaction.add_calls([call("e", 1.0, at=41.0), call("f", 2.0, at=41.0)], "calls/m", "1:3")
         assert transaction.tallies(0.0)[HERE].cost == pytest.approx(10.5)
-        assert transaction.known(["t1"]) == {"t1": Known(intervened=True, cost=7.0)}
+        assert transaction.known(["t1"]) == {KEY: Known(intervened=True, cost=7.0)}
 
 
 def test_an_agent_that_reports_no_cost_hides_nothing_from_breakers(store: Store) -> None:
@@ -136,8 +136,7 @@ def test_the_heaviest_task_is_found_while_it_is_under_way(store: Store) -> None:
 def test_calls_without_a_price_say_nothing_of_a_cost(store: Store) -> None:
     with store.transaction() as transaction:
         transaction.add_calls([call("a", prices=""), call("b", 0.0, "t2")], "calls/m", "1:1")
-        assert transaction.metered(["t1", "t2"]) == {"t2": 0.0}
-        assert transaction.known(["t1", "t2"]) == {"t2": Known(cost=0.0)}
+        assert transaction.known(["t1", "t2"]) == {("t2", AGENT, RING): Known(cost=0.0)}
 
 
 def test_a_judge_hears_once_what_the_calls_cost_that_a_task_made_until_an_age(store: Store) -> None:

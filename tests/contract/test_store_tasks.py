@@ -14,6 +14,7 @@ from turnout.domain.phases import Phase
 from turnout.ports import ACCESS_LOG, Store, StoredJudgement, TaskQuery, Transaction
 
 ROLLOUT = "dep_1"
+KEY = ("t1", AGENT, RING)
 HERE = TallyKey(AGENT, RING, ONE.digest)
 
 
@@ -162,7 +163,7 @@ def test_for_each_value_the_first_report_counts(store: Store) -> None:
             )
         ]
         assert states == ["counted", "repeated", "counted", "contradicts", "counted"]
-        assert transaction.known(["t1"]) == {"t1": Known(False, True, 0.5)}
+        assert transaction.known(["t1"]) == {KEY: Known(False, True, 0.5)}
         assert [item.state for item in transaction.outcomes("t1")] == ["counted", "counted", "contradicts", "counted"]
         assert transaction.tallies(0.0) == {HERE: Tally(1, 0, 1, 0.5)}
 
@@ -175,7 +176,7 @@ def test_a_report_that_is_sooner_than_its_task_waits_for_it(store: Store) -> Non
         assert transaction.unknown_reports() == 1
         add(transaction, [judged("r1")], rule="status")
         assert transaction.unknown_reports() == 0
-        assert transaction.known(["t1"])["t1"].failed is True, "the report came before the answer was read"
+        assert transaction.known(["t1"])[KEY].failed is True, "the report came before the answer was read"
         assert [(item.arm, item.failed) for item in transaction.observations(ROLLOUT)] == [
             ("candidate", None),
             (None, True),
@@ -191,7 +192,7 @@ def test_reports_about_another_ring_or_without_end_do_not_count(store: Store) ->
         many = transaction.add_outcomes([report(cost=float(number)) for number in range(2, 40)])
         assert {taken.state for taken in many} == {"contradicts", "refused"}
         assert len(transaction.outcomes("t1")) == MOST_REPORTS
-        assert transaction.known(["t1"]) == {"t1": Known(cost=1.0)}
+        assert transaction.known(["t1"]) == {KEY: Known(cost=1.0)}
 
 
 # --- rollouts --------------------------------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def test_a_conversation_that_returns_is_judged_by_what_becomes_of_it_now(store: 
         add(transaction, [judged("r2", at=100.0, status=500), judged("r3", at=101.0)], rule="status")
         told = transaction.observations(ROLLOUT)
         assert [(item.arm, item.failed) for item in told] == [("candidate", None), (None, True)]
-        assert transaction.known(["t1"]) == {"t1": Known(failed=True)}
+        assert transaction.known(["t1"]) == {KEY: Known(failed=True)}
         assert transaction.tallies(0.0)[HERE] == Tally(3, 1), "a breaker counts each answer"
         transaction.add_outcomes([report(at=102.0, failed=True, intervened=True)] * 2)
         assert [item.intervened for item in transaction.observations(ROLLOUT)][2:] == [True], "each value is told once"
@@ -240,6 +241,23 @@ def test_one_name_at_two_agents_is_two_tasks(store: Store) -> None:
         assert [(item.failed, item.intervened, item.cost) for item in told] == [(False, None, None), (None, None, 0.5)]
         there = TallyKey("billing", RING, ALIEN.digest)
         assert transaction.tallies(0.0) == {HERE: Tally(1, 0, 0, 0.5), there: Tally(1, 1, 1)}
+        assert transaction.known(["t1"]) == {
+            KEY: Known(failed=False, cost=0.5),
+            ("t1", "billing", RING): Known(failed=True, intervened=True),
+        }
+
+
+def test_what_is_said_of_a_name_at_one_agent_is_not_said_of_it_at_another(store: Store) -> None:
+    with store.transaction() as transaction:
+        names = ["t1", "t2"]
+        add(transaction, [make_task(f"here-{name}", name, at=9.0) for name in names])
+        add(transaction, [replace(make_task(f"there-{name}", name, at=9.0), agent="billing") for name in names])
+        transaction.add_outcomes(
+            [report("t1", failed=True, agent="billing"), report("t2", failed=False, agent="billing")]
+        )
+        transaction.add_outcomes([report("t2", failed=True, agent=AGENT)])
+        found = {task.request for task in transaction.tasks(TaskQuery(failed=True))}
+        assert found == {"there-t1", "here-t2"}
 
 
 def test_tasks_that_all_came_to_the_candidate_are_counted_and_not_judged(store: Store) -> None:

@@ -142,10 +142,11 @@ def _show_reports(view: LineageView) -> None:
         return
     click.echo()
     show_table(
-        ("AT", "SOURCE", "BY", "SAID", "STATE", "COUNTS", "DETAIL"),
+        ("AT", "ABOUT", "SOURCE", "BY", "SAID", "STATE", "COUNTS", "DETAIL"),
         [
             (
                 local_time(item["at"]),
+                f"{item['agent']} {item['ring']}" if item["agent"] and item["ring"] else "-",
                 item["source"],
                 item["reporter"],
                 describe_outcome(

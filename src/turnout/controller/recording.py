@@ -245,7 +245,7 @@ class Recorder:
         if len(requests) > MOST_REQUESTS or len(calls) > MOST_CALLS:
             log.info("the task %s is too long to be recorded", first.task)
             return None
-        known = snapshot.known([first.task]).get(first.task, Known())
+        known = snapshot.known([first.task]).get((first.task, first.agent, first.ring), Known())
         recording = self._without_secrets(build_recording(release, requests, calls, known), release)
         content = render_recording(recording)
         return StoredRecording(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from turnout.db.tables import deployments, model_calls, observations, tasks, too
 from turnout.domain.budget import NANOS
 from turnout.domain.calls import FAULTS, Call
 from turnout.domain.models import Digest
-from turnout.domain.outcomes import Observation
+from turnout.domain.outcomes import Observation, TaskKey
 
 
 class CallReads(Reads):
@@ -26,18 +27,6 @@ class CallReads(Reads):
             query = select(table).where(table.c.task == task).order_by(table.c.at, table.c.id).limit(limit)
             found += [build(row) for row in self._all(query)]
         return tuple(sorted(found, key=lambda call: (call.at, call.id))[:limit])
-
-    def metered(self, tasks: Iterable[str]) -> dict[str, float]:
-        """What the calls of some tasks cost, in dollars; only tasks of which a call had a price."""
-        found: dict[str, float] = {}
-        for part in in_parts(tasks):
-            query = (
-                select(model_calls.c.task, func.sum(model_calls.c.nanos).label("nanos"))
-                .where(model_calls.c.task.in_(part), model_calls.c.prices != "")
-                .group_by(model_calls.c.task)
-            )
-            found |= {row["task"]: float(row["nanos"]) / NANOS for row in self._all(query)}
-        return found
 
     def due_costs(self, rollout: str, after: float, until: float, age: float) -> tuple[Observation, ...]:
         """What the gateway knows of the cost of tasks that a judge was told no cost of."""
@@ -83,6 +72,16 @@ class CallReads(Reads):
             .order_by(unit.at)
         )
         return tuple(Observation(0, row["task"], row["at"] + age, failed=True) for row in self._all(query))
+
+    def _metered(self, wanted: Iterable[str]) -> Counter[TaskKey]:
+        """What the calls of some tasks cost, in nano-dollars; only tasks of which a call had a price."""
+        found: Counter[TaskKey] = Counter()
+        key = (model_calls.c.task, model_calls.c.agent, model_calls.c.ring)
+        for part in in_parts(wanted):
+            query = select(*key, func.sum(model_calls.c.nanos).label("nanos"))
+            for row in self._all(query.where(model_calls.c.task.in_(part), model_calls.c.prices != "").group_by(*key)):
+                found[row["task"], row["agent"], row["ring"]] = int(row["nanos"])
+        return found
 
     def _heaviest_cost(self, agent: str, ring: str, digest: Digest, since: float, began: float) -> Select[Any]:
         """Of the tasks with a call that ended since a time: all that they cost since it began.

@@ -10,8 +10,8 @@ from sqlalchemy import Table, delete, insert, select
 from turnout.db import call_rows
 from turnout.db.reads import in_parts
 from turnout.db.tables import model_calls, observations, tool_calls
-from turnout.db.task_reads import known_of
-from turnout.db.task_writes import Place, Sums, TaskWrites, by_place, no_sums
+from turnout.db.task_reads import by_place, known_of
+from turnout.db.task_writes import Place, Sums, TaskWrites, no_sums
 from turnout.domain.budget import NANOS
 from turnout.domain.calls import FAULTS, Call, Ended, ModelCall, ToolCall
 from turnout.domain.outcomes import TALLY_SECONDS, Observation

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import chain
 from typing import Any
@@ -14,8 +15,9 @@ from turnout.db.call_reads import CallReads, heaviest
 from turnout.db.reads import in_parts
 from turnout.db.tables import judgements, observations, outcomes, payloads, tallies, task_counts, tasks
 from turnout.domain.breakers import Span, Window
+from turnout.domain.budget import NANOS
 from turnout.domain.models import Breaker, BreakerScope, Digest, Task
-from turnout.domain.outcomes import TALLY_SECONDS, Known, Observation, Tally, TallyKey
+from turnout.domain.outcomes import TALLY_SECONDS, Known, Observation, Tally, TallyKey, TaskKey
 from turnout.ports import StoredJudgement, StoredOutcome, TaskQuery
 
 SUMS = tuple(item.name for item in fields(Tally))  # the columns of a tally
@@ -65,13 +67,13 @@ class TaskReads(CallReads):
         """Every report about a task, in the order in which they came."""
         return tuple(self._outcomes([task]).get(task, ()))
 
-    def known(self, tasks: Iterable[str]) -> dict[str, Known]:
+    def known(self, tasks: Iterable[str]) -> dict[TaskKey, Known]:
         """What counts of the reports of some tasks, and what their calls cost where nobody reported a cost."""
         wanted = list(tasks)
-        known = {task: known_of(stored) for task, stored in self._outcomes(wanted).items()}
-        for task, cost in self.metered(wanted).items():
-            known[task] = known.get(task, Known()).learn(Known(cost=cost))
-        return known
+        known = {key: known_of(items) for key, items in by_place(self._outcomes(wanted)).items()}
+        for key, nanos in self._metered(wanted).items():
+            known[key] = known.get(key, Known()).learn(Known(cost=nanos / NANOS))
+        return {key: found for key, found in known.items() if found != Known()}
 
     def unknown_reports(self) -> int:
         """Reports that wait for a task that has not been seen."""
@@ -167,13 +169,23 @@ def _failed() -> ColumnElement[bool]:
     blamed = select(outcomes.c.task).where(counted, outcomes.c.failed.is_(True))
     first = (
         select(outcomes.c.failed)
-        .where(outcomes.c.task == tasks.c.task, counted, outcomes.c.failed.is_not(None))
+        .where(outcomes.c.task == tasks.c.task, outcomes.c.agent == tasks.c.agent, outcomes.c.ring == tasks.c.ring)
+        .where(counted, outcomes.c.failed.is_not(None))
         .order_by(outcomes.c.seq)
         .limit(1)
         .correlate(tasks)
         .scalar_subquery()
     )
     return or_(tasks.c.status >= 500, and_(tasks.c.task.in_(blamed), first.is_(True)))
+
+
+def by_place(stored: Mapping[str, list[StoredOutcome]]) -> dict[TaskKey, list[StoredOutcome]]:
+    """By task, agent and ring."""
+    found: dict[TaskKey, list[StoredOutcome]] = defaultdict(list)
+    for items in stored.values():
+        for item in items:
+            found[item.outcome.task, item.outcome.agent or "", item.outcome.ring or ""].append(item)
+    return found
 
 
 def known_of(stored: Iterable[StoredOutcome]) -> Known:

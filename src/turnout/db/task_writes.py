@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from turnout.db import rows
@@ -16,7 +16,6 @@ from turnout.db.tables import (
     cursors,
     deployments,
     judgements,
-    model_calls,
     observations,
     outcomes,
     payloads,
@@ -24,12 +23,12 @@ from turnout.db.tables import (
     task_counts,
     tasks,
 )
-from turnout.db.task_reads import SUMS, TaskReads, known_of
+from turnout.db.task_reads import SUMS, TaskReads, by_place, known_of
 from turnout.domain.budget import NANOS
 from turnout.domain.models import Task
-from turnout.domain.outcomes import HEADER, MOST_REPORTS, TALLY_SECONDS, Known, Outcome, Source, Taken
+from turnout.domain.outcomes import HEADER, MOST_REPORTS, TALLY_SECONDS, Known, Outcome, Source, Taken, TaskKey
 from turnout.domain.phases import TERMINAL
-from turnout.ports import ACCESS_LOG, StoredJudgement, StoredOutcome
+from turnout.ports import ACCESS_LOG, StoredJudgement
 
 CLOCKS_DIFFER = 5.0  # seconds, of a server and the proxy that it hears of tasks from
 _ABOUT_IT = ("counted", "contradicts", "repeated")  # states of reports that are about the task
@@ -218,7 +217,7 @@ class TaskWrites(TaskReads):
             task: sum(item.outcome.source is not Source.RULE for item in items) for task, items in stored.items()
         }
         taken, added, news = [], [], []
-        priced: dict[tuple[str, str, str], tuple[Place, int, float]] = {}
+        priced: dict[TaskKey, tuple[Place, int, float]] = {}
         for outcome, seen in reports:
             place = seen.place if seen is not None else None
             is_rule, state, new = outcome.source is Source.RULE, "waiting", Known()
@@ -255,7 +254,7 @@ class TaskWrites(TaskReads):
         self._observe(news)
         return tuple(taken)
 
-    def _leave_metered(self, priced: Mapping[tuple[str, str, str], tuple[Place, int, float]], sums: Sums) -> None:
+    def _leave_metered(self, priced: Mapping[TaskKey, tuple[Place, int, float]], sums: Sums) -> None:
         """Of a reported cost counts what is beyond the cost of the task's calls, which were summed before.
 
         The larger of both counts for breakers: agents report their own costs, and must not be able to switch one off.
@@ -263,16 +262,6 @@ class TaskWrites(TaskReads):
         metered = self._metered({task for task, _, _ in priced})
         for key, (place, step, cost) in priced.items():
             sums[place, step]["cost"] -= min(cost, metered[key] / NANOS)
-
-    def _metered(self, wanted: Iterable[str]) -> Counter[tuple[str, str, str]]:
-        """Nano-dollars that calls of some tasks cost, by task, agent and ring."""
-        found: Counter[tuple[str, str, str]] = Counter()
-        key = (model_calls.c.task, model_calls.c.agent, model_calls.c.ring)
-        for part in in_parts(wanted):
-            query = select(*key, func.sum(model_calls.c.nanos).label("nanos"))
-            for row in self._all(query.where(model_calls.c.task.in_(part), model_calls.c.nanos > 0).group_by(*key)):
-                found[row["task"], row["agent"], row["ring"]] = int(row["nanos"])
-        return found
 
     def _settle_waiting(self, changed: list[Task], sums: Sums) -> None:
         """Reports that came before their task was seen count now, before what the answer itself says."""
@@ -314,9 +303,9 @@ class TaskWrites(TaskReads):
         if values:
             self._connection.execute(insert(observations), values)
 
-    def _units(self, wanted: set[str]) -> dict[tuple[str, str, str], _Unit]:
+    def _units(self, wanted: set[str]) -> dict[TaskKey, _Unit]:
         """By task, agent and ring: what the judge of the last rollout there knows of it."""
-        units: dict[tuple[str, str, str], _Unit] = {}
+        units: dict[TaskKey, _Unit] = {}
         for part in in_parts(sorted(wanted)):
             query = (
                 select(observations, deployments.c.agent, deployments.c.ring)
@@ -380,15 +369,6 @@ def _choose(outcome: Outcome, requests: list[_Seen]) -> _Seen | None:
     """The newest request that a report speaks of; of one that fits none the newest, where it is foreign."""
     fitting = [seen for seen in requests if not _is_foreign(outcome, seen.place)]
     return fitting[-1] if fitting else requests[-1] if requests else None
-
-
-def by_place(stored: Mapping[str, list[StoredOutcome]]) -> dict[tuple[str, str, str], list[StoredOutcome]]:
-    """By task, agent and ring."""
-    found: dict[tuple[str, str, str], list[StoredOutcome]] = defaultdict(list)
-    for items in stored.values():
-        for item in items:
-            found[item.outcome.task, item.outcome.agent or "", item.outcome.ring or ""].append(item)
-    return found
 
 
 def _is_foreign(outcome: Outcome, place: Place) -> bool:

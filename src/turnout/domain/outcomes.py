@@ -158,6 +158,9 @@ def _read_answer(task: Task, path: str) -> bool | None:
     return bool(value)
 
 
+TaskKey = tuple[str, str, str]  # task, agent and ring: one name may be in use in several
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What counts of all reports of one task."""

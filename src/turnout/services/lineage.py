@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from turnout.domain.calls import Call, ToolCall
 from turnout.domain.errors import NotFound, TurnoutError
 from turnout.domain.events import Event, EventType
 from turnout.domain.models import Deployment, Digest, Release, Task
-from turnout.domain.outcomes import Known
+from turnout.domain.outcomes import Known, TaskKey
 from turnout.domain.policy import Verb
 from turnout.ports import Snapshot, StoredEvent, StoredOutcome, TaskQuery
 from turnout.schemas import (
@@ -55,10 +56,11 @@ def trace_task(office: Office, actor: Actor, name: str) -> LineageView:
                 hint="its id is in the header x-turnout-task of the answer; `turnout tasks list` shows the latest",
             )
         known = snapshot.known([task])
+        asked = [(task, item.agent, item.ring) for item in requests[:1]] or list(known)[:1]  # where callers met it
         versions = name_versions(snapshot, requests)
         view: LineageView = {
             "task": task,
-            "outcome": view_known(known.get(task, Known())),
+            "outcome": view_known(next((known[key] for key in asked if key in known), Known())),
             "requests": [_view_request(item, known, versions) for item in requests],
             "more": more,
             "releases": [],
@@ -95,16 +97,19 @@ def trace_task(office: Office, actor: Actor, name: str) -> LineageView:
 
 def view_reports(stored: Sequence[StoredOutcome]) -> list[ReportView]:
     """Every report in the order in which they came, each with which of its values count. Pure."""
-    known, shown = Known(), list[ReportView]()
+    known, shown = defaultdict[tuple[str | None, str | None], Known](Known), list[ReportView]()
     for item in stored:
         outcome, counts = item.outcome, list[str]()
         if item.state == "counted":
-            known, new, _ = known.take(outcome)
+            place = outcome.agent, outcome.ring
+            known[place], new, _ = known[place].take(outcome)
             named = {"success": new.failed, "intervention": new.intervened, "cost": new.cost}
             counts = [name for name, value in named.items() if value is not None]
         shown.append(
             {
                 "at": view_time(outcome.at),
+                "agent": outcome.agent,
+                "ring": outcome.ring,
                 "source": outcome.source.value,
                 "reporter": outcome.reporter,
                 "success": None if outcome.failed is None else not outcome.failed,
@@ -180,7 +185,7 @@ def _as_captured(snapshot: Snapshot, requests: Sequence[Task], calls: Sequence[C
     return shown_requests, shown_calls
 
 
-def _view_request(task: Task, known: Mapping[str, Known], versions: Mapping[str, str]) -> RequestView:
+def _view_request(task: Task, known: Mapping[TaskKey, Known], versions: Mapping[str, str]) -> RequestView:
     return RequestView(
         **view_task(task, known, versions),
         question=view_payload(task.question, task.bytes_in),

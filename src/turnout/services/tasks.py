@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from turnout.domain.errors import InvalidRequest
 from turnout.domain.models import Digest, Task
-from turnout.domain.outcomes import Known
+from turnout.domain.outcomes import Known, TaskKey
 from turnout.domain.policy import Verb
 from turnout.manifest.values import parse_duration
 from turnout.ports import Snapshot, TaskQuery
@@ -74,7 +74,7 @@ def parse_moment(text: str, now: float) -> float:
         ) from None
 
 
-def view_task(task: Task, known: Mapping[str, Known], versions: Mapping[str, str]) -> TaskView:
+def view_task(task: Task, known: Mapping[TaskKey, Known], versions: Mapping[str, str]) -> TaskView:
     """One request, with what is known of its task."""
     return {
         "request": task.request,
@@ -95,7 +95,7 @@ def view_task(task: Task, known: Mapping[str, Known], versions: Mapping[str, str
         "probability": task.probability,
         "rollout": task.rollout,
         "pinned": task.pinned,
-        "outcome": view_known(known.get(task.task, Known())),
+        "outcome": view_known(known.get((task.task, task.agent, task.ring), Known())),
     }
 
 

@@ -221,6 +221,8 @@ def full_view() -> dict[str, Any]:
         "reports": [
             {
                 "at": REQUEST["at"],
+                "agent": "support",
+                "ring": "dev",
                 "source": "report",
                 "reporter": "bob",
                 "success": False,
