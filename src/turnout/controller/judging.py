@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 SAVE_SHARE = 20.0  # pauses between two of them, in times of what one takes
 SAVE_SECONDS = 5.0  # how often a judge that hears new things is written down; a new verdict is at once
 SETTLED_AT = 0.9  # of an age: the judge hears what is settled then, and a moment passes, before it counts it as unknown
-OVERLAP = 5.0  # seconds that are looked at again
 _BATCH = 5_000
 _TOGETHER = 100_000  # observations that are put in order
 MOST_JUDGES = 200  # kept in memory; others are read again
@@ -126,9 +125,14 @@ class Judging:
 
 
 def _settled_before(snapshot: Snapshot, rollout: str) -> float:
-    """What was before is settled by an earlier server: it settles before it lets the clock of a judge go on."""
+    """Up to when nothing is left to tell: tasks that began before have passed their last age in the eyes of the judge.
+
+    The clock of a judge alone does not say what an earlier server had settled: reports run ahead of records that are read.
+    """
     sitting = _resume(snapshot, rollout)
-    return sitting.judge.clock - OVERLAP if sitting is not None else -math.inf
+    if sitting is None:
+        return -math.inf
+    return sitting.judge.clock - (1 - SETTLED_AT) * sitting.judge.config.ages[-1]
 
 
 def _tell_news(snapshot: Snapshot, rollout: str, sitting: _Sitting, now: float) -> None:

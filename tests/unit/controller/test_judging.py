@@ -293,6 +293,25 @@ def test_a_candidate_that_never_answers_is_not_proven_but_taken_back(stage: Stag
     assert "failure" in stage.transitions(canary)[-2][1]
 
 
+def test_the_next_server_tells_of_silences_that_the_last_could_not_know_of_yet(tmp_path: Path) -> None:
+    settings = JudgeSettings(Ramp.EVIDENCE, (100.0, 200.0, 400.0))
+    one, two = (make_release(f"v{n}", rings=(RingSettings("dev", canary=STEPS, judge=settings),)) for n in (1, 2))
+    with staged(tmp_path, (one, two)) as stage:
+        stage.deploy(one)
+        canary = stage.deploy(two)
+        began = stage.clock.at
+        stage.serve_open(two, "hangs")
+        last = stage.another_server(stage.holder, read_up_to=lambda: began + 355.0)
+        last.clock.at = began + 375.0
+        last.serve(one, ["heard of"])  # which takes the clock of the judge beyond what was read
+        last.look()
+        last.clock.at += 1.0
+        stage.another_server(stage.holder).look()
+        with stage.store.snapshot() as snapshot:
+            told = [(item.task, item.at) for item in snapshot.observations(canary) if item.failed]
+    assert told == [("hangs", began + 360.0)]
+
+
 # --- costs that the gateway knows -------------------------------------------------------------------------------------
 
 
