@@ -3,8 +3,8 @@
 Envoy writes its access log by a thread of its own, and a kill may come between an answer and that thread's turn. So whoever
 serves a request also notes it in a file, by a write that is over when the request goes on, and that outlives the process.
 Each thread has two such files by turns, `begun-{identity}.{thread}.0` and `.1`. Nobody reads them while their Envoy runs.
-When it has ended, what they hold of its last minute goes to the access log; most of that is there already, which does no
-harm, as a request is recorded once.
+Once it has ended, the next that starts (of one that was replaced, the next server) brings what they hold of its last minute to
+the access log; most of that is there already, which does no harm, as a request is recorded once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from turnout.traffic.snapshot import NAMESPACE, RELEASE_HEADER, TASK_HEADER
 
 REQUEST_HEADER = "x-turnout-request"
 BEGUN = "UpstreamPoolReady"  # the type of a line that tells of a request which was given to a replica
-LARGEST_FILE = 4 << 20  # bytes
+LARGEST_FILE = 1 << 20  # bytes; some two thousand requests
 WRITTEN_AFTER = timedelta(seconds=60)  # what Envoy logged so long ago is in its log, however busy the machine was
 
 logger = logging.getLogger(__name__)
@@ -90,11 +90,11 @@ def begun_path(config: Path) -> Path:
     return config.with_name(config.stem.replace("bootstrap", "begun"))
 
 
-def recover(path: Path, log: Path) -> None:
+def recover(path: Path, log: Path) -> bool:
     """Bring what an Envoy that has ended noted to the access log, and remove its notes; a half line there is ended.
 
-    May be done again when it was broken off. Where a file cannot be read or written, a warning says so: callers wait for
-    the next Envoy, and the notes are kept.
+    May be done again when it was broken off. False where a file cannot be read or written, which a warning says: callers wait
+    for the next Envoy, and the notes are kept.
     """
     try:
         files = sorted(path.parent.glob(f"{path.name}.*"))
@@ -103,6 +103,8 @@ def recover(path: Path, log: Path) -> None:
             file.unlink()
     except OSError as error:
         logger.warning("requests that were under way when Envoy ended may be missing from the records: %s", error)
+        return False
+    return True
 
 
 def _append(log: Path, lines: list[bytes]) -> None:

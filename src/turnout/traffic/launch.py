@@ -58,8 +58,8 @@ def remove_leftovers(folder: Path, used: Collection[Path]) -> None:
     for config in set(folder.glob("bootstrap-*.json")) - set(used):
         identity = config.stem.removeprefix("bootstrap-")
         (_socket_folder(folder) / f"admin-{identity}.sock").unlink(missing_ok=True)
-        recover(begun_path(config), folder / "access.log")
-        config.unlink(missing_ok=True)
+        if recover(begun_path(config), folder / "access.log"):
+            config.unlink(missing_ok=True)
 
 
 def admin_of(config: Path) -> EnvoyAdmin | None:

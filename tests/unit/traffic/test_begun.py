@@ -17,6 +17,7 @@ from turnout.domain.models import Task
 from turnout.traffic.access_log import parse_access_line
 from turnout.traffic.begun import LARGEST_FILE, begun_path, recover
 from turnout.traffic.envoy import EnvoyRouter
+from turnout.traffic.launch import remove_leftovers
 
 
 def note(at: str, request: str, **more: object) -> bytes:
@@ -35,7 +36,7 @@ def test_the_last_minute_goes_to_the_access_log_and_the_notes_are_removed(tmp_pa
     (tmp_path / "begun-1.aa.1").write_bytes(new + b"\n" + note("09:00:00.000", "broken")[:-1])
     (tmp_path / "begun-1.bb.0").write_bytes(b"\0\0{}\n")
     (tmp_path / "begun-2.aa.0").write_bytes(new + b"\n")
-    recover(notes, log)
+    assert recover(notes, log)
     assert requests_in(log) == ["logged", "edge", "new"]
     assert [path.name for path in tmp_path.glob("begun*")] == ["begun-2.aa.0"]
     recover(notes, log)
@@ -66,9 +67,22 @@ def test_notes_that_cannot_be_brought_to_the_log_are_kept(tmp_path: Path, caplog
     notes.write_bytes(note("08:00:00.000", "new") + b"\n")
     (tmp_path / "access.log").mkdir()
     with caplog.at_level(logging.WARNING):
-        recover(tmp_path / "begun-1", tmp_path / "access.log")
+        assert not recover(tmp_path / "begun-1", tmp_path / "access.log")
     assert notes.exists()
     assert "may be missing from the records" in caplog.text
+
+
+def test_a_bootstrap_file_is_kept_as_long_as_its_notes_are(tmp_path: Path) -> None:
+    config, log = tmp_path / "bootstrap-1.json", tmp_path / "access.log"
+    config.write_text("{}")
+    (tmp_path / "begun-1.aa.0").write_bytes(note("08:00:00.000", "new") + b"\n")
+    log.mkdir()
+    remove_leftovers(tmp_path, ())
+    assert config.exists()
+    log.rmdir()
+    remove_leftovers(tmp_path, ())
+    assert requests_in(log) == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["access.log"]
 
 
 class Killed:
