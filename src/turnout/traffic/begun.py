@@ -3,8 +3,8 @@
 Envoy writes its access log by a thread of its own, and a kill may come between an answer and that thread's turn. So whoever
 serves a request also notes it in a file, by a write that is over when the request goes on, and that outlives the process.
 Each thread has two such files by turns, `begun-{identity}.{thread}.0` and `.1`. Nobody reads them while their Envoy runs.
-Once it has ended, the next that starts (of one that was replaced, the next server) brings what they hold of its last minute to
-the access log; most of that is there already, which does no harm, as a request is recorded once.
+Once it has ended, the next that starts (of one that was replaced, the next server) brings what they hold of its last minute
+to the access log; most of that is there already, which does no harm, as a request is recorded once.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def begun_path(config: Path) -> Path:
 def recover(path: Path, log: Path) -> bool:
     """Bring what an Envoy that has ended noted to the access log, and remove its notes; a half line there is ended.
 
-    May be done again when it was broken off. False where a file cannot be read or written, which a warning says: callers wait
-    for the next Envoy, and the notes are kept.
+    May be done again when it was broken off. False where a file cannot be read or written, which a warning says: callers
+    wait for the next Envoy, and the notes are kept.
     """
     try:
         files = sorted(path.parent.glob(f"{path.name}.*"))
