@@ -168,6 +168,49 @@ def test_for_each_value_the_first_report_counts(store: Store) -> None:
         assert transaction.tallies(0.0) == {HERE: Tally(1, 0, 1, 0.5)}
 
 
+def test_what_was_said_before_is_repeated_and_takes_no_room(store: Store) -> None:
+    with store.transaction() as transaction:
+        transaction.add_outcomes([report("late", cost=1.0)] * 3)
+        add(transaction, [make_task("r1")])
+        transaction.add_outcomes([report(failed=False), report(intervened=True)])
+        said = [report(failed=True), report(failed=True, agent="another")]
+        first = [taken.state for taken in transaction.add_outcomes(said)]
+        assert first == ["contradicts", "foreign"]
+        again = transaction.add_outcomes([*said, report(failed=True, agent=AGENT, ring=RING)] * MOST_REPORTS)
+        assert {taken.state for taken in again} == {"repeated"}
+        assert len(transaction.outcomes("t1")) == 4
+        (other,) = transaction.add_outcomes([replace(report(failed=True), reporter="eve")])
+        assert other.state == "contradicts"
+        transaction.add_outcomes([report(cost=float(number)) for number in range(2, 40)])
+        (known,) = transaction.add_outcomes([report(intervened=True)])
+        assert known.state == "repeated"
+        assert len(transaction.outcomes("late")) == 1
+
+
+def test_an_outcome_at_one_agent_trips_no_breaker_of_another(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task("r1"), replace(make_task("r2", release=ALIEN), agent="billing")])
+        transaction.add_outcomes([report(cost=50.0, intervened=True, agent="billing", ring=RING)])
+        assert transaction.heaviest_run(AGENT, RING, ONE.digest, 0.0) == {}
+        found = transaction.heaviest_run("billing", RING, ALIEN.digest, 0.0)
+        assert found == {"cost": ("t1", 50.0), "intervention_rate": ("t1", 1.0)}
+
+
+def test_a_report_is_about_the_newest_request_of_each_place(store: Store) -> None:
+    with store.transaction() as transaction:
+        add(transaction, [make_task("r1", at=1.0), make_task("r2", at=3.0, release=TWO)])
+        add(transaction, [replace(make_task("r3", at=2.0, release=ALIEN), agent="billing")])
+        taken = transaction.add_outcomes(
+            [report(cost=1.0), report(cost=2.0, agent="billing"), report(failed=True, agent="nobody")]
+        )
+        assert [(item.state, item.agent) for item in taken] == [
+            ("counted", AGENT),
+            ("counted", "billing"),
+            ("foreign", AGENT),
+        ]
+        assert transaction.tallies(0.0)[TallyKey(AGENT, RING, TWO.digest)].cost == 1.0
+
+
 def test_a_report_that_is_sooner_than_its_task_waits_for_it(store: Store) -> None:
     with store.transaction() as transaction:
         transaction.add_deployment(make_deployment(ONE, ROLLOUT))

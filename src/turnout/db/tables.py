@@ -257,7 +257,7 @@ tasks = Table(
     Column("pinned", Boolean, nullable=False),
     Index(None, "at"),
     Index(None, "agent", "ring", "at"),
-    Index(None, "task"),
+    Index(None, "task", "agent", "ring", "at"),
 )
 
 payloads = Table(

@@ -119,7 +119,9 @@ class TaskReads(CallReads):
         errors = select(tasks.c.task, func.count().label("much")).where(*here, tasks.c.status >= 500)
         reported = select(outcomes.c.task, func.sum(outcomes.c.cost).label("much")).where(counted)
         stepped_in = select(outcomes.c.task, func.count().label("much")).where(counted, outcomes.c.intervened.is_(True))
-        mine = outcomes.c.task.in_(select(tasks.c.task).where(*here))
+        mine = and_(
+            outcomes.c.agent == agent, outcomes.c.ring == ring, outcomes.c.task.in_(select(tasks.c.task).where(*here))
+        )
         found: dict[str, tuple[str, float]] = {}
         for name, query in (
             ("error_rate", errors.group_by(tasks.c.task)),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Table, and_, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from turnout.db import rows
@@ -193,12 +193,19 @@ class TaskWrites(TaskReads):
     # --- reports --------------------------------------------------------------------------------------------------
 
     def _locate(self, wanted: set[str]) -> dict[str, list[_Seen]]:
-        """Where each task was seen, the newest last: one name may be in use at several agents."""
+        """Where each task was seen, the newest last: one name may be in use at several agents.
+
+        Of each place the newest request alone, as a name may have a million of them.
+        """
         seen: dict[str, list[_Seen]] = defaultdict(list)
+        key = (tasks.c.task, tasks.c.agent, tasks.c.ring)
         for part in in_parts(sorted(wanted)):
+            last = (
+                select(*key, func.max(tasks.c.at).label("at")).where(tasks.c.task.in_(part)).group_by(*key).subquery()
+            )
             query = (
-                select(tasks.c.task, tasks.c.agent, tasks.c.ring, tasks.c.release, tasks.c.at, tasks.c.duration)
-                .where(tasks.c.task.in_(part))
+                select(*key, tasks.c.release, tasks.c.at, tasks.c.duration)
+                .join(last, and_(*(tasks.c[name] == last.c[name] for name in ("task", "agent", "ring", "at"))))
                 .order_by(tasks.c.at)
             )
             for row in self._all(query):
@@ -216,6 +223,7 @@ class TaskWrites(TaskReads):
         numbers = {
             task: sum(item.outcome.source is not Source.RULE for item in items) for task, items in stored.items()
         }
+        said = {_said(item.outcome) for items in stored.values() for item in items}
         taken, added, news = [], [], []
         priced: dict[TaskKey, tuple[Place, int, float]] = {}
         for outcome, seen in reports:
@@ -228,8 +236,14 @@ class TaskWrites(TaskReads):
                 known[key], new, state = known.get(key, Known()).take(outcome)
                 if new.cost is not None:
                     priced[key] = (place, _step_of(outcome.at), new.cost)
-            if not is_rule and state != "counted" and numbers.get(outcome.task, 0) >= MOST_REPORTS:
-                state = "refused"
+            here = (
+                outcome if place is None or state == "foreign" else replace(outcome, agent=place.agent, ring=place.ring)
+            )
+            again = not is_rule and _said(here) in said
+            if again and state in ("contradicts", "foreign"):
+                state = "repeated"
+            elif not (is_rule or again) and state not in ("counted", "repeated"):
+                state = "refused" if numbers.get(outcome.task, 0) >= MOST_REPORTS else state
             taken.append(Taken(outcome.task, state, place.agent if place else None, place.ring if place else None))
             if seen is not None and place is not None and state in _ABOUT_IT:
                 news.append((outcome, place))
@@ -241,13 +255,11 @@ class TaskWrites(TaskReads):
                 answered = outcome.at if seen.answered is None else seen.answered
                 _add_faults(sums[place, _step_of(answered)], counts)
                 sums[place, _step_of(outcome.at)]["cost"] += counts.cost or 0.0
-            if state in {"refused", "repeated"} or (is_rule and state != "counted"):
+            if state in ("refused", "repeated") or (again and state == "waiting") or (is_rule and state != "counted"):
                 continue
+            said.add(_said(here))
             numbers[outcome.task] = numbers.get(outcome.task, 0) + (not is_rule)
-            row = rows.outcome_to_row(outcome, state)
-            if place is not None and state != "foreign":
-                row |= {"agent": place.agent, "ring": place.ring}
-            added.append(row)
+            added.append(rows.outcome_to_row(here, state))
         if added:
             self._connection.execute(insert(outcomes), added)
         self._leave_metered(priced, sums)
@@ -374,6 +386,12 @@ def _choose(outcome: Outcome, requests: list[_Seen]) -> _Seen | None:
 def _is_foreign(outcome: Outcome, place: Place) -> bool:
     """Whether the reporter speaks of a task of another agent or ring."""
     return outcome.agent not in (None, place.agent) or outcome.ring not in (None, place.ring)
+
+
+def _said(outcome: Outcome) -> tuple[object, ...]:
+    """What makes a report the same as another."""
+    place = (outcome.task, outcome.agent, outcome.ring)
+    return (*place, outcome.source, outcome.reporter, outcome.failed, outcome.intervened, outcome.cost)
 
 
 def _add_faults(counts: dict[str, float], new: Known) -> None:

@@ -321,8 +321,8 @@ def test_a_task_that_nobody_knows_is_not_found_and_told_where_ids_are(untouched:
 def test_a_lineage_shows_the_calls_that_a_task_made_and_what_they_cost(api: Api) -> None:
     serve(api, "task-1")
     with api.stage.store.transaction() as transaction:
-        calls = [FULL_MODEL_CALL, model_call("b", at=1_001.0), tool_call("t", result="{}")]
-        transaction.add_calls([replace(call, ring="dev") for call in calls], "c", "1:1")
+        models = [replace(call, ring="dev") for call in (FULL_MODEL_CALL, model_call("b", at=1_001.0))]
+        transaction.add_calls([*models, tool_call("t", result="{}", ring="dev")], "c", "1:1")
     view = lineage(api, "task-1")
     assert view["outcome"] == {"success": None, "intervention": None, "cost": 0.000123456}
     assert view["metered"] == {
