@@ -23,11 +23,11 @@ from turnout.db.tables import (
     task_counts,
     tasks,
 )
-from turnout.db.task_reads import SUMS, TaskReads, by_place, known_of
+from turnout.db.task_pruning import TaskPruning
+from turnout.db.task_reads import SUMS, by_place, known_of
 from turnout.domain.budget import NANOS
 from turnout.domain.models import Task
 from turnout.domain.outcomes import HEADER, MOST_REPORTS, TALLY_SECONDS, Known, Outcome, Source, Taken, TaskKey
-from turnout.domain.phases import TERMINAL
 from turnout.ports import ACCESS_LOG, StoredJudgement
 
 CLOCKS_DIFFER = 5.0  # seconds, of a server and the proxy that it hears of tasks from
@@ -63,7 +63,7 @@ class _Seen:
 Sums = dict[tuple[Place, int], dict[str, float]]  # by place and step of time
 
 
-class TaskWrites(TaskReads):
+class TaskWrites(TaskPruning):
     """The part of `ports.Transaction` that is about tasks; see there for the meaning of each."""
 
     def add_tasks(self, new_tasks: Iterable[Task], said: Mapping[str, Outcome], cursor: str) -> int:
@@ -109,33 +109,6 @@ class TaskWrites(TaskReads):
         changed = self._connection.execute(update(cursors).where(cursors.c.name == name).values(value=value))
         if changed.rowcount == 0:
             self._connection.execute(insert(cursors).values(name=name, value=value))
-
-    def prune(self, before: float, limit: int = 5_000) -> int:
-        """Forget what is older than a time; at most `limit` of each kind at once."""
-        if before <= 0:
-            return 0
-        old = select(tasks.c.request).where(tasks.c.at < before).order_by(tasks.c.at).limit(limit)
-        requests = list(self._connection.scalars(old))
-        most = len(requests)
-        for part in in_parts(requests):
-            self._connection.execute(delete(payloads).where(payloads.c.request.in_(part)))
-            self._connection.execute(delete(tasks).where(tasks.c.request.in_(part)))
-        self._forget_judges(before)
-        for table, condition in (
-            (outcomes, outcomes.c.at < before),
-            (observations, observations.c.rollout.in_(_over_before(before))),
-        ):
-            oldest = list(self._connection.scalars(select(table.c.seq).where(condition).limit(limit)))
-            most = max(most, len(oldest))
-            for part in in_parts(oldest):
-                self._connection.execute(delete(table).where(table.c.seq.in_(part)))
-        self._connection.execute(delete(tallies).where(tallies.c.step < int(before // TALLY_SECONDS)))
-        return most
-
-    def _forget_judges(self, before: float) -> None:
-        """How judges could go on whose rollouts were over before a time; what they said is kept."""
-        old = (judgements.c.rollout.in_(_over_before(before)), judgements.c.cursor > 0)
-        self._connection.execute(update(judgements).where(*old).values(state={}, cursor=0))
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -402,8 +375,3 @@ def _add_faults(counts: dict[str, float], new: Known) -> None:
 def no_sums() -> dict[str, float]:
     """Of nothing."""
     return dict.fromkeys(SUMS, 0.0)
-
-
-def _over_before(before: float) -> Any:
-    over = [phase.value for phase in TERMINAL]
-    return select(deployments.c.id).where(deployments.c.phase.in_(over), deployments.c.phase_at < before)
