@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from turnout.domain.captures import kept_capture
@@ -11,7 +12,10 @@ from turnout.domain.models import Capture, Digest, Release, Task
 from turnout.domain.outcomes import read_task
 from turnout.ports import ACCESS_LOG, AccessLog, AccessLogChunk, Clock, Store
 
+log = logging.getLogger(__name__)
+
 FLUSHED_AFTER = 1.0  # seconds after which what the proxy logged is in its file for certain
+_LONGEST_PATH = 10_000  # bytes
 
 
 class Ingest:
@@ -21,7 +25,7 @@ class Ingest:
         self,
         store: Store,
         log: AccessLog,
-        parse: Callable[[bytes], Task | None],
+        parse: Callable[[bytes], Task | None],  # raises ValueError for a damaged line
         redact: Callable[[bytes | None, Capture], bytes | None],
         clock: Clock | None = None,
     ) -> None:
@@ -54,7 +58,7 @@ class Ingest:
 
     def _record(self, chunk: AccessLogChunk) -> set[tuple[str, str]]:
         """One batch, in one transaction. Returns the (agent, ring) pairs that got tasks."""
-        tasks = [task for task in map(self._parse, chunk.lines) if task is not None]
+        tasks = list(self._parse_all(chunk.lines))
         named = {digest for task in tasks for digest in (task.release, task.judged_by) if digest is not None}
         releases = self._look_up(named)
         said = {
@@ -68,6 +72,22 @@ class Ingest:
             transaction.add_tasks(kept, said, chunk.cursor)
         return {(task.agent, task.ring) for task in tasks}
 
+    def _parse_all(self, lines: tuple[bytes, ...]) -> Iterator[Task]:
+        """Says how many lines cannot be read: a full disk or a killed proxy leaves such, and with each a request is lost."""
+        damaged = 0
+        for line in filter(None, lines):
+            try:
+                task = self._parse(line)
+            except ValueError:
+                damaged += 1
+                continue
+            if task is not None:
+                yield task
+        if damaged:
+            log.warning(
+                "%d lines of the access log are damaged: as many requests may be missing in the records", damaged
+            )
+
     def _look_up(self, digests: set[Digest]) -> dict[Digest | None, Release]:
         """The releases that are known of these; none is under None."""
         missing = digests - self._releases.keys()
@@ -77,9 +97,12 @@ class Ingest:
         return {digest: release for digest in digests if (release := self._releases[digest]) is not None}
 
     def _captured(self, task: Task, release: Release | None) -> Task:
-        """With what its ring keeps of request and answer, without what it calls secret."""
-        if task.question is None and task.answer is None:
-            return task
+        """With what its ring keeps of request and answer, and nowhere what it calls secret."""
         settings = release.spec.ring(task.ring) if release is not None else None
         capture = kept_capture(settings) if settings is not None else Capture()
+        if capture.redact:
+            kept = self._redact(task.path.encode(), Capture(_LONGEST_PATH, capture.redact)) or b""
+            task = replace(task, path=kept.decode(errors="replace"))
+        if task.question is None and task.answer is None:
+            return task
         return replace(task, question=self._redact(task.question, capture), answer=self._redact(task.answer, capture))

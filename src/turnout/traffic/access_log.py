@@ -68,17 +68,15 @@ class EnvoyAccessLog:
 
 
 def parse_access_line(line: bytes) -> Task | None:
-    """The request that a line tells of; None for one that belongs to no ring, and for anything that is no such line.
+    """The request that a line tells of; None for one that belongs to no ring. Raises `ValueError` for what is no such line.
 
     `release` is the one that was chosen, also when no replica of it was live; None when none was chosen.
     """
     try:
         record = json.loads(line)
-        if not isinstance(record, dict) or not record.get("agent") or not record.get("ring"):
-            return None
-        return _build_task(record)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+        return _build_task(record) if record["agent"] and record["ring"] else None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"not a line of the access log: {error!r}") from error
 
 
 def _build_task(record: dict[str, Any]) -> Task:

@@ -67,19 +67,25 @@ end
 
 
 # Keeps the beginning of request and answer in the access log, where a route asks for it. Nothing is held back for it.
+# Whoever breaks off is never heard of here: so what there is is kept each time that it has doubled.
 # It is no filter that a route enables: Envoy asks for those before a host name has become the path, so of another route.
 _CAPTURE_LUA = """
 local function keep(handle, name)
-  local limit, parts, size = handle:filterContext():get("size"), {}, 0
+  local limit, parts, size, saved = handle:filterContext():get("size"), {}, 0, -1
   if not limit then return end
+  local function save()
+    handle:streamInfo():dynamicMetadata():set("turnout.capture", name, handle:base64Escape(table.concat(parts)))
+    saved = size
+  end
   for chunk in handle:bodyChunks() do
     local length = math.min(chunk:length(), limit - size)
     if length > 0 then
       parts[#parts + 1] = chunk:getBytes(0, length)
       size = size + length
+      if size >= 2 * saved or size == limit then save() end
     end
   end
-  handle:streamInfo():dynamicMetadata():set("turnout.capture", name, handle:base64Escape(table.concat(parts)))
+  if size > saved then save() end
 end
 
 function envoy_on_request(handle) keep(handle, "question") end

@@ -11,8 +11,8 @@ import pytest
 from tests.unit.controller.stage import Stage, staged
 from tests.unit.domain.values import AGENT, make_release
 from turnout.controller.ingest import FLUSHED_AFTER, Ingest
-from turnout.domain.models import RingSettings, Task
-from turnout.ports import AccessLogChunk
+from turnout.domain.models import Capture, RingSettings, Task
+from turnout.ports import AccessLogChunk, TaskQuery
 from turnout.redaction import Redactor
 
 ONE = make_release("v1", rings=(RingSettings("dev"),))
@@ -41,6 +41,8 @@ class ListLog:
 
 def parse(line: bytes) -> Task | None:
     if line == b"damaged":
+        raise ValueError("damaged")
+    if line == b"stray":
         return None
     request, ring = line.decode().split()
     return Task(request, request, AGENT, ring, ONE.digest, 1.0, 0.1, 200)
@@ -61,11 +63,27 @@ def counted(stage: Stage) -> dict[str, int]:
         return {ring: total for (ring, _), (total, _) in snapshot.task_counts(AGENT).items()}
 
 
-def test_everything_is_taken_in_in_batches_and_the_rings_are_told(stage: Stage) -> None:
-    log = ListLog("r1 dev", "r2 dev", "damaged", "r3 production", "r4 dev")
+def test_everything_is_taken_in_in_batches_and_the_rings_are_told(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = ListLog("r1 dev", "r2 dev", "damaged", "r3 production", "stray", "", "r4 dev")
     assert take_in(stage, log) == {(AGENT, "dev"), (AGENT, "production")}
     assert counted(stage) == {"dev": 3, "production": 1}
     assert log.rotations == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 lines of the access log are damaged: as many requests may be missing in the records"
+    ]
+
+
+def test_what_a_ring_calls_secret_is_in_no_path(tmp_path: Path) -> None:
+    rings = (RingSettings("dev", capture=Capture(redact=("sk-[a-z]+",))),)
+    release = make_release("v9", rings=rings)
+    task = Task("r1", "r1", AGENT, "dev", release.digest, 1.0, 0.1, 200, path="/reset/sk-abc/é")
+    with staged(tmp_path, (release,)) as stage:
+        Ingest(stage.store, ListLog("x"), lambda _: task, Redactor().redact).take_in()
+        with stage.store.snapshot() as snapshot:
+            (kept,) = snapshot.tasks(TaskQuery(agent=AGENT))
+    assert kept.path == "/reset/[redacted]/é"
 
 
 def test_a_log_that_grows_all_the_time_holds_nobody_up(stage: Stage) -> None:

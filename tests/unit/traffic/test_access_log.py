@@ -251,11 +251,9 @@ def test_what_the_agent_said_and_what_was_captured_is_read() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"agent": None},
         {"rollout": "dep_1", "candidate": STABLE, "share": 1, "beside": "x"},
         {"rollout": "dep_1", "candidate": STABLE, "share": "much"},
         {"outcome": 7},
-        {"ring": None},
         {"release": "sha256:abc"},
         {"release": 7},
         {"start": "yesterday"},
@@ -266,15 +264,23 @@ def test_what_the_agent_said_and_what_was_captured_is_read() -> None:
         {"task": "a\0b"},
     ],
 )
-def test_a_line_that_cannot_be_a_task_is_none(change: dict[str, object]) -> None:
+def test_a_line_that_cannot_be_a_task_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="not a line of the access log"):
+        parse_access_line(json.dumps({**RECORD, **change}).encode())
+
+
+@pytest.mark.parametrize("change", [{"ring": None}, {"agent": None}, {"agent": None, "ring": None, "release": None}])
+def test_a_request_that_belongs_to_no_ring_is_none(change: dict[str, object]) -> None:
     assert parse_access_line(json.dumps({**RECORD, **change}).encode()) is None
 
 
 @given(st.binary() | st.recursive(st.none() | st.text(), st.lists).map(lambda value: json.dumps(value).encode()))
-def test_garbage_is_none(line: bytes) -> None:
-    assert parse_access_line(line) is None
+def test_garbage_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="not a line of the access log"):
+        parse_access_line(line)
 
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, json.dumps(RECORD).encode()[:-1]])
-def test_a_line_that_is_cut_or_absurd_is_none(line: bytes) -> None:
-    assert parse_access_line(line) is None
+def test_a_line_that_is_cut_or_absurd_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="not a line of the access log"):
+        parse_access_line(line)

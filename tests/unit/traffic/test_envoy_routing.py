@@ -260,6 +260,26 @@ def test_payloads_are_captured_on_whichever_way_the_ring_is_reached(
     assert (task.question, task.answer) == (b"", b'{"name":')
 
 
+def test_of_an_answer_that_breaks_off_is_kept_what_came(proxy: Proxy, port: int, stable: Upstream) -> None:
+    router, _ = proxy
+    log = EnvoyAccessLog(router.access_log_path, router.reopen_logs)
+    cursor = end_of(log)
+    router.apply(routes(replace(ring_route((STABLE, FULL_WEIGHT), stable=stable.address), capture=1_000)))
+    with socket.create_connection((HOST, port), timeout=10) as connection:
+        connection.sendall(b"GET /support/production/sse HTTP/1.1\r\nhost: x\r\nx-turnout-task: broken-off\r\n\r\n")
+        until(lambda: stable.streams)
+        stable.emit("one")
+        until(lambda: b"one" in connection.recv(10_000))
+    stable.finish()
+
+    def over() -> list[Task]:
+        read = map(parse_access_line, log.read(cursor, 1_000).lines)
+        return [task for task in read if task and task.duration is not None and task.task == "broken-off"]
+
+    (task,) = until(over)
+    assert task.answer == b"data: one\n\n"
+
+
 def end_of(log: EnvoyAccessLog) -> str:
     """The cursor after all that was logged so far."""
     cursor = log.read(None).cursor
