@@ -92,7 +92,8 @@ class HttpClient:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 # From here on the socket is the transport's, which closes it whatever happens.
                 await loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
-        except TimeoutError:
+        except TimeoutError:  # it may be elsewhere by now
+            self._addresses.forget(target.name, target.port)
             raise RouteFailed("no connection in time", timeout=True) from None
         except ssl.SSLCertVerificationError:
             raise RouteFailed("no connection: the certificate of the provider is not trusted") from None

@@ -6,6 +6,7 @@ import zlib
 
 LARGEST_PART = 32 * 1024 * 1024  # bytes that what came at once may be unpacked to
 _GZIP_OR_ZLIB, _RAW = 47, -15  # as zlib numbers them
+_LONGEST_HEAD = 2  # bytes, of what zlib and gzip are known by
 _KNOWN = (b"gzip", b"x-gzip", b"deflate")
 _UNKNOWN = (b"br", b"zstd", b"compress", b"x-compress")
 
@@ -16,6 +17,7 @@ class Unpacker:
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=_GZIP_OR_ZLIB)
         self._begun = False
+        self._head: bytes | None = b""  # what came while nothing came of it; None: it is known how this is packed
 
     @property
     def ended(self) -> bool:
@@ -36,15 +38,23 @@ class Unpacker:
         return b"".join(out)
 
     def _unpack(self, data: bytes, most: int) -> bytes:
-        first, self._begun = not self._begun, True
+        self._begun = True
+        head = None if self._head is None else self._head + data
         try:
-            return self._stream.decompress(data, most)
+            out = self._stream.decompress(data, most)
         except zlib.error:
-            if not first:
+            if head is None:
                 raise ValueError("the answer cannot be unpacked") from None
-        try:  # what is called deflate has a head of its own or has none
-            self._stream = zlib.decompressobj(wbits=_RAW)
-            return self._stream.decompress(data, most)
+            out = self._unpack_raw(head, most)
+            head = None
+        self._head = None if out or head is None or len(head) > _LONGEST_HEAD else head
+        return out
+
+    def _unpack_raw(self, head: bytes, most: int) -> bytes:
+        """What is called deflate has a head of its own or has none, which shows after its first bytes."""
+        self._stream = zlib.decompressobj(wbits=_RAW)
+        try:
+            return self._stream.decompress(head, most)
         except zlib.error:
             raise ValueError("the answer cannot be unpacked") from None
 

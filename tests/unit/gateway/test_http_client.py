@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from turnout.domain.errors import RouteFailed
 from turnout.gateway import connection, unpack
 from turnout.gateway.connection import Connection, Response
 from turnout.gateway.http_client import HttpClient, parse_target
+from turnout.gateway.unpack import Unpacker
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CODED = "the answer is coded in a way that nobody asked for"
@@ -161,6 +163,15 @@ async def test_a_body_ends_where_http_says_so(answer: bytes, reused: bool) -> No
         assert first.header(b"link") == b""
         assert await whole(http, there.url) == b"hello"
         assert there.connections == (1 if reused else 2)
+
+
+@pytest.mark.parametrize("cuts", [(1,), (2,), (1, 2), (1, 2, 3)])
+@pytest.mark.parametrize("packed", [zlib.compress(b"hello"), zlib.compress(b"hello")[2:-4], pack(b"hello")])
+def test_what_is_packed_may_come_in_any_parts(packed: bytes, cuts: tuple[int, ...]) -> None:
+    unpacker = Unpacker()
+    bounds = (0, *cuts, len(packed))
+    assert b"".join(unpacker.feed(packed[start:end]) for start, end in pairwise(bounds)) == b"hello"
+    assert unpacker.ended
 
 
 @pytest.mark.parametrize(
