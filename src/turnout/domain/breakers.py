@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
-from turnout.domain.models import Breaker, BreakerScope, Deployment, Digest, Pointer
+from turnout.domain.models import Breaker, BreakerScope, Deployment, Digest, Pointer, Release
 from turnout.domain.outcomes import TALLY_SECONDS, Tally, TallyKey
 
 METRICS = ("error_rate", "intervention_rate", "model_error_rate", "cost")
@@ -145,6 +145,20 @@ def find_watched(pointer: Pointer, records: Iterable[BreakerRecord], now: float)
     """The releases that breakers watch: candidate, stable, and those that are on trial beside them."""
     routed = [digest for digest in (pointer.candidate, pointer.stable) if digest is not None]
     return list(dict.fromkeys([*routed, *(record.release for record in records if record.on_trial(now))]))
+
+
+def find_declared(release: Release | None, ring: str) -> tuple[Breaker, ...]:
+    """What a release declares for a ring; nothing where it is not known."""
+    settings = release.spec.ring(ring) if release is not None else None
+    return settings.breakers if settings is not None else ()
+
+
+def bind(declared: Mapping[Digest, Iterable[Breaker]], stable: Digest | None) -> dict[Digest, set[Breaker]]:
+    """Which breakers each release is held to. A candidate is held to what stable declares too, but brings no rules for the
+    release that serves.
+    """
+    every = {breaker for breakers in declared.values() for breaker in breakers}
+    return {digest: set(breakers) if digest == stable else every for digest, breakers in declared.items()}
 
 
 def began_at(deployments: Iterable[Deployment | None]) -> float:

@@ -9,6 +9,8 @@ from turnout.domain.breakers import (
     BreakerRecord,
     BreakerState,
     began_at,
+    bind,
+    find_declared,
     find_looks,
     find_record,
     find_watched,
@@ -93,7 +95,8 @@ def _look_at(snapshot: Snapshot, pointer: Pointer, now: float) -> Iterator[Break
     others = snapshot.breakers()
     records = [record for record in others if (record.agent, record.ring) == (agent, ring)]
     watched = find_watched(pointer, records, now)
-    declared = {digest: _declared(snapshot, ring, digest) for digest in watched}
+    declared = {digest: find_declared(snapshot.release(digest), ring) for digest in watched}
+    bound = bind(declared, pointer.stable)
     running = [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
     active = snapshot.deployment(pointer.active_deployment) if pointer.active_deployment else None
     every = {breaker for breakers in declared.values() for breaker in breakers}
@@ -101,8 +104,7 @@ def _look_at(snapshot: Snapshot, pointer: Pointer, now: float) -> Iterator[Break
     resets = {(look.digest, look.breaker): look for look in looks}
     shown: set[tuple[Digest, str, str]] = set()
     for digest in watched:
-        held = declared[digest] if digest == pointer.stable else every
-        for breaker in sorted(held, key=lambda item: (item.scope, item.metric, item.above)):
+        for breaker in sorted(bound[digest], key=lambda item: (item.scope, item.metric, item.above)):
             look = resets.get((digest, breaker)) or resets[None, breaker]
             window = snapshot.window(agent, ring, watched, breaker, look.span)
             window = leave_out(look, replace(window, ignored=look.ignored, trial=look.trial), others)
@@ -114,12 +116,6 @@ def _look_at(snapshot: Snapshot, pointer: Pointer, now: float) -> Iterator[Break
         if record.state is BreakerState.OPEN and (record.release, record.scope, record.metric) not in shown:
             breaker = Breaker(record.scope, record.metric, record.above, record.window)
             yield _view(snapshot, pointer, record.release, breaker, record, None, record.task, now)
-
-
-def _declared(snapshot: Snapshot, ring: str, digest: Digest) -> tuple[Breaker, ...]:
-    release = snapshot.release(digest)
-    settings = release.spec.ring(ring) if release is not None else None
-    return settings.breakers if settings is not None else ()
 
 
 def _view(
