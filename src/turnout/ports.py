@@ -330,7 +330,7 @@ class TaskQuery:
     release: Digest | None = None
     arm: str | None = None
     rollout: str | None = None
-    failed: bool | None = None  # by the status of the answer, or by the outcome of the task
+    failed: bool | None = None  # by status or outcome; False: the others that were answered
     since: float | None = None
     until: float | None = None
     limit: int = 100

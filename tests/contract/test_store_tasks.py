@@ -85,9 +85,10 @@ def test_requests_are_found_by_what_is_known_of_them(store: Store) -> None:
                 make_task("r1", "t1", at=1.0),
                 make_task("r2", "t2", TWO, at=2.0, status=500),
                 judged("r3", "t3", at=3.0, question=b"why", answer=b"so"),
+                make_task("r4", "t4", at=4.0, duration=None, status=0),
             ],
         )
-        assert [task.request for task in transaction.tasks(TaskQuery())] == ["r3", "r2", "r1"]
+        assert [task.request for task in transaction.tasks(TaskQuery())] == ["r4", "r3", "r2", "r1"]
         for query, expected in (
             (TaskQuery(task="r2"), ["r2"]),
             (TaskQuery(release=TWO.digest), ["r2"]),

@@ -56,7 +56,7 @@ class TaskReads(CallReads):
         if query.task is not None:
             chosen = chosen.where(or_(tasks.c.task == query.task, tasks.c.request == query.task))
         if query.failed is not None:
-            chosen = chosen.where(_failed() if query.failed else ~_failed())
+            chosen = chosen.where(_failed() if query.failed else and_(~_failed(), tasks.c.duration.is_not(None)))
         if query.since is not None:
             chosen = chosen.where(tasks.c.at >= query.since)
         if query.until is not None:
