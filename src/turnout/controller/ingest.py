@@ -85,7 +85,7 @@ class Ingest:
                 yield task
         if damaged:
             log.warning(
-                "%d lines of the access log are damaged: as many requests may be missing in the records", damaged
+                "damaged lines of the access log: %d; as many requests may be missing in the records", damaged
             )
 
     def _look_up(self, digests: set[Digest]) -> dict[Digest | None, Release]:

@@ -71,7 +71,7 @@ def test_everything_is_taken_in_in_batches_and_the_rings_are_told(
     assert counted(stage) == {"dev": 3, "production": 1}
     assert log.rotations == 1
     assert [record.getMessage() for record in caplog.records] == [
-        "1 lines of the access log are damaged: as many requests may be missing in the records"
+        "damaged lines of the access log: 1; as many requests may be missing in the records"
     ]
 
 
