@@ -66,6 +66,20 @@ def test_what_cannot_be_used_is_counted_and_named_and_the_rest_is_taken(api: Api
     assert known(api, "t1")["success"] is False
 
 
+def test_half_a_surrogate_pair_and_a_score_that_is_none_are_partial_successes(api: Api) -> None:
+    serve(api, "t1")
+    nameless = evaluation(turnout__task="\ud800", gen_ai__evaluation__score__label="pass")
+    huge = evaluation(turnout__task="t2", gen_ai__evaluation__score__value=10**400)
+    explained = {**FAILED, "attributes": [*FAILED["attributes"], *attributes(gen_ai__evaluation__explanation="\ud800")]}
+
+    answer = send(api, "logs", json.dumps(logs(nameless, huge, explained)).encode(), "application/json")
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["partialSuccess"]["rejectedLogRecords"] == "2"
+    assert "t2" in answer.json()["partialSuccess"]["errorMessage"]
+    assert known(api, "t1")["success"] is False
+
+
 def test_rejected_events_of_spans_are_told_too(api: Api) -> None:
     message = trace_message(traces(span_event(turnout__task="t1")))
 

@@ -181,6 +181,17 @@ def test_a_batch_is_answered_in_its_order_and_the_bad_ones_do_not_hinder_the_goo
     assert known(api, "t2")["success"] is False
 
 
+@pytest.mark.parametrize(
+    "bad", [b'"task": "\\ud800"', b'"task": "t1", "\\ud800": 1', b'"task": "t1", "detail": "\\ud800"']
+)
+def test_half_a_surrogate_pair_in_a_batch_is_the_fault_of_the_caller(api: Api, bad: bytes) -> None:
+    content = b'{"outcomes": [{"success": true, %s}]}' % bad
+
+    answer = api.admin.request("POST", "/v1/outcomes", content=content, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 422 or answer.json()["outcomes"][0]["state"] == "invalid"
+
+
 def test_a_batch_that_is_too_long_is_refused_as_a_whole(api: Api) -> None:
     serve(api, "t0")
     batch = [{"task": f"t{number}", "success": True} for number in range(1_001)]
