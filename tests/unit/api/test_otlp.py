@@ -148,6 +148,25 @@ def test_many_events_are_taken_in_parts(api: Api) -> None:
         assert snapshot.unknown_reports() == 2_500
 
 
+def test_more_events_than_a_bucket_holds_are_taken_and_paid_for_later(api: Api) -> None:
+    now = [0.0]
+    app = create_app(api.office)
+    app.state.rate = ReportRate(rate=1.0, burst=50.0, clock=lambda: now[0])
+    api.clients["reporter"] = replace(api.clients["reporter"], app=app)
+    records = [evaluation(turnout__intervention=True) for _ in range(100)]
+    content = log_message(logs(*records, resource=attributes(turnout__task="t1"))).SerializeToString()
+    size = 1 + len(content) // 256
+    assert size < 50 < len(records)
+
+    assert send(api, "logs", content, PROTOBUF).status_code == 200
+    refused = send(api, "logs", content, PROTOBUF)
+
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == str(50 + size)
+    now[0] = 50.0 + size
+    assert send(api, "logs", content, PROTOBUF).status_code == 200
+
+
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
 def test_without_a_token_nothing_is_read(api: Api, headers: dict[str, str]) -> None:
     answer = api.anonymous.request("POST", "/v1/otlp/v1/logs", content=b"\xff", headers=headers)
