@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -31,11 +32,17 @@ class BodyLimit:
                 raise _TooLargeError
             return message
 
-        try:
-            if _declared(scope) > LARGEST_BODY:
-                raise _TooLargeError
-            await self._app(scope, counted, send)
-        except _TooLargeError:
+        async def answered(message: Message) -> None:
+            # The application may take the error for one of its own, and answer that.
+            if received <= LARGEST_BODY:
+                await send(message)
+
+        if _declared(scope) > LARGEST_BODY:
+            await _refuse(send)
+            return
+        with contextlib.suppress(_TooLargeError):
+            await self._app(scope, counted, answered)
+        if received > LARGEST_BODY:
             await _refuse(send)
 
 

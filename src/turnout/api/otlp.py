@@ -74,7 +74,8 @@ def _take(signal: Signal, request: Request, call: Call, body: bytes) -> Response
     rate.spend(call.actor.name, size)
     read = read_request(signal, content, encoding)
     if len(read.outcomes) > size:
-        rate.spend(call.actor.name, len(read.outcomes) - size)
+        # To refuse them now would have them read again and again: there may be more than a bucket ever holds.
+        rate.owe(call.actor.name, len(read.outcomes) - size)
     report(call.office, call.actor, read.outcomes, written_of(request))
     return Response(write_taken(signal, read.rejected, encoding), media_type=encoding.value)
 

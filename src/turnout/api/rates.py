@@ -34,8 +34,7 @@ class ReportRate:
         asked = min(max(reports, 1), self._burst)
         now = self._clock()
         with self._lock:
-            left, at = self._buckets.get(caller, (self._burst, now))
-            left = min(self._burst, left + (now - at) * self._rate)
+            left = self._left(caller, now)
             if left >= asked:
                 left -= asked
                 missing = 0.0
@@ -48,3 +47,13 @@ class ReportRate:
                 retry_after=missing / self._rate,
                 hint="send them again after the time that Retry-After names",
             )
+
+    def owe(self, caller: str, reports: int) -> None:
+        """Take so many more out of the bucket, down to below nothing: what was read already is taken, and paid for later."""
+        now = self._clock()
+        with self._lock:
+            self._buckets[caller] = (self._left(caller, now) - reports, now)
+
+    def _left(self, caller: str, now: float) -> float:
+        left, at = self._buckets.get(caller, (self._burst, now))
+        return min(self._burst, left + (now - at) * self._rate)

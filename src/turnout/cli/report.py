@@ -8,7 +8,7 @@ from turnout.cli.connection import connected, note, print_json
 from turnout.cli.exits import EXIT_CODES
 from turnout.client import Client
 
-_NOT_TAKEN = {"foreign", "refused"}
+_NOT_TAKEN = {"contradicts", "foreign", "refused"}
 _AS_WISHED = {"counted", "repeated"}
 
 
@@ -34,7 +34,8 @@ def report(
 ) -> None:
     """Say what became of TASK; its id is in the header x-turnout-task of the answer.
 
-    Saying the same again changes nothing. Of each value the first report counts.
+    Saying the same again changes nothing. Of each value the first report counts; where nothing of a report does, this
+    ends with 5.
     """
     if success is None and intervention is None and cost is None:
         raise click.UsageError("say what became of it: --success or --failure, --intervention, --cost")

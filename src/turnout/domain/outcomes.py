@@ -60,9 +60,11 @@ class Taken:
 
 
 def check_outcome(outcome: Outcome) -> Outcome:
-    """The same, or `InvalidRequest` for what no task can have."""
+    """As it can be stored, or `InvalidRequest` for what no task can have."""
     if not outcome.task or len(outcome.task) > 256:
         raise InvalidRequest("the id of a task has 1 to 256 characters")
+    if outcome.task != _storable(outcome.task):
+        raise InvalidRequest("the id of a task is a text in UTF-8 without the character NUL")
     if outcome.failed is None and outcome.intervened is None and outcome.cost is None:
         raise InvalidRequest(
             f"the report of task {outcome.task[:40]} says nothing", hint="give success, intervention or cost"
@@ -72,7 +74,13 @@ def check_outcome(outcome: Outcome) -> Outcome:
             f"{outcome.cost} cannot be the cost of task {outcome.task[:40]}",
             hint=f"a cost is a number from 0 to {LARGEST_COST:,.0f}",
         )
-    return outcome
+    detail = _storable(outcome.detail)
+    return outcome if detail == outcome.detail else replace(outcome, detail=detail)
+
+
+def _storable(text: str) -> str:
+    """What every database can hold of a text. Half of a surrogate pair is what is left of a character cut in two."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def parse_header(text: str) -> tuple[bool | None, bool | None, float | None]:

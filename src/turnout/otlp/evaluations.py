@@ -70,7 +70,7 @@ def read_evaluation(event: Attributes, *around: Attributes) -> Outcome:
             0.0,  # the time is the server's, and is set where the report is taken in
             failed=None if succeeded is None else not succeeded,
             intervened=intervened if isinstance(intervened, bool) else None,
-            detail=detail.replace("\0", "")[:_LONGEST_DETAIL],
+            detail=detail[:_LONGEST_DETAIL],
         )
     )
 
@@ -80,7 +80,7 @@ def _find_task(places: Iterable[Attributes]) -> str:
     task = _first(searched, (TASK,))
     if task is None:
         task = _first(searched, CONVERSATIONS)
-    if not isinstance(task, str) or not task or "\0" in task:
+    if not isinstance(task, str) or not task:
         raise InvalidRequest("an evaluation names no task", hint=f"set the attribute {TASK}, or {CONVERSATIONS[0]}")
     return task
 
@@ -99,9 +99,13 @@ def _succeeded(event: Attributes, places: Iterable[Attributes]) -> bool | None:
 
 def _number(value: Value | None) -> float | None:
     """A finite number; True and False count as 1 and 0."""
-    if value is None or isinstance(value, str) or not math.isfinite(value):
+    if value is None or isinstance(value, str):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _first(places: Iterable[Attributes], names: Iterable[str]) -> Value | None:

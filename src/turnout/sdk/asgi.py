@@ -116,7 +116,10 @@ def build_header(said: MutableMapping[str, Any]) -> str:
 def _find_task(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name.lower() == TASK_HEADER:
-            return str(value.decode("latin-1"))
+            try:
+                return str(value.decode())  # as the proxy reads it
+            except UnicodeDecodeError:
+                return str(value.decode("latin-1"))
     return None
 
 

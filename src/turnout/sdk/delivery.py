@@ -6,17 +6,15 @@ import http.client
 import json
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from urllib.parse import urlsplit
 
-from turnout.sdk.reports import Report
-
 FIRST_PAUSE = 0.2  # seconds; doubled with every try
 LONGEST_PAUSE = 30.0
 LONGEST_WISH = 300.0  # a server may ask for a pause, but not silence an agent for a day
+_SMALL = 64 << 10  # bytes of a body that nobody closes a connection because of; one report is always smaller
 
 
 class Fate(Enum):
@@ -24,6 +22,7 @@ class Fate(Enum):
 
     TAKEN = "taken"
     LATER = "later"  # the same may arrive later
+    TOO_LARGE = "too large"  # a part of it may arrive now
     REFUSED = "refused"  # it never will
 
 
@@ -55,17 +54,19 @@ class Delivery:
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._timeout = timeout
 
-    def send(self, reports: Sequence[Report]) -> Answer:
-        """Send a batch on a connection of its own. Never raises for what a network or a server does."""
-        body = json.dumps({"outcomes": list(reports)}).encode()
+    def send(self, body: bytes, reports: int) -> Answer:
+        """Send so many reports on a connection of its own. Never raises for what a network or a server does."""
         connection = self._connect(self._host, self._port, timeout=self._timeout)
         try:
             connection.request("POST", self._path, body, self._headers)
             response = connection.getresponse()
             wish = response.headers.get("Retry-After")
-            return read_answer(response.status, wish, response.read(), len(reports))
+            return read_answer(response.status, wish, response.read(), reports)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            return Answer(Fate.LATER, why=f"the server is not reached: {type(error).__name__}")
+            # Who refuses a body before it is read may close the connection, and the answer is lost with it.
+            cut = isinstance(error, BrokenPipeError | ConnectionResetError) and len(body) > _SMALL and reports > 1
+            why = f"the server is not reached: {type(error).__name__}"
+            return Answer(Fate.TOO_LARGE if cut else Fate.LATER, why=why)
         finally:
             connection.close()
 
@@ -77,7 +78,9 @@ def read_answer(status: int, wish: str | None, body: bytes, reports: int) -> Ans
     why = f"the server answered {status}"
     if status in (408, 425, 429) or status >= 500:
         return Answer(Fate.LATER, wish=_parse_wish(wish), why=why)
-    return Answer(Fate.REFUSED, refused=reports, why=why)
+    if status == 413:
+        return Answer(Fate.TOO_LARGE, why=why) if reports > 1 else Answer(Fate.REFUSED, refused=1, why=why)
+    return Answer(Fate.REFUSED, why=why)
 
 
 def choose_pause(failures: int, wish: float | None) -> float:

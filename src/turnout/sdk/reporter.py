@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from turnout.sdk.delivery import Answer, Delivery, Fate, choose_pause
 from turnout.sdk.journal import Journal
-from turnout.sdk.reports import Report, build_report, find_fault
+from turnout.sdk.reports import Report, build_report, find_fault, pack
 
 log = logging.getLogger("turnout.sdk")
 
 CAPACITY = 10_000  # reports that wait at most
-BATCH = 500  # reports of one request
+BATCH = 500  # reports of one request at most
 _AT_EXIT = 2.0  # seconds that the end of a process may be held up
 
 
@@ -179,20 +179,24 @@ class Reporter:
     # --- the thread
 
     def _send_all(self, delivery: Delivery) -> None:
-        failures = 0
+        failures, most = 0, BATCH
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
                     return
-                batch = [self._waiting[number] for number in range(min(BATCH, len(self._waiting)))]
-            answer = delivery.send([report for _, report in batch])
+                batch = [self._waiting[number] for number in range(min(most, len(self._waiting)))]
+            count, body = pack(report for _, report in batch)
+            answer = delivery.send(body, count)
             if answer.fate is Fate.LATER:
                 failures += 1
                 self._pause(choose_pause(failures, answer.wish), answer)
+            elif answer.fate is Fate.TOO_LARGE:
+                most = count // 2
             else:
                 failures = 0
-                self._settle(batch, answer)
+                most = min(most * 2, BATCH) if answer.fate is Fate.TAKEN else most
+                self._settle(batch[:count], answer)
 
     def _settle(self, batch: list[tuple[int, Report]], answer: Answer) -> None:
         with self._changed:
@@ -200,12 +204,12 @@ class Reporter:
                 return
             for _ in batch:
                 self._waiting.popleft()
+            self._refused += answer.refused
             if answer.fate is Fate.TAKEN:
                 self._sent += len(batch) - answer.refused
-                self._refused += answer.refused
                 self._warned.clear()
             else:
-                self._dropped += len(batch)
+                self._dropped += len(batch) - answer.refused
                 self._warn(f"reports are dropped: {answer.why}")
             if self._journal is not None:
                 try:

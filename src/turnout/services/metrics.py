@@ -27,7 +27,7 @@ MOST_RINGS = 500
 MOST_ALERTS = 100
 _RING = ("agent", "ring")
 _RELEASE = ("agent", "ring", "version")
-_UNREACHED = "none"  # no replica was reached
+_UNREACHED = ""  # no replica was reached; every other text may be the version of a release
 
 
 def render(office: Office, actor: Actor, alerts: Sequence[AlertView]) -> bytes:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from turnout.domain.errors import InvalidRequest
-from turnout.domain.outcomes import MOST_REPORTS, VALUES, Known, Outcome, Source, Taken, check_outcome
+from turnout.domain.outcomes import MOST_REPORTS, VALUES, Outcome, Source, Taken, check_outcome
 from turnout.domain.policy import Verb, is_allowed
 from turnout.ports import StoredOutcome
 from turnout.schemas import TakenList, TakenView
 from turnout.services.office import Actor, Office
 from turnout.services.together import MOST_AT_ONCE, WrittenTogether
 
+_LET_DECIDE = 'with `success = "report"` or `"silence"` under [outcomes] in turnout.toml, reports decide'
 _SENTENCES = {
     "counted": "it counts",
     "repeated": "known already; nothing changes",
     "waiting": "no such task has been seen yet; it counts once the proxy's log tells of the task",
-    "contradicts": "kept for lineage; of each value the first report counts, and another came before",
+    "contradicts": "kept for lineage; of each value the first report counts, and another came before. "
+    f"By the rule `status`, or a path, the answer itself has decided already; {_LET_DECIDE}",
     "refused": f"not kept: there are {MOST_REPORTS} reports of this task already",
 }
 
@@ -44,15 +47,22 @@ def report(
 
 
 def report_one(office: Office, actor: Actor, outcome: Outcome, written: WrittenTogether | None = None) -> TakenView:
-    """Take in one report; the answer also says what counted before it, and why."""
+    """Take in one report; the answer also says which of its values count, what counted before it, and why."""
     (taken,) = report(office, actor, [outcome], written)
-    if taken.state != "contradicts":
-        return view_taken(taken, outcome)
-    if not is_allowed(actor.role, Verb.READ):  # who only reports learns nothing of what others said
-        return view_taken(taken, outcome)
+    view = view_taken(taken, outcome)
+    in_part = taken.state == "counted" and len(_names(outcome)) > 1
+    may_read = is_allowed(actor.role, Verb.READ)  # who only reports learns nothing of what others said
+    if not in_part and not (taken.state == "contradicts" and may_read):
+        return view
     with office.store.snapshot() as snapshot:
-        stored = snapshot.outcomes(outcome.task)
-    return view_taken(taken, outcome) | {"message": explain_contradiction(outcome, stored)}
+        stored = [
+            item
+            for item in snapshot.outcomes(outcome.task)
+            if item.state == "counted" and (item.outcome.agent, item.outcome.ring) == (taken.agent, taken.ring)
+        ]
+    if not in_part:
+        return view | {"message": explain_contradiction(outcome, stored)}
+    return view | {"message": explain_part(replace(outcome, reporter=actor.name), stored, may_read=may_read)}
 
 
 def report_many(
@@ -73,6 +83,8 @@ def report_many(
 def view_taken(taken: Taken, outcome: Outcome) -> TakenView:
     """What became of a report, with a sentence for a person."""
     message = _SENTENCES.get(taken.state, taken.state)
+    if taken.state == "counted" and len(_names(outcome)) > 1:
+        message = "of its values those count that were not known before"
     if taken.state == "foreign":
         said = " in ".join(part for part in (outcome.agent, outcome.ring) if part)
         message = f"it does not count: the task is one of {taken.agent} in {taken.ring}, not of {said}"
@@ -80,19 +92,69 @@ def view_taken(taken: Taken, outcome: Outcome) -> TakenView:
 
 
 def explain_contradiction(outcome: Outcome, stored: Sequence[StoredOutcome]) -> str:
-    """What counted before a report that says otherwise, who said so, and what would let reports decide. Pure."""
-    known, says = Known(), dict[str, Outcome]()
+    """What counted before a report that says otherwise, who said so, and what would let reports decide. Pure.
+
+    `stored`: the reports of its task that counted, in order.
+    """
+    return f"kept for lineage, and does not count: {_tell_known(outcome, _find_first(stored))}"
+
+
+def explain_part(outcome: Outcome, stored: Sequence[StoredOutcome], *, may_read: bool) -> str:
+    """Which values of a report that counts do so, and why the others do not. Pure.
+
+    `stored`: the reports of its task that counted, in order, up to this one at least. `may_read`: whether what others said
+    may be told.
+    """
+    mine = _what_it_says(outcome)
+    before = list(takewhile(lambda item: _what_it_says(item.outcome) != mine, stored))
+    says = _find_first(before)
+    names = _names(outcome)
+    against = _find_against(outcome, says)
+    known = [name for name in names if name in says and name not in against]
+    if not against and not known:
+        return _SENTENCES["counted"]
+    parts = [_join([name for name in names if name not in says], "counts", "count")]
+    if known:
+        parts.append(f"{_join(known, 'was', 'were')} known already")
+    if against:
+        why = _tell_known(outcome, says) if may_read else "another was reported first"
+        parts.append(f"{_join(against, 'does', 'do')} not: {why}")
+    return "; ".join(parts)
+
+
+def _tell_known(outcome: Outcome, says: Mapping[str, Outcome]) -> str:
+    against = _find_against(outcome, says)
+    before = "; ".join(f"{_describe(name, says[name])}, {_describe_source(says[name])}" for name in against)
+    return f"what was known first counts ({before}). {_advise(says, against)}"
+
+
+def _find_first(stored: Sequence[StoredOutcome]) -> dict[str, Outcome]:
+    """Value → the first report that had it."""
+    says = dict[str, Outcome]()
     for item in stored:
-        if item.state != "counted":
-            continue
-        known, new, _ = known.take(item.outcome)
-        says.update({name: item.outcome for name in VALUES if getattr(new, name) is not None})
-    against = [name for name in VALUES if getattr(outcome, name) not in (None, getattr(known, name)) and says.get(name)]
-    before = "; ".join(f"{_describe(name, known)}, {_describe_source(says[name])}" for name in against)
-    return f"kept for lineage, and does not count: what was known first counts ({before}). {_advise(says, against)}"
+        says = dict.fromkeys(_names(item.outcome), item.outcome) | says
+    return says
 
 
-def _describe(name: str, known: Known) -> str:
+def _find_against(outcome: Outcome, says: Mapping[str, Outcome]) -> list[str]:
+    return [name for name in _names(outcome) if name in says and getattr(outcome, name) != getattr(says[name], name)]
+
+
+def _names(outcome: Outcome) -> list[str]:
+    return [name for name in VALUES if getattr(outcome, name) is not None]
+
+
+def _what_it_says(outcome: Outcome) -> tuple[object, ...]:
+    """The same of two reports only if the second is a repetition, which never counts."""
+    return (outcome.reporter, *(getattr(outcome, name) for name in VALUES))
+
+
+def _join(names: Sequence[str], verb: str, verbs: str) -> str:
+    shown = [{"failed": "success", "intervened": "intervention"}.get(name, name) for name in names]
+    return f"{' and '.join(shown)} {verb if len(shown) == 1 else verbs}"
+
+
+def _describe(name: str, known: Outcome) -> str:
     if name == "failed":
         return "the task failed" if known.failed else "the task succeeded"
     if name == "intervened":
@@ -113,7 +175,7 @@ def _advise(says: Mapping[str, Outcome], against: Sequence[str]) -> str:
         return "A report cannot be taken back; report once, when it is known what became of the task."
     if first.detail == "the connection broke" or first.detail.startswith("status 5"):
         return "An answer that broke off, or with a status of 500 and more, is a failure by every rule."
-    return 'With `success = "report"` under [outcomes] in turnout.toml, reports decide and the answer does not.'
+    return f"The answer itself has decided already; {_LET_DECIDE}."
 
 
 def _check(item: Outcome | str) -> Outcome | str | InvalidRequest:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from turnout.domain.errors import Retryable
 from turnout.domain.outcomes import Outcome, Taken
 from turnout.ports import Store
 
@@ -60,17 +61,14 @@ class WrittenTogether:
             while self._waiting and size + len(self._waiting[0].outcomes) <= MOST_AT_ONCE:
                 size += len(self._waiting[0].outcomes)
                 batch.append(self._waiting.popleft())
-        try:
-            with self._store.transaction() as transaction:
-                taken = transaction.add_outcomes([outcome for item in batch for outcome in item.outcomes])
-        except BaseException as error:  # noqa: BLE001  (each caller raises it)
+        error = self._write_together(batch)
+        if isinstance(error, Exception) and not isinstance(error, Retryable) and len(batch) > 1:
+            # One caller may have sent what cannot be stored: nobody else may fail because of it.
+            for item in batch:
+                item.error = self._write_together([item])
+        else:
             for item in batch:
                 item.error = error
-        else:
-            at = 0
-            for item in batch:
-                item.taken = taken[at : at + len(item.outcomes)]
-                at += len(item.outcomes)
         with self._lock:
             following = self._waiting[0] if self._waiting else None
             self._writing = following is not None
@@ -78,3 +76,16 @@ class WrittenTogether:
             item.woken.set()
         if following is not None:
             following.woken.set()
+
+    def _write_together(self, batch: Sequence[_Waiting]) -> BaseException | None:
+        """Write the reports of some callers in one transaction; why that failed."""
+        try:
+            with self._store.transaction() as transaction:
+                taken = transaction.add_outcomes([outcome for item in batch for outcome in item.outcomes])
+        except BaseException as error:  # noqa: BLE001  (each caller raises it)
+            return error
+        at = 0
+        for item in batch:
+            item.taken = taken[at : at + len(item.outcomes)]
+            at += len(item.outcomes)
+        return None

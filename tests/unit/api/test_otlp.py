@@ -66,6 +66,20 @@ def test_what_cannot_be_used_is_counted_and_named_and_the_rest_is_taken(api: Api
     assert known(api, "t1")["success"] is False
 
 
+def test_half_a_surrogate_pair_and_a_score_that_is_none_are_partial_successes(api: Api) -> None:
+    serve(api, "t1")
+    nameless = evaluation(turnout__task="\ud800", gen_ai__evaluation__score__label="pass")
+    huge = evaluation(turnout__task="t2", gen_ai__evaluation__score__value=10**400)
+    explained = {**FAILED, "attributes": [*FAILED["attributes"], *attributes(gen_ai__evaluation__explanation="\ud800")]}
+
+    answer = send(api, "logs", json.dumps(logs(nameless, huge, explained)).encode(), "application/json")
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["partialSuccess"]["rejectedLogRecords"] == "2"
+    assert "t2" in answer.json()["partialSuccess"]["errorMessage"]
+    assert known(api, "t1")["success"] is False
+
+
 def test_rejected_events_of_spans_are_told_too(api: Api) -> None:
     message = trace_message(traces(span_event(turnout__task="t1")))
 
@@ -132,6 +146,25 @@ def test_many_events_are_taken_in_parts(api: Api) -> None:
     assert answer.status_code == 200
     with api.stage.store.snapshot() as snapshot:
         assert snapshot.unknown_reports() == 2_500
+
+
+def test_more_events_than_a_bucket_holds_are_taken_and_paid_for_later(api: Api) -> None:
+    now = [0.0]
+    app = create_app(api.office)
+    app.state.rate = ReportRate(rate=1.0, burst=50.0, clock=lambda: now[0])
+    api.clients["reporter"] = replace(api.clients["reporter"], app=app)
+    records = [evaluation(turnout__intervention=True) for _ in range(100)]
+    content = log_message(logs(*records, resource=attributes(turnout__task="t1"))).SerializeToString()
+    size = 1 + len(content) // 256
+    assert size < 50 < len(records)
+
+    assert send(api, "logs", content, PROTOBUF).status_code == 200
+    refused = send(api, "logs", content, PROTOBUF)
+
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == str(50 + size)
+    now[0] = 50.0 + size
+    assert send(api, "logs", content, PROTOBUF).status_code == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])

@@ -69,7 +69,8 @@ def test_a_report_against_the_answer_is_told_which_setting_lets_reports_decide(a
 
     assert taken["state"] == "contradicts"
     assert "the task succeeded, by the rule of its release: status 200" in taken["message"]
-    assert 'success = "report"' in taken["message"]
+    assert "The answer itself has decided already" in taken["message"]
+    assert 'success = "report"` or `"silence"`' in taken["message"]
 
 
 def test_a_report_against_an_answer_that_broke_is_told_that_no_rule_allows_it(api: Api) -> None:
@@ -81,7 +82,56 @@ def test_a_report_against_an_answer_that_broke_is_told_that_no_rule_allows_it(ap
 def test_who_only_reports_is_not_told_what_others_said(api: Api) -> None:
     serve(api, "t1", status=503)
 
-    assert "503" not in report(api, "t1", success=True)["message"]
+    taken = report(api, "t1", success=True)
+    assert "503" not in taken["message"]
+    assert 'success = "report"` or `"silence"`' in taken["message"]
+
+
+def test_of_a_report_that_counts_in_part_the_answer_says_which_values_do(api: Api) -> None:
+    serve(api, "t1", "t2")
+    assert report(api, "t1", success=True, cost=0.5)["message"] == "it counts"
+
+    part = report(api, "t1", intervention=True, cost=0.12)
+    assert (part["state"], part["message"]) == (
+        "counted",
+        "intervention counts; cost does not: another was reported first",
+    )
+    again = report(api, "t2", "developer", cost=0.5)
+    assert again["message"] == "it counts"
+    more = report(api, "t2", "developer", success=True, intervention=True, cost=0.5)
+    assert more["message"] == "success and intervention count; cost was known already"
+
+
+def test_who_may_read_is_told_what_counted_before_the_rest_of_a_report(api: Api) -> None:
+    serve(api, "t1", request="t1", rule="status")
+
+    message = report(api, "t1", "developer", success=False, cost=0.5)["message"]
+
+    assert message.startswith(
+        "cost counts; success does not: what was known first counts (the task succeeded, by the rule"
+    )
+    assert 'success = "report"` or `"silence"`' in message
+
+
+def test_what_counted_at_another_agent_is_nothing_to_a_report(api: Api) -> None:
+    serve(api, "t1")
+    report(api, "t1", cost=0.5, success=True)
+    serve(api, "later", task="t1", ring="staging", at=api.stage.clock.at + 1)
+
+    taken = report(api, "t1", success=False, cost=0.12, agent="support", ring="staging")
+
+    assert (taken["state"], taken["ring"], taken["message"]) == ("counted", "staging", "it counts")
+
+
+def test_an_answer_to_a_batch_does_not_promise_that_every_value_counts(api: Api) -> None:
+    serve(api, "t1")
+    report(api, "t1", cost=0.5)
+    batch = [{"task": "t1", "intervention": True, "cost": 0.12}, {"task": "t1", "success": True}]
+
+    first, second = api.admin.post("/v1/outcomes", {"outcomes": batch}).json()["outcomes"]
+
+    assert (first["state"], first["message"]) == ("counted", "of its values those count that were not known before")
+    assert second["message"] == "it counts"
 
 
 def test_a_report_before_its_task_waits_and_then_counts(api: Api) -> None:
@@ -179,6 +229,17 @@ def test_a_batch_is_answered_in_its_order_and_the_bad_ones_do_not_hinder_the_goo
     assert "says nothing" in found[3]["message"]
     assert "colour" in found[5]["message"]
     assert known(api, "t2")["success"] is False
+
+
+@pytest.mark.parametrize(
+    "bad", [b'"task": "\\ud800"', b'"task": "t1", "\\ud800": 1', b'"task": "t1", "detail": "\\ud800"']
+)
+def test_half_a_surrogate_pair_in_a_batch_is_the_fault_of_the_caller(api: Api, bad: bytes) -> None:
+    content = b'{"outcomes": [{"success": true, %s}]}' % bad
+
+    answer = api.admin.request("POST", "/v1/outcomes", content=content, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 422 or answer.json()["outcomes"][0]["state"] == "invalid"
 
 
 def test_a_batch_that_is_too_long_is_refused_as_a_whole(api: Api) -> None:

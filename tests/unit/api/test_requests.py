@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -115,6 +116,18 @@ def test_a_body_that_is_too_large_is_refused_before_anybody_is_known(untouched: 
     answer = untouched.anonymous.request("POST", f"{URL}/rings/dev/rollout", content=b" " * (5 << 20))
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/v1/outcomes", "/v1/otlp/v1/logs", f"{URL}/rings/dev/rollout"])
+def test_a_body_that_does_not_say_how_large_it_is_is_refused_in_the_same_way(untouched: Api, path: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * (1 << 20)
+
+    answer = untouched.admin.request("POST", path, content=chunks(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "larger than" in answer.json()["detail"]
 
 
 def test_a_policy_that_refuses_says_what_would_pass(untouched: Api) -> None:

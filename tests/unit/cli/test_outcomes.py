@@ -92,7 +92,7 @@ def test_a_report_that_says_nothing_is_wrong_usage(turnout: CommandLine, server:
 
 @pytest.mark.parametrize(
     ("state", "code"),
-    [("counted", 0), ("repeated", 0), ("waiting", 0), ("contradicts", 0), ("foreign", 5), ("refused", 5)],
+    [("counted", 0), ("repeated", 0), ("waiting", 0), ("contradicts", 5), ("foreign", 5), ("refused", 5)],
 )
 def test_the_exit_code_tells_whether_the_report_was_taken(
     turnout: CommandLine, server: Server, state: str, code: int

@@ -106,6 +106,14 @@ def test_what_no_task_can_have_is_refused(change: dict[str, Any]) -> None:
         check_outcome(Outcome(**{"task": "t1", "source": Source.REPORT, "at": 1.0, **change}))
 
 
+def test_what_no_database_can_hold_is_refused_as_a_name_and_replaced_in_a_detail() -> None:
+    for task in ("a\ud800", "a\0b"):
+        with pytest.raises(InvalidRequest, match="UTF-8"):
+            check_outcome(Outcome(task, Source.REPORT, 1.0, True))
+
+    assert check_outcome(Outcome("zürich", Source.REPORT, 1.0, True, detail="\ud800\0é😀")).detail == "?é😀"
+
+
 def test_rules_that_are_paths_are_known() -> None:
     assert [is_path(text) for text in ("$.ok", "$.a.b[0].c-d", "$", "ok", "$.", "$..a", "$.a b")] == [
         True,

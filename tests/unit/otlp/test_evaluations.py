@@ -200,5 +200,33 @@ def test_numbers_may_be_texts() -> None:
 def test_a_long_explanation_is_cut() -> None:
     event: dict[str, Value] = {**TASK, LABEL: "pass", "gen_ai.evaluation.explanation": "x\0" * 10_000}
 
-    assert len(read_evaluation(event).detail) == 1_000
+    assert 400 < len(read_evaluation(event).detail) <= 1_000
     assert "\0" not in read_evaluation(event).detail
+
+
+def test_half_a_surrogate_pair_names_no_task_and_is_replaced_in_an_explanation() -> None:
+    with pytest.raises(InvalidRequest, match="UTF-8") as refused:
+        read_evaluation({"turnout.task": "a\ud800", LABEL: "pass"})
+    refused.value.message.encode()
+
+    event: dict[str, Value] = {**TASK, LABEL: "pass", "gen_ai.evaluation.explanation": "fine \ud800"}
+    assert read_evaluation(event).detail == "evaluation: pass; fine ?"
+
+
+@pytest.mark.parametrize("name", ["score", "threshold"])
+def test_a_number_too_large_for_any_score_is_none(name: str) -> None:
+    huge: dict[str, Any] = {
+        "key": SCORE if name == "score" else THRESHOLD,
+        "value": {"intValue": "1" * 400},
+    }
+    bad, good = (evaluation(turnout__task=task) for task in ("t1", "t2"))
+    bad["attributes"].append(huge)
+    good["attributes"].append({"key": SCORE, "value": {"intValue": "1"}})
+    if name == "threshold":
+        good["attributes"].append(huge)
+
+    read = read_evaluations(log_events_of(logs(bad, good)))
+
+    assert [(item.task, item.failed) for item in read.outcomes] == [("t2", False)]
+    assert len(read.rejected) == 1
+    assert "t1" in read.rejected[0]

@@ -40,6 +40,13 @@ def test_both_encodings_are_read_plain_and_packed() -> None:
     assert parse_json(unpack(gzip.compress(text), "GZIP")) == REQUEST
 
 
+def test_a_body_of_several_gzip_members_is_read_whole() -> None:
+    text = json.dumps(REQUEST).encode()
+    packed = b"".join(gzip.compress(part) for part in (text[:9], b"", text[9:]))
+
+    assert unpack(packed, "gzip") == text
+
+
 def test_content_types_name_encodings() -> None:
     assert choose_encoding("Application/JSON; charset=utf-8") is Encoding.JSON
     assert choose_encoding("application/x-protobuf") is Encoding.PROTOBUF
@@ -66,8 +73,22 @@ def test_what_is_no_message_is_refused() -> None:
         (b"{}", "br", "content encoding"),
         (bytes(wire.LARGEST + 1), "", "more than"),
         (gzip.compress(bytes(wire.LARGEST * 4)), "gzip", "more than"),
+        (gzip.compress(bytes(wire.LARGEST)) + gzip.compress(b"{}"), "gzip", "more than"),
+        (gzip.compress(b"{}") + gzip.compress(b"{}" * 999)[:-9], "gzip", "cut off"),
+        (gzip.compress(b"{}") + b"more", "gzip", "no gzip"),
+        (gzip.compress(b"") * 100_000, "gzip", "members"),
     ],
-    ids=["not packed", "cut off", "packed in another way", "too large", "too large when unpacked"],
+    ids=[
+        "not packed",
+        "cut off",
+        "packed in another way",
+        "too large",
+        "too large when unpacked",
+        "too large in two members",
+        "cut off in the second member",
+        "with something behind it",
+        "in more members than anybody sends",
+    ],
 )
 def test_what_cannot_be_unpacked_is_refused_with_why(content: bytes, compression: str, why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):

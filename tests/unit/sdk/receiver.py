@@ -22,6 +22,10 @@ class Receiver:
     go: threading.Event = field(default_factory=threading.Event)
     states: dict[str, str] = field(default_factory=dict)  # task → state of its report
     port: int = 0
+    largest: int = 1 << 30  # bytes of a body; a larger one is refused
+    unread: bool = False  # whether a body is refused before it is read, and the connection closed
+    refused: int = 0
+    sizes: list[int] = field(default_factory=list)  # bytes of the bodies that were read
 
     @property
     def url(self) -> str:
@@ -41,7 +45,15 @@ def receiving(*answers: tuple[int, dict[str, str]], port: int = 0) -> Iterator[R
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            reports = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["outcomes"]
+            size = int(self.headers["Content-Length"])
+            if size > receiver.largest:
+                receiver.refused += 1
+                if not receiver.unread:
+                    self.rfile.read(size)
+                self.send_error(413)
+                return
+            receiver.sizes.append(size)
+            reports = json.loads(self.rfile.read(size))["outcomes"]
             receiver.go.wait(10)
             receiver.tokens.add(self.headers["Authorization"])
             receiver.paths.add(self.path)

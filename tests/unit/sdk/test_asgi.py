@@ -81,6 +81,18 @@ def test_what_is_said_while_the_answer_is_sent_is_reported() -> None:
     assert reports.said == [("t1", {"success": True})]
 
 
+@pytest.mark.parametrize("sent", ["zürich-9".encode(), "zürich-9".encode("latin-1")], ids=["utf-8", "latin-1"])
+def test_a_task_has_the_name_that_the_proxy_reads(sent: bytes) -> None:
+    async def work(send: Send) -> None:
+        assert current_task() == "zürich-9"
+        await send(START)
+        report(success=True)
+
+    _, reports = answer(work, [(b"X-Turnout-Task", sent)])
+
+    assert reports.said == [("zürich-9", {"success": True})]
+
+
 def test_an_exception_is_a_failure_and_goes_on_its_way() -> None:
     async def work(send: Send) -> None:
         report(success=True, cost=0.5)

@@ -18,6 +18,7 @@ from tests.live import free_port, wait_until
 from tests.unit.sdk.receiver import receiving
 from turnout.sdk import Counts, Reporter
 from turnout.sdk import delivery as module
+from turnout.sdk.reports import LARGEST_BODY
 
 AWAY = "http://127.0.0.1:9"
 
@@ -139,6 +140,62 @@ def test_a_full_queue_drops_what_comes_and_says_so_once(caplog: pytest.LogCaptur
         assert taken == [True] * 3 + [False] * 7
         assert reporter.counts == Counts(sent=0, waiting=3, dropped=7, refused=0)
     assert caplog.text.count("too many reports wait") == 1
+
+
+# --- bodies that are too large ---------------------------------------------------------------------------------------
+
+
+def send_large(reporter: Reporter, number: int) -> None:
+    for index in range(number):
+        assert reporter.report(f"t{index}", success=True, detail="😀" * 1_000)
+
+
+def test_a_request_is_bounded_in_bytes_too() -> None:
+    with receiving() as receiver, reporting(receiver.url) as reporter:
+        receiver.largest = LARGEST_BODY + 100
+        send_large(reporter, 500)
+        assert reporter.flush(10)
+
+        assert receiver.tasks == [f"t{index}" for index in range(500)]
+        assert receiver.refused == 0
+        assert max(receiver.sizes) > LARGEST_BODY / 2
+        assert reporter.counts == Counts(sent=500, waiting=0, dropped=0, refused=0)
+
+
+@pytest.mark.parametrize(("largest", "unread"), [(30_000, False), (70_000, True)])
+def test_what_is_too_large_for_a_server_is_sent_in_parts(largest: int, unread: bool, tmp_path: Path) -> None:
+    with receiving() as receiver, reporting(receiver.url, journal=tmp_path / "journal") as reporter:
+        receiver.largest, receiver.unread = largest, unread
+        send_large(reporter, 300)
+        assert reporter.flush(20)
+
+        assert receiver.tasks == [f"t{index}" for index in range(300)]
+        assert receiver.refused > 0
+        assert max(len(batch) for batch in receiver.batches) > 3
+        assert reporter.counts == Counts(sent=300, waiting=0, dropped=0, refused=0)
+
+
+def test_a_report_that_is_too_large_on_its_own_is_refused_and_the_next_goes_on() -> None:
+    with receiving() as receiver, reporting(receiver.url) as reporter:
+        receiver.largest = 1_000
+        send_large(reporter, 3)
+        reporter.report("small", success=True)
+        assert reporter.flush(10)
+
+        assert receiver.tasks == ["small"]
+        assert reporter.counts == Counts(sent=1, waiting=0, dropped=0, refused=3)
+
+
+def test_what_utf_8_cannot_write_is_replaced_in_a_detail() -> None:
+    with receiving() as receiver, reporting(receiver.url) as reporter:
+        assert reporter.report("zürich", success=True, detail="cut \ud83d")
+        assert not reporter.report("cut \ud83d", success=True)
+        assert reporter.flush(5)
+
+        assert receiver.batches == [[{"task": "zürich", "success": True, "detail": "cut ?"}]]
+
+
+# --- what is dropped -------------------------------------------------------------------------------------------------
 
 
 BAD: list[tuple[str, dict[str, Any]]] = [

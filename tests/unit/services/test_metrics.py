@@ -58,12 +58,21 @@ def test_what_a_ring_does_is_told(stage: Stage) -> None:
     assert found["turnout_requests_total", *ring, "version=v1"] == 4
     assert found["turnout_failures_total", *ring, "version=v1"] == 1
     assert found["turnout_requests_total", *ring, f"version={TWO.version}"] == 0
-    assert found["turnout_requests_total", *ring, "version=none"] == 0
+    assert found["turnout_requests_total", *ring, "version="] == 0
     assert found["turnout_pointer_weight", *ring, "version=v1"] == 0.75
     assert found["turnout_pointer_weight", *ring, f"version={TWO.version}"] == 0.25
     assert found["turnout_replicas", *ring, "state=ready"] == 2
     assert found["turnout_deployments", *ring, "state=active"] == 1
     assert found["turnout_deployments", *ring, "state=validating"] == 1
+
+
+def test_a_release_of_any_name_has_series_of_its_own(tmp_path: Path) -> None:
+    release = make_release("none", rings=RINGS)
+    with staged(tmp_path, (release,)) as stage:
+        stage.deploy(release)
+        text = metrics.render(stage.office, ADMIN, []).decode()
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert sorted(set(series)) == sorted(series)
 
 
 def test_the_age_of_the_last_event_grows(stage: Stage) -> None:

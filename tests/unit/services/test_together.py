@@ -110,6 +110,22 @@ def test_a_failure_is_told_to_all_whom_it_met_and_to_nobody_else(crowd: Crowd) -
     assert crowd.store.batches == [["a"], ["d"]]
 
 
+def test_what_one_caller_spoils_is_tried_again_each_alone(crowd: Crowd) -> None:
+    spoiled = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+    first, second, third = crowd.send("a"), crowd.send("b"), crowd.send("c", "d")
+    crowd.store.go.release(1)
+    assert tasks_of(first) == ["a"]
+    crowd.store.failures += [spoiled, spoiled]  # of all together, then of the second alone
+    crowd.store.go.release(3)
+
+    with pytest.raises(UnicodeEncodeError):
+        second.result(timeout=10)
+    assert tasks_of(third) == ["c", "d"]
+    later = crowd.send("e")
+    crowd.store.go.release(1)
+    assert tasks_of(later) == ["e"]
+
+
 def test_many_callers_are_all_answered_and_never_two_write_at_once(crowd: Crowd) -> None:
     crowd.store.go.release(10_000)
 
