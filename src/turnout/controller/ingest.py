@@ -84,9 +84,7 @@ class Ingest:
             if task is not None:
                 yield task
         if damaged:
-            log.warning(
-                "damaged lines of the access log: %d; as many requests may be missing in the records", damaged
-            )
+            log.warning("damaged lines of the access log: %d; as many requests may be missing in the records", damaged)
 
     def _look_up(self, digests: set[Digest]) -> dict[Digest | None, Release]:
         """The releases that are known of these; none is under None."""
