@@ -37,6 +37,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "rollout.judged": "what the judge decided, with its evidence: `kind`, `metric`, `against`, `message`",
     "rollout.paused": "somebody keeps a rollout at its step",
     "rollout.resumed": "a paused rollout may go on",
+    "replica.restarted": "a replica ended by itself and was started again: `digest`, `replica` (its number), `message`",
     "rollout.baked": "the active release is judged no more: `reason`",
     "breaker.tripped": "a breaker tripped: `scope`, `metric`, `value`, `above`, `window`, `digest`, `task`, `message`",
     "breaker.reset": "calls of a release are let through again: `digest`, `state`, `metrics`, `reason`",

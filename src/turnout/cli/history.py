@@ -11,7 +11,7 @@ from turnout.cli.tables import local_time, release_label, show_table
 from turnout.client import Client
 from turnout.schemas import EventView, ReleaseList
 
-# What somebody decided, and what came of it; the steps between are shown with --all.
+# What somebody decided, what came of it, and what broke; the steps between are shown with --all.
 _DECISIONS = {
     "release.pushed",
     "release.quarantined",
@@ -25,6 +25,7 @@ _DECISIONS = {
     "approval.rejected",
     "policy.overridden",
     "pointer.changed",
+    "replica.restarted",
 }
 _ENDS = {"failed", "rolled_back"}
 
@@ -98,6 +99,8 @@ def _describe(event: EventView, names: Mapping[str, str]) -> str:
             return f"stable {names.get(data['stable'], '-')}{share}: {data['reason']}"
         case "release.quarantined" | "release.cleared":
             return f"{names.get(data['digest'], '?')}: {data['reason']}"
+        case "replica.restarted":
+            return f"replica {data['replica']} of {names.get(data['digest'], '?')} {data['message']}"
         case "release.pushed":
             return names.get(data["digest"], "?") + (f" of commit {data['git_sha'][:12]}" if data["git_sha"] else "")
         case "deployment.waiting":

@@ -12,6 +12,7 @@ from turnout.controller.decisions import DecisionWriter
 from turnout.controller.grants import GrantBook
 from turnout.controller.jobs import Jobs
 from turnout.controller.judging import Judging
+from turnout.controller.lookups import compared_with, count_tasks, find_quarantine, find_replay, find_unproven
 from turnout.controller.publish import Publisher
 from turnout.controller.watching import find_tripped
 from turnout.domain.actions import (
@@ -32,15 +33,12 @@ from turnout.domain.actions import (
 from turnout.domain.breakers import BreakerRecord, stopped_reasons
 from turnout.domain.budget import budgets_for
 from turnout.domain.errors import LeaseLost, RouterUnavailable, TurnoutError
-from turnout.domain.evidence import find_unproven_suites
 from turnout.domain.grants import granted_digests
 from turnout.domain.judge import JudgeConfig
 from turnout.domain.models import (
     Deployment,
     Digest,
     Kind,
-    Pointer,
-    Quarantine,
     Release,
     ReplaySettings,
     ReplicaStatus,
@@ -50,8 +48,7 @@ from turnout.domain.outcomes import Tally, TallyKey
 from turnout.domain.phases import Phase
 from turnout.domain.plan import plan, wanted_digests
 from turnout.domain.pointers import take_back_id
-from turnout.domain.replays import KeptReplay
-from turnout.domain.replicas import build_replica_spec
+from turnout.domain.replicas import build_replica_spec, find_restarts
 from turnout.domain.routes import warm_digests
 from turnout.domain.verdicts import build_judge_config, choose_judge
 from turnout.domain.view import Job, RingView
@@ -143,16 +140,16 @@ class Reconciler:
                 rollback=rollback,
                 rolling_back=tuple(item for item in unfinished if item.phase is Phase.ROLLING_BACK),
                 approvals=snapshot.approvals(agent, ring, deployment.digest) if deployment else (),
-                unproven=_find_unproven(snapshot, pointer, deployment, self._parts.clock.now()),
+                unproven=find_unproven(snapshot, pointer, deployment, self._parts.clock.now()),
                 replicas=observed,
                 preparations=self._look("prepare", running),
                 verifications=self._look("verify", running),
                 smoke=self._look("smoke", running),
                 replays=self._look("replay", running),
-                replay=_find_replay(snapshot, deployment),
-                quarantine=_find_quarantine(snapshot, deployment),
+                replay=find_replay(snapshot, deployment),
+                quarantine=find_quarantine(snapshot, deployment),
                 slot_free=not running or snapshot.unprepared() < self._parts.build_slots,
-                tasks=_count_tasks(snapshot, deployment),
+                tasks=count_tasks(snapshot, deployment),
                 routed=routed,
                 active_requests=self._count_active(observed, {*warm_digests(pointer)}),
                 active=snapshot.deployment(pointer.active_deployment) if pointer.active_deployment else None,
@@ -172,7 +169,7 @@ class Reconciler:
             judged = snapshot.deployment(pointer.rollout) if pointer.rollout is not None else None
             if judged is None:
                 return
-            other = _compared_with(pointer, judged)
+            other = compared_with(pointer, judged)
             releases = self._load_releases(snapshot, {judged.digest, *((other,) if other else ())})
         settings = {digest: release.spec.ring(ring) for digest, release in releases.items()}
         judge = choose_judge(settings.get(judged.digest) or RingSettings(ring), settings.get(other) if other else None)
@@ -195,7 +192,7 @@ class Reconciler:
         judged = baking or view.deployment
         if judged is None or judged.id != pointer.rollout:
             return replace(view, trip=trip)
-        configure = partial(self._judge_config, snapshot, view, judged.digest, _compared_with(pointer, judged))
+        configure = partial(self._judge_config, snapshot, view, judged.digest, compared_with(pointer, judged))
         return replace(view, trip=trip, baking=baking, judgement=self._judging.look(snapshot, judged.id, configure))
 
     def _judge_config(self, snapshot: Snapshot, view: RingView, candidate: Digest, other: Digest | None) -> JudgeConfig:
@@ -210,9 +207,12 @@ class Reconciler:
 
     def _record(self, agent: str, ring: str, observed: tuple[ReplicaStatus, ...]) -> None:
         """Write down what runs, for those who ask the API, before anything is decided on it."""
-        if self._recorded.get((agent, ring)) != observed:
+        before = self._recorded.get((agent, ring))
+        if before != observed:
             with self._parts.store.transaction() as transaction:
                 transaction.save_replicas(agent, ring, observed)
+                for restarted in find_restarts(before or (), observed, self._parts.clock.now()):
+                    transaction.emit(restarted)
             self._recorded[agent, ring] = observed
 
     def _load_releases(self, snapshot: Snapshot, digests: set[Digest]) -> dict[Digest, Release]:
@@ -363,38 +363,6 @@ class Reconciler:
             return None
         self._leases[name] = lease
         return lease
-
-
-def _compared_with(pointer: Pointer, judged: Deployment) -> Digest | None:
-    """The release that serves beside the one which is judged: one that bakes is compared with what it replaced."""
-    return pointer.last_good if judged.id == pointer.active_deployment else pointer.stable
-
-
-def _find_unproven(snapshot: Snapshot, pointer: Pointer, deployment: Deployment | None, now: float) -> tuple[str, ...]:
-    """What the release of a deployment that was not started yet would have to have passed."""
-    if deployment is None or deployment.phase is not Phase.BUILDING or pointer.stable == deployment.digest:
-        return ()
-    release, stable = (snapshot.release(digest) if digest else None for digest in (deployment.digest, pointer.stable))
-    if release is None:
-        return ()
-    return find_unproven_suites(release, stable, pointer.ring, partial(snapshot.eval_runs, release.agent), now)
-
-
-def _find_replay(snapshot: Snapshot, deployment: Deployment | None) -> KeptReplay | None:
-    """What the replay for a deployment that was not started yet found."""
-    if deployment is None or deployment.phase is not Phase.BUILDING:
-        return None
-    return next(iter(snapshot.replays(deployment.agent, deployment=deployment.id, limit=1)), None)
-
-
-def _find_quarantine(snapshot: Snapshot, deployment: Deployment | None) -> Quarantine | None:
-    return snapshot.quarantine(deployment.agent, deployment.digest) if deployment is not None else None
-
-
-def _count_tasks(snapshot: Snapshot, deployment: Deployment | None) -> int:
-    if deployment is None or deployment.rollout.step < 0:
-        return 0
-    return snapshot.count_tasks(deployment.id, deployment.rollout.entered_at)
 
 
 def _is_busy(view: RingView) -> bool:

@@ -27,6 +27,7 @@ class EventType(StrEnum):
     ROLLOUT_PAUSED = "rollout.paused"
     ROLLOUT_RESUMED = "rollout.resumed"
     ROLLOUT_BAKED = "rollout.baked"
+    REPLICA_RESTARTED = "replica.restarted"
     BREAKER_TRIPPED = "breaker.tripped"
     BREAKER_RESET = "breaker.reset"
     BUDGET_SET = "budget.set"

@@ -39,7 +39,7 @@ from turnout.domain.phases import Phase
 from turnout.domain.policy import approvals_needed, assess_approvals, attestations_needed
 from turnout.domain.ramp import plan_canary, plan_verdicts
 from turnout.domain.replay_gate import replay_asked, replay_fault
-from turnout.domain.replicas import in_crash_loop, next_attempt
+from turnout.domain.replicas import describe_exit, in_crash_loop, next_attempt
 from turnout.domain.routes import warm_digests
 from turnout.domain.view import RingView
 
@@ -204,7 +204,7 @@ def _plan_deploying(view: RingView, deployment: Deployment, now: float) -> Itera
     looping = next((replica for replica in replicas if in_crash_loop(replica)), None)
     limit = view.releases[deployment.digest].spec.health.start_timeout
     if looping is not None:
-        yield Move(deployment.id, Phase.FAILED, f"replica {looping.index} keeps ending: {_describe_exit(looping)}")
+        yield Move(deployment.id, Phase.FAILED, f"replica {looping.index} keeps ending: {describe_exit(looping)}")
     elif now - deployment.phase_at > limit:
         yield Move(deployment.id, Phase.FAILED, f"not ready within {limit:g} s: {_describe_unready(replicas)}")
     else:
@@ -216,7 +216,7 @@ def _plan_validating(view: RingView, deployment: Deployment, now: float) -> Iter
     replicas = [replica for replica in view.replicas if replica.digest == deployment.digest]
     looping = next((replica for replica in replicas if in_crash_loop(replica)), None)
     if looping is not None:
-        reason = f"replica {looping.index} keeps ending: {_describe_exit(looping)}"
+        reason = f"replica {looping.index} keeps ending: {describe_exit(looping)}"
         yield Retreat(deployment.id, reason, quarantine=deployment.rollout.step >= 0)
     elif not deployment.smoke_passed:
         yield from _plan_smoke(view, deployment, replicas, now)
@@ -327,17 +327,11 @@ def _version(view: RingView, digest: Digest | None) -> str:
     return release.version if release is not None else short_digest(digest)
 
 
-def _describe_exit(replica: ReplicaStatus) -> str:
-    code = replica.exit_code
-    how = f"ended by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return f"{how} after {replica.attempt} starts" + (f" ({replica.message})" if replica.message else "")
-
-
 def _describe_unready(replicas: list[ReplicaStatus]) -> str:
     unready = [replica for replica in replicas if replica.state is not ReplicaState.READY]
     if not unready:
         return "no replica could be started"
     first = unready[0]
     if first.state is ReplicaState.EXITED:
-        return f"replica {first.index} {_describe_exit(first)}"
+        return f"replica {first.index} {describe_exit(first)}"
     return f"replica {first.index}: {first.message or 'no answer from its health endpoint'}"

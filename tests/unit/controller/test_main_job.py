@@ -10,6 +10,7 @@ import pytest
 from tests.unit.controller.rings import ONE, RINGS, SLOW, SMOKED, TWO, to_production
 from tests.unit.controller.stage import Stage, replica_of, staged
 from turnout.domain.errors import BuildFailed, PolicyRefused
+from turnout.domain.events import EventType
 from turnout.domain.models import FULL_WEIGHT
 from turnout.domain.policy import Role
 from turnout.services.office import Actor
@@ -179,6 +180,15 @@ def test_a_crash_loop_in_the_canary_takes_the_candidate_back_and_into_quarantine
     quarantine = canary.quarantine(TWO)
     assert quarantine is not None
     assert "keeps ending" in quarantine.reason
+    with canary.store.snapshot() as snapshot:
+        restarts = [
+            item.event for item in snapshot.events(limit=1_000) if item.event.type is EventType.REPLICA_RESTARTED
+        ]
+    assert {(event.ring, event.data["digest"]) for event in restarts} == {("production", TWO.digest)}
+    assert [(event.data["replica"], event.data["message"]) for event in restarts][:2] == [
+        (0, "exit code 3 after 1 start (exited with code 3)"),
+        (1, "exit code 3 after 1 start (exited with code 3)"),
+    ]
 
 
 def test_a_quarantined_release_needs_an_override(canary: Stage) -> None:
