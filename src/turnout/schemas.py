@@ -1118,22 +1118,35 @@ class RolloutStepView(TypedDict):
 
 
 class DetectionView(TypedDict):
-    """When half of the releases with a fault are taken back (null: not within the limit)."""
+    """When half of the releases with a fault are taken back (null: not within the limit).
+
+    `in_time`: before the rollout is over. Otherwise `tasks` and `hours` are those that its first share would need.
+    """
 
     metric: str
     effect: float
     tasks: int | None
     hours: float | None
+    in_time: bool
 
 
 class RolloutPlanView(TypedDict):
-    """What a rollout could tell."""
+    """What a rollout could tell.
+
+    `rates`: of the `seen` tasks of the release that serves; `assumed` where these are too few. `over_after_hours`: when a
+    canary that is only watched is over (null: it waits for proof, or not within the limit); the judge compares for
+    `bake_hours` after that.
+    """
 
     tasks_per_hour: float
     rates: dict[str, float]
+    seen: int
+    assumed: bool
     ramp: str
     limit_hours: float
     decides: bool
     hours_to_pass: float | None
+    over_after_hours: float | None
+    bake_hours: float
     steps: list[RolloutStepView]
     detections: list[DetectionView]

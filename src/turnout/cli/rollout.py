@@ -10,7 +10,7 @@ from turnout.cli.connection import connected, print_json
 from turnout.cli.follow import describe
 from turnout.cli.tables import show_table
 from turnout.client import Client
-from turnout.schemas import DeploymentView, RolloutStepView
+from turnout.schemas import DeploymentView, DetectionView, RolloutPlanView, RolloutStepView
 
 _RAMPS = {
     "watch": "its steps wait for time and tasks, never for proof; the judge only takes back what is worse",
@@ -116,19 +116,20 @@ def plan(client: Client, agent: str, ring: str, release: str | None, as_json: bo
     if as_json:
         print_json(view)
         return
-    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in view["rates"].items())
-    click.echo(f"{view['tasks_per_hour']:.0f} tasks an hour; of the release that serves: {rates}")
+    click.echo(f"{view['tasks_per_hour']:.0f} tasks an hour; {_rates(view)}")
     rows = [
         (
             f"{item['metric']} +{item['effect']:.0%}"
             if item["metric"] == "cost"
             else _points(item["metric"], item["effect"]),
             str(item["tasks"]) if item["tasks"] is not None else "-",
-            _hours(item["hours"]),
+            _found_after(item),
         )
         for item in view["detections"]
     ]
     show_table(("a release that is worse by", "tasks of it", "is taken back after"), rows)
+    if view["over_after_hours"] is not None and not all(item["in_time"] for item in view["detections"]):
+        click.echo(_over_before(view, view["over_after_hours"]))
     click.echo(f"ramp {view['ramp']}: {_RAMPS[view['ramp']]}")
     show_table(("an equal release is at", "after", "and waits there for"), _ways(view["steps"]))
     if not view["decides"] and view["ramp"] != "watch":
@@ -136,6 +137,32 @@ def plan(client: Client, agent: str, ring: str, release: str | None, as_json: bo
         click.echo(
             f"half of the equal releases could not be proven so within the limit of {limit}: expect inconclusive"
         )
+
+
+def _rates(view: RolloutPlanView) -> str:
+    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in view["rates"].items())
+    if not view["assumed"]:
+        return f"of the release that serves: {rates}"
+    tasks = "1 task" if view["seen"] == 1 else f"{view['seen']} tasks"
+    return f"{tasks} of the release that serves are too few to say how often it fails; assumed: {rates}"
+
+
+def _found_after(item: DetectionView) -> str:
+    return (
+        _hours(item["hours"]) if item["in_time"] or item["hours"] is None else f"- (would need {_hours(item['hours'])})"
+    )
+
+
+def _over_before(view: RolloutPlanView, canary: float) -> str:
+    """Nothing promises a detection that a short canary leaves no time for."""
+    over = f"the canary is over after {_hours(canary)}"
+    if view["bake_hours"]:
+        longer = "a longer canary or a longer `bake`"
+        return (
+            f"{over}, its bake {_hours(view['bake_hours'])} later: what needs more is not found; {longer} would find it"
+        )
+    longer = "a longer canary, or a `bake` in the ring's judge table,"
+    return f"{over}, and nothing is compared after it: what needs more is not found; {longer} would find it"
 
 
 def _unknown(reports: int) -> str:

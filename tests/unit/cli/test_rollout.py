@@ -58,7 +58,7 @@ def test_a_status_says_where_reports_are_of_unknown_tasks_and_what_is_needed_whi
     assert ("still needed for a pass" in out) is running
 
 
-def planned(ramp: str, *steps: dict[str, Any], decides: bool = True) -> Any:
+def planned(ramp: str, *steps: dict[str, Any], decides: bool = True, **more: Any) -> Any:
     """An instance that plans so."""
 
     class Planning:
@@ -66,12 +66,17 @@ def planned(ramp: str, *steps: dict[str, Any], decides: bool = True) -> Any:
             return {
                 "tasks_per_hour": 360.0,
                 "rates": {"failure": 0.01},
+                "seen": 500,
+                "assumed": False,
                 "ramp": ramp,
                 "limit_hours": 72.0,
                 "decides": decides,
                 "hours_to_pass": 4.0,
+                "over_after_hours": None,
+                "bake_hours": 0.0,
                 "steps": list(steps),
                 "detections": [],
+                **more,
             }
 
     return Planning()
@@ -112,6 +117,31 @@ def test_a_plan_by_evidence_names_what_takes_longest_and_what_cannot_be_proven(t
     assert "50%  2.0 h  proof that it is no worse (cost takes longest)" in lines
     assert "active  not within the limit  -" in lines
     assert lines[-1].endswith("within the limit of 72 h: expect inconclusive")
+
+
+def test_a_plan_promises_no_detection_that_the_canary_leaves_no_time_for(turnout: CommandLine) -> None:
+    late = {"metric": "failure", "effect": 0.1, "tasks": 18, "hours": 3.0, "in_time": False}
+    step_ = step(0.1, 2 / 60, 120.0)
+    turnout.speaks_to(planned("watch", step_, over_after_hours=2 / 60, detections=[late]))
+    lines = [squeezed(line) for line in turnout("rollout", "plan", *HERE).out.splitlines()]
+    assert lines[2] == "failure +10 points  18  - (would need 3.0 h)"
+    assert lines[3].startswith("the canary is over after 2 min, and nothing is compared after it")
+    assert "`bake`" in lines[3]
+    turnout.speaks_to(planned("watch", step_, over_after_hours=2 / 60, bake_hours=1.0, detections=[late]))
+    assert "the canary is over after 2 min, its bake 1.0 h later" in turnout("rollout", "plan", *HERE).out
+    turnout.speaks_to(planned("watch", step_, over_after_hours=9.0, detections=[{**late, "in_time": True}]))
+    out = turnout("rollout", "plan", *HERE).out
+    assert "is over after" not in out
+    assert "failure +10 points  18  3.0 h\n" in squeezed(out)
+
+
+def test_a_plan_by_too_few_tasks_says_that_its_rates_are_assumed(turnout: CommandLine) -> None:
+    turnout.speaks_to(planned("watch", step(0.1, 1.0, 60.0), seen=2, assumed=True))
+    first = turnout("rollout", "plan", *HERE).out.splitlines()[0]
+    assert first == (
+        "360 tasks an hour; 2 tasks of the release that serves are too few to say how often it fails; "
+        "assumed: failure 1.0%"
+    )
 
 
 def squeezed(line: str) -> str:
