@@ -141,7 +141,7 @@ def _evidence(why: WhyView) -> Iterator[str]:
 
 def _numbers(evidence: WhyEvidence) -> Iterator[str]:
     if not evidence["units"]:
-        yield f"  the judge has seen no task by {_time(evidence['at'])}"
+        yield "  the judge has looked at no task yet"
         return
     against = "beyond all numbers" if evidence["against"] is None else f"{evidence['against']:.3g}"
     yield f"  the judge says {evidence['kind']}: evidence {against} ({evidence['abort_at']:g} takes it back)"

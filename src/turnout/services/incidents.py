@@ -17,7 +17,6 @@ from turnout.schemas import (
     ChangeView,
     ComponentDiff,
     WhyApproval,
-    WhyDecision,
     WhyDiff,
     WhyNext,
     WhyOverride,
@@ -25,6 +24,7 @@ from turnout.schemas import (
     WhyServing,
     WhyView,
 )
+from turnout.services.decision import find_decision
 from turnout.services.evidence import build_course, read_breaker, read_evidence, read_series
 from turnout.services.office import Actor, Office
 from turnout.services.releases import summarize
@@ -106,7 +106,11 @@ def why(office: Office, actor: Actor, deployment_id: str) -> WhyView:
                 "at": view_time(cause.at),
                 "metric": cause.metric,
             },
-            "decision": _find_decision(snapshot, case, cause),
+            "decision": None
+            if cause.kind == "waiting"
+            else find_decision(
+                snapshot, deployment, case.events, case.judgement, cause.at, judged=cause.kind == "judge"
+            ),
             "evidence": read_evidence(verdict) if verdict is not None else None,
             "breaker": read_breaker(tripped.data) if tripped is not None else None,
             "series": series,
@@ -235,21 +239,6 @@ def _headline(case: _Case, cause: _Cause) -> str:
         return f"{where}: {version} did not pass its checks"
     by = {"judge": " by the judge", "breaker": " by a breaker", "person": f" by {cause.by}"}.get(cause.kind, "")
     return f"{where}: {said}{by if deployment.phase in _TAKEN_BACK else ''}"
-
-
-def _find_decision(snapshot: Snapshot, case: _Case, cause: _Cause) -> WhyDecision | None:
-    """From the first task of the candidate to the word that ended it, or to its last step."""
-    began = case.deployment.rollout.began_at
-    if not began:
-        return None
-    if cause.kind == "waiting" or cause.at < began:
-        return None
-    tasks = snapshot.count_tasks(case.deployment.id, began)
-    if case.judgement is not None:
-        judged = read_evidence(case.judgement.verdict)["candidates"]
-        # What came after the verdict was decided without; what came long ago may be forgotten.
-        tasks = judged if cause.kind == "judge" and judged else max(judged, tasks)
-    return {"seconds": cause.at - began, "tasks": tasks}
 
 
 def _read_course(snapshot: Snapshot, case: _Case, tripped: Event) -> list[WhyPoint]:

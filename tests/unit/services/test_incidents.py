@@ -21,6 +21,7 @@ from turnout.domain.phases import Phase
 from turnout.domain.policy import Role
 from turnout.ports import StoredJudgement
 from turnout.schemas import ComponentDiff, WhyView
+from turnout.services import rollouts
 from turnout.services.evidence import build_course
 from turnout.services.incidents import why
 from turnout.services.office import Actor
@@ -330,6 +331,74 @@ def test_the_course_of_what_a_breaker_saw_is_drawn(stage: Stage) -> None:
 def test_the_course_counts_the_good_answers_of_conversations_too() -> None:
     since = [Tally(requests=20, errors=2), Tally(requests=10, errors=1), Tally()]
     assert [point["against"] for point in build_course("error_rate", since)] == [{"error_rate": 0.1}] * 2
+
+
+TRIP: dict[str, object] = {"metric": "error_rate", "message": "breaker: 40 %"}
+
+
+def spent(stage: Stage, name: str) -> tuple[int, int | None]:
+    """The seconds and the tasks that were needed to decide."""
+    decision = ask(stage, name)["decision"]
+    assert decision is not None
+    return int(decision["seconds"]), decision["tasks"]
+
+
+def test_a_breaker_counts_the_tasks_of_its_own_time_and_none_that_came_later(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.serve(TWO, ["a", "b", "c"], "production", status=503)
+    stage.clock.at += 7.0
+    take_back(stage, name, EventType.BREAKER_TRIPPED, TRIP)
+    stage.serve(TWO, ["late"], "production")
+    assert spent(stage, name) == (7, 3)
+
+
+def test_a_breaker_of_an_active_release_counts_what_came_to_it_after_its_canary_too(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.serve(TWO, ["a", "b"], "production")
+    stage.pass_time(61.0, "production")
+    assert stage.state(name) == "active"
+    stage.serve(TWO, [f"t{number}" for number in range(100)], "production", status=503)
+    stage.clock.at += 7.0
+    take_back(stage, name, EventType.BREAKER_TRIPPED, TRIP)
+    seconds, tasks = spent(stage, name)
+    assert (68 <= seconds <= 70, tasks) == (True, 102)
+
+
+def test_time_and_tasks_of_what_became_active_end_there_whatever_came_in_its_bake(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.serve(TWO, ["a", "b"], "production")
+    stage.pass_time(61.0, "production")
+    later = [f"t{number}" for number in range(50)]
+    stage.serve_split(TWO, later, "candidate", ring="production", probability=0.98, rollout=name)
+    stage.clock.at += 600.0
+    verdict = judged(failing=0.05, tasks=200) | {"at": stage.clock.at}
+    with stage.store.transaction() as transaction:
+        transaction.save_judgement(name, StoredJudgement(stage.clock.at, 0, verdict, {}))
+    assert spent(stage, name) == (61, 2)
+
+
+def test_a_pause_is_part_of_the_time_in_which_the_tasks_came(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.serve(TWO, ["a", "b"], "production")
+    rollouts.pause(stage.office, ADMIN, "support", "production", paused=True)
+    stage.clock.at += 600.0
+    rollouts.pause(stage.office, ADMIN, "support", "production", paused=False)
+    stage.clock.at += 10.0
+    stage.roll_back("production", reason="it lies")
+    assert spent(stage, name) == (610, 2)
+
+
+def test_an_early_advance_is_not_said_to_have_been_judged_before_it_began(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.clock.at += 1.0
+    verdict = judged() | {"at": stage.clock.at - 100.0, "ratio": {"units": 0, "candidates": 0}}
+    with stage.store.transaction() as transaction:
+        transaction.save_judgement(name, StoredJudgement(stage.clock.at, 0, verdict, {}))
+    rollouts.advance(stage.office, ADMIN, "support", "production")
+    stage.look("production")
+    view = ask(stage, name)
+    assert (view["headline"], spent(stage, name)) == ("support production: v2 is active", (1, 0))
+    assert "  the judge has looked at no task yet\n" in build_page(view)
 
 
 def test_who_spoke_first_decided(stage: Stage) -> None:
