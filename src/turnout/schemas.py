@@ -59,18 +59,24 @@ class ReplicaView(TypedDict):
 
 
 class RingView(TypedDict):
-    """What is where in one ring."""
+    """What is where in one ring.
+
+    `last_good`: what was stable before. `way_back`: where a rollback of the stable release goes: last-good, or what was
+    active before it where that is in quarantine.
+    """
 
     ring: str
     stable: str | None
     candidate: str | None
     weight: float
     last_good: str | None
+    way_back: str | None
     active_deployment: str | None
     url: str
     stable_version: str | None
     candidate_version: str | None
     last_good_version: str | None
+    way_back_version: str | None
     in_progress: DeploymentView | None
     failed: DeploymentView | None
     retired: list[RetiredView]
@@ -90,7 +96,10 @@ class RetiredView(TypedDict):
 
 
 class RequestCounts(TypedDict):
-    """Requests of a release in a ring since it is known; under `none` those that reached no replica."""
+    """Requests of a release in a ring since it is known; under `none` those that reached no replica.
+
+    `failed`: by their status, which was 5xx, whatever became of their tasks.
+    """
 
     total: int
     failed: int

@@ -26,9 +26,8 @@ from turnout.schemas import (
 )
 from turnout.services.decision import find_decision
 from turnout.services.evidence import build_course, read_breaker, read_evidence, read_series
-from turnout.services.office import Actor, Office
+from turnout.services.office import Actor, Office, find_way_back
 from turnout.services.releases import summarize
-from turnout.services.rollbacks import find_way_back
 from turnout.services.timeline import list_done
 from turnout.services.views import view_deployment, view_release, view_time
 

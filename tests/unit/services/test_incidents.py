@@ -22,6 +22,7 @@ from turnout.domain.policy import Role
 from turnout.ports import StoredJudgement
 from turnout.schemas import ComponentDiff, WhyView
 from turnout.services import rollouts
+from turnout.services.agents import show_agent
 from turnout.services.evidence import build_course
 from turnout.services.incidents import why
 from turnout.services.office import Actor
@@ -433,6 +434,26 @@ def test_a_task_id_cannot_be_a_command(stage: Stage) -> None:
     with stage.store.transaction() as transaction:
         transaction.save_judgement(name, StoredJudgement(stage.clock.at, 9, verdict, {}))
     assert "turnout lineage 'x; rm -rf ~'" in commands(ask(stage, name))
+
+
+def test_an_agent_shows_where_a_rollback_would_go_and_not_a_release_in_quarantine(stage: Stage) -> None:
+    to_canary(stage)
+    stage.pass_time(61.0, "production")
+    to_production(stage, THREE)
+    stage.pass_time(61.0, "production")
+    assert ways_back(stage) == ("v2", "v2")
+    with stage.store.transaction() as transaction:
+        transaction.add_quarantine(Quarantine("support", TWO.digest, "dev", "it lies", "ann", stage.clock.at))
+    assert ways_back(stage) == ("v2", "v1")
+    stage.roll_back("production")
+    assert stage.pointer("production").stable == ONE.digest
+    assert ways_back(stage) == (None, None)
+
+
+def ways_back(stage: Stage) -> tuple[str | None, str | None]:
+    """Last-good of production, and where a rollback would go."""
+    ring = show_agent(stage.office, ADMIN, "support")["rings"][1]
+    return ring["last_good_version"], ring["way_back_version"]
 
 
 def test_a_long_story_is_told_by_its_beginning_and_its_end(stage: Stage) -> None:
