@@ -148,13 +148,22 @@ def _abort(transaction: Transaction, deployment: Deployment, wish: Abort, now: f
 def _check_leaving(snapshot: Snapshot, pointer: Pointer, leaving: str | None) -> None:
     """Two people press at once, or a canary ended by itself: nobody may undo what they have not seen."""
     now_leaving = pointer.candidate or pointer.stable
-    if leaving is not None and leaving != now_leaving:
-        there = snapshot.release(now_leaving) if now_leaving else None
+    if leaving is None or leaving == now_leaving:
+        return
+    there = snapshot.release(now_leaving) if now_leaving else None
+    stable = snapshot.release(pointer.stable) if pointer.stable and leaving == pointer.stable else None
+    if there is not None and stable is not None:
+        back = f"turnout rollback {pointer.agent} --ring {pointer.ring}"
         raise Conflict(
-            f"{pointer.ring} of {pointer.agent} has changed meanwhile: a rollback would now take out "
-            f"{there.version if there else 'nothing'}",
-            hint=f"look at `turnout status {pointer.agent}`, and roll back again if that is what you want",
+            f"a canary of {there.version} runs in {pointer.ring} of {pointer.agent}: a rollback takes out that one, "
+            f"and {stable.version} stays",
+            hint=f"to take it out: `{back}`; to leave {stable.version} too, name where to go: `{back} --version VERSION`",
         )
+    raise Conflict(
+        f"{pointer.ring} of {pointer.agent} has changed meanwhile: a rollback would now take out "
+        f"{there.version if there else 'nothing'}",
+        hint=f"look at `turnout status {pointer.agent}`, and roll back again if that is what you want",
+    )
 
 
 def _end(transaction: Transaction, deployment: Deployment, wish: Abort, now: float) -> Deployment:
