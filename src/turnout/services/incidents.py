@@ -331,9 +331,9 @@ def _list_next(case: _Case, cause: _Cause) -> list[WhyNext]:
     agent, ring, version = deployment.agent, deployment.ring, case.name(deployment.digest)
     look: list[WhyNext] = []
     if case.judgement is not None and (tasks := read_evidence(case.judgement.verdict)["tasks"]):
-        look.append(
-            {"what": "look at the task that weighed most", "command": f"turnout lineage {quote(tasks[0]['task'])}"}
-        )
+        task = tasks[0]["task"]
+        name = f"{'-- ' if task.startswith('-') else ''}{quote(task)}"  # else it would be taken for an option
+        look.append({"what": "look at the task that weighed most", "command": f"turnout lineage {name}"})
     if case.other is not None:
         command = f"turnout diff {quote(case.other.version)} {quote(version)} --agent {agent}"
         look.append({"what": "read the whole difference", "command": command})

@@ -427,13 +427,14 @@ def test_an_override_is_told(stage: Stage) -> None:
     assert "not the first ring" in over["overridden"][0]
 
 
-def test_a_task_id_cannot_be_a_command(stage: Stage) -> None:
+@pytest.mark.parametrize(("task", "named"), [("x; rm -rf ~", "'x; rm -rf ~'"), ("--full", "-- --full")])
+def test_a_task_id_cannot_be_a_command_nor_an_option(stage: Stage, task: str, named: str) -> None:
     name = to_canary(stage)
     verdict = judged()
-    verdict["weighed"] = [{"task": "x; rm -rf ~", "metric": "failure", "at": 1.0, "factor": 2.0}]
+    verdict["weighed"] = [{"task": task, "metric": "failure", "at": 1.0, "factor": 2.0}]
     with stage.store.transaction() as transaction:
         transaction.save_judgement(name, StoredJudgement(stage.clock.at, 9, verdict, {}))
-    assert "turnout lineage 'x; rm -rf ~'" in commands(ask(stage, name))
+    assert f"turnout lineage {named}" in commands(ask(stage, name))
 
 
 def test_an_agent_shows_where_a_rollback_would_go_and_not_a_release_in_quarantine(stage: Stage) -> None:
