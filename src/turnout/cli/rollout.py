@@ -29,16 +29,19 @@ def rollout() -> None:
 @click.option("--ring", required=True, help="Ring whose canary goes on.")
 @connected
 def advance(client: Client, agent: str, ring: str, as_json: bool) -> None:
-    """Leave the present canary step without waiting for its time and tasks."""
+    """Leave the present canary step without waiting for its time and tasks. A paused rollout stays paused at the next."""
     before = client.steer(agent, ring, {"action": "advance"})
     for event in client.follow_deployment(before["id"]):
         if event.name == "rollout.stepped" and event.data["data"]["step"] > before["step"]:
             break
     view = client.deployment(before["id"])
-    if as_json:
-        print_json(view)
-    else:
-        click.echo(describe(view))
+    if not view["weight"]:
+        _show_settled(view, as_json=as_json)
+        return
+    go_on = f"turnout rollout resume {agent} --ring {ring}"
+    paused = not as_json and client.rollout(agent, ring)["paused"]
+    stays = f"; it stays paused, and goes on with `{go_on}`" if paused else ""
+    _show_steered(view, f"now {_place(view)}{stays}", as_json=as_json)
 
 
 @rollout.command(short_help="End the deployment in progress in a ring.")
@@ -53,10 +56,7 @@ def abort(client: Client, agent: str, ring: str, reason: str, quarantine: bool, 
     for event in client.follow_deployment(view["id"]):
         if event.name == "settled":
             view = event.data
-    if as_json:
-        print_json(view)
-    else:
-        click.echo(describe(view))
+    _show_settled(view, as_json=as_json)
 
 
 @rollout.command(short_help="Keep a rollout at its step.")
@@ -203,6 +203,13 @@ def _hours(hours: float | None) -> str:
 
 def _place(view: DeploymentView) -> str:
     return f"at canary step {view['step']} of {view['steps']} ({view['weight']:g} %)"
+
+
+def _show_settled(view: DeploymentView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(describe(view))
 
 
 def _show_steered(view: DeploymentView, now: str, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from tests.unit.cli.command import CommandLine
 from tests.unit.cli.test_following import view
 from tests.unit.domain.judge.streams import feed, stream
+from turnout.cli.main import VERBS
+from turnout.cli.rollout import rollout
+from turnout.client import ServerEvent
 from turnout.domain.judge import Judge, view_evidence
 
 HERE = ("support", "--ring", "production")
@@ -38,6 +42,35 @@ def test_a_pause_and_its_end_say_what_is_true_now(turnout: CommandLine) -> None:
     assert instance.asked == ["pause", "resume"]
     assert turnout("rollout", "pause", *HERE, "--json").json()["condition"]["type"] == "paused"
     assert turnout("rollout", "resume", *HERE, "--json").json()["condition"] is None
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_leaving_a_step_says_where_the_rollout_is_now(turnout: CommandLine, paused: bool) -> None:
+    class Advanced(Steered):
+        now = view("validating", step=2, weight=50.0)
+
+        def follow_deployment(self, deployment: str) -> Iterator[ServerEvent]:
+            yield ServerEvent("rollout.stepped", {"data": {"step": 2}})
+
+        def deployment(self, deployment: str) -> dict[str, Any]:
+            return self.now
+
+        def rollout(self, agent: str, ring: str) -> dict[str, Any]:
+            return {"paused": paused}
+
+    turnout.speaks_to(Advanced())
+    stays = "; it stays paused, and goes on with `turnout rollout resume support --ring production`" if paused else ""
+    assert turnout("rollout", "advance", *HERE).out == (
+        f"support v2 in production: now at canary step 2 of 2 (50 %){stays}  [dep_1]\n"
+    )
+    assert turnout("rollout", "advance", *HERE, "--json").json()["step"] == 2
+    Advanced.now = view("active", step=2, weight=0.0)
+    assert turnout("rollout", "advance", *HERE).out == "support v2 in production: active  [dep_1]\n"
+
+
+def test_the_list_of_verbs_names_what_can_be_done_with_a_rollout() -> None:
+    line = VERBS["rollout"][2].lower()
+    assert [word for word in rollout.commands if word not in line.replace("show", "status")] == []
 
 
 @pytest.mark.parametrize("running", [True, False])
