@@ -59,18 +59,24 @@ class ReplicaView(TypedDict):
 
 
 class RingView(TypedDict):
-    """What is where in one ring."""
+    """What is where in one ring.
+
+    `last_good`: what was stable before. `way_back`: where a rollback of the stable release goes: last-good, or what was
+    active before it where that is in quarantine.
+    """
 
     ring: str
     stable: str | None
     candidate: str | None
     weight: float
     last_good: str | None
+    way_back: str | None
     active_deployment: str | None
     url: str
     stable_version: str | None
     candidate_version: str | None
     last_good_version: str | None
+    way_back_version: str | None
     in_progress: DeploymentView | None
     failed: DeploymentView | None
     retired: list[RetiredView]
@@ -90,7 +96,10 @@ class RetiredView(TypedDict):
 
 
 class RequestCounts(TypedDict):
-    """Requests of a release in a ring since it is known; under `none` those that reached no replica."""
+    """Requests of a release in a ring since it is known; under `none` those that reached no replica.
+
+    `failed`: by their status, which was 5xx, whatever became of their tasks.
+    """
 
     total: int
     failed: int
@@ -1118,22 +1127,35 @@ class RolloutStepView(TypedDict):
 
 
 class DetectionView(TypedDict):
-    """When half of the releases with a fault are taken back (null: not within the limit)."""
+    """When half of the releases with a fault are taken back (null: not within the limit).
+
+    `in_time`: before the rollout is over. Otherwise `tasks` and `hours` are those that its first share would need.
+    """
 
     metric: str
     effect: float
     tasks: int | None
     hours: float | None
+    in_time: bool
 
 
 class RolloutPlanView(TypedDict):
-    """What a rollout could tell."""
+    """What a rollout could tell.
+
+    `rates`: of the `seen` tasks of the release that serves; `assumed` where these are too few. `over_after_hours`: when a
+    canary that is only watched is over (null: it waits for proof, or not within the limit); the judge compares for
+    `bake_hours` after that.
+    """
 
     tasks_per_hour: float
     rates: dict[str, float]
+    seen: int
+    assumed: bool
     ramp: str
     limit_hours: float
     decides: bool
     hours_to_pass: float | None
+    over_after_hours: float | None
+    bake_hours: float
     steps: list[RolloutStepView]
     detections: list[DetectionView]

@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -262,7 +262,7 @@ def build_runtime(
 
 
 def shut_down(state: Path, grace: float, *, server_only: bool = False) -> list[str]:
-    """End everything of an instance: server, agents, proxy. Returns what was ended, for a person."""
+    """End everything of an instance: server, agents, proxy. Starts nothing. Returns what was ended, for a person."""
     ended = []
     if _end_server(state, grace):
         ended.append("server")
@@ -274,13 +274,12 @@ def shut_down(state: Path, grace: float, *, server_only: bool = False) -> list[s
             running = len(runtime.observe())
             runtime.stop_all(grace)
             runtime.close()
-            ended.append(f"{running} agent replicas")
+            if running:
+                ended.append(f"{running} agent replica{'' if running == 1 else 's'}")
         if (state / "envoy").exists() and (state / INSTANCE_FILE).exists():
             known = json.loads((state / INSTANCE_FILE).read_text())
             router = EnvoyRouter(state / "envoy", known["traffic_host"], known["traffic_port"])
-            with suppress(SetupFailed):
-                router.start()
-                router.shutdown()
+            if router.end_running():
                 ended.append("proxy")
         if stop_running(state, grace):
             ended.append("gateway")

@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from turnout.domain.margins import average_evidence
 from turnout.schemas import WhyArm, WhyEvidence, WhyPoint, WhyView
 
 WIDTH = 80
@@ -95,7 +96,7 @@ def series_of(points: Sequence[WhyPoint], metric: str, *, judged: bool) -> list[
 
 def _value(against: Mapping[str, float], metric: str, otherwise: float) -> float:
     if metric == TOGETHER and against:
-        return sum(against.values()) / len(against)
+        return average_evidence(against)
     return against.get(metric, otherwise)
 
 
@@ -140,7 +141,7 @@ def _evidence(why: WhyView) -> Iterator[str]:
 
 def _numbers(evidence: WhyEvidence) -> Iterator[str]:
     if not evidence["units"]:
-        yield f"  the judge has seen no task by {_time(evidence['at'])}"
+        yield "  the judge has looked at no task yet"
         return
     against = "beyond all numbers" if evidence["against"] is None else f"{evidence['against']:.3g}"
     yield f"  the judge says {evidence['kind']}: evidence {against} ({evidence['abort_at']:g} takes it back)"

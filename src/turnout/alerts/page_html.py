@@ -115,7 +115,7 @@ def _evidence(why: WhyView) -> str:
 
 def _table(evidence: WhyEvidence) -> str:
     if not evidence["units"]:
-        return f"<p>The judge has seen no task by {_time(evidence['at'])}.</p>"
+        return "<p>The judge has looked at no task yet.</p>"
     against = "beyond all numbers" if evidence["against"] is None else f"{evidence['against']:.3g}"
     rows = (
         (

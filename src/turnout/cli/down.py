@@ -23,4 +23,4 @@ def down(state: Path | None, grace: float, server_only: bool, as_json: bool) -> 
     if as_json:
         print_json({"ended": ended})
     else:
-        click.echo(f"ended: {', '.join(ended) or 'nothing ran'}")
+        click.echo(f"ended: {', '.join(ended)}" if ended else "nothing ran")

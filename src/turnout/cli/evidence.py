@@ -10,6 +10,7 @@ import click
 
 from turnout.alerts.page import clean, format_span, format_value, metric_name, spark
 from turnout.cli.tables import show_table
+from turnout.domain.margins import average_evidence
 
 COLOURS = {"pass": "green", "fail": "red", "hold": "yellow"}
 MEANINGS = {
@@ -78,9 +79,10 @@ def _pictures(view: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"evidence over {span} (a full bar: {view['abort_at']:g})"
     names = list(view["metrics"])
-    rows = {metric_name(name): [point["against"].get(name, 1.0) for point in thinned] for name in names}
+    filled = [{name: point["against"].get(name, 1.0) for name in names} for point in thinned]
+    rows = {metric_name(name): [against[name] for against in filled] for name in names}
     if len(names) > 1:
-        rows["average"] = [sum(values) / len(names) for values in zip(*rows.values(), strict=True)]
+        rows["average"] = [average_evidence(against) for against in filled]
     width = max(len(name) for name in rows)
     for name, values in rows.items():
         logs = [math.log10(max(value, 1e-3)) for value in values]

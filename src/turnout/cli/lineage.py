@@ -30,7 +30,7 @@ def lineage(client: Client, task: str, full: bool, as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
-    click.echo(f"task {view['task']}: {describe_outcome(view['outcome'])}")
+    click.echo(f"task {plain(view['task'])}: {describe_outcome(view['outcome'])}")
     _show_requests(view, full=full)
     for release in view["releases"]:
         click.echo()
@@ -54,8 +54,8 @@ def _show_requests(view: LineageView, *, full: bool) -> None:
         [
             (
                 local_time(item["at"]),
-                item["request"],
-                f"{item['method']} {item['path']}",
+                plain(item["request"]),
+                plain(f"{item['method']} {item['path']}"),
                 str(item["status"]) if item["duration"] is not None else "…",
                 f"{item['duration']:.3f}" if item["duration"] is not None else "…",
                 str(item["bytes_in"]),
@@ -79,7 +79,7 @@ def _describe_payloads(item: RequestView, *, full: bool) -> Iterator[str]:
         if payload is None:
             continue
         cut = "" if payload["whole"] else ", not all of it"
-        yield f"\n{name} ({item['request']}, {payload['bytes']} bytes{cut}):"
+        yield f"\n{name} ({plain(item['request'])}, {payload['bytes']} bytes{cut}):"
         yield from _indent(payload["text"] if payload["text"] is not None else "(not a text; see --json)", full=full)
 
 
@@ -148,7 +148,7 @@ def _show_reports(view: LineageView) -> None:
                 local_time(item["at"]),
                 f"{item['agent']} {item['ring']}" if item["agent"] and item["ring"] else "-",
                 item["source"],
-                item["reporter"],
+                plain(item["reporter"]),
                 describe_outcome(
                     {"success": item["success"], "intervention": item["intervention"], "cost": item["cost"]}
                 ),

@@ -24,7 +24,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "promote": ("promote", "promote", "Promote the active release of a ring to the next one."),
     "approve": ("approve", "approve", "Approve a release for a ring."),
     "reject": ("approve", "reject", "Reject a release for a ring."),
-    "rollout": ("rollout", "rollout", "Steer the canary of a ring: advance, abort."),
+    "rollout": ("rollout", "rollout", "Plan, show and steer the canary of a ring: advance, pause, resume, abort."),
     "rollback": ("rollback", "rollback", "Undo the last change of a ring: flip back to last-good."),
     "status": ("status", "status", "Show what is where."),
     "deployments": ("deployments", "deployments", "List deployments, or show one with its transitions."),

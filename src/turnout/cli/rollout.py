@@ -10,7 +10,7 @@ from turnout.cli.connection import connected, print_json
 from turnout.cli.follow import describe
 from turnout.cli.tables import show_table
 from turnout.client import Client
-from turnout.schemas import DeploymentView, RolloutStepView
+from turnout.schemas import DeploymentView, DetectionView, RolloutPlanView, RolloutStepView
 
 _RAMPS = {
     "watch": "its steps wait for time and tasks, never for proof; the judge only takes back what is worse",
@@ -29,16 +29,19 @@ def rollout() -> None:
 @click.option("--ring", required=True, help="Ring whose canary goes on.")
 @connected
 def advance(client: Client, agent: str, ring: str, as_json: bool) -> None:
-    """Leave the present canary step without waiting for its time and tasks."""
+    """Leave the present canary step without waiting for its time and tasks. A paused rollout stays paused at the next."""
     before = client.steer(agent, ring, {"action": "advance"})
     for event in client.follow_deployment(before["id"]):
         if event.name == "rollout.stepped" and event.data["data"]["step"] > before["step"]:
             break
     view = client.deployment(before["id"])
-    if as_json:
-        print_json(view)
-    else:
-        click.echo(describe(view))
+    if not view["weight"]:
+        _show_settled(view, as_json=as_json)
+        return
+    go_on = f"turnout rollout resume {agent} --ring {ring}"
+    paused = not as_json and client.rollout(agent, ring)["paused"]
+    stays = f"; it stays paused, and goes on with `{go_on}`" if paused else ""
+    _show_steered(view, f"now {_place(view)}{stays}", as_json=as_json)
 
 
 @rollout.command(short_help="End the deployment in progress in a ring.")
@@ -53,10 +56,7 @@ def abort(client: Client, agent: str, ring: str, reason: str, quarantine: bool, 
     for event in client.follow_deployment(view["id"]):
         if event.name == "settled":
             view = event.data
-    if as_json:
-        print_json(view)
-    else:
-        click.echo(describe(view))
+    _show_settled(view, as_json=as_json)
 
 
 @rollout.command(short_help="Keep a rollout at its step.")
@@ -116,19 +116,20 @@ def plan(client: Client, agent: str, ring: str, release: str | None, as_json: bo
     if as_json:
         print_json(view)
         return
-    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in view["rates"].items())
-    click.echo(f"{view['tasks_per_hour']:.0f} tasks an hour; of the release that serves: {rates}")
+    click.echo(f"{view['tasks_per_hour']:.0f} tasks an hour; {_rates(view)}")
     rows = [
         (
             f"{item['metric']} +{item['effect']:.0%}"
             if item["metric"] == "cost"
             else _points(item["metric"], item["effect"]),
             str(item["tasks"]) if item["tasks"] is not None else "-",
-            _hours(item["hours"]),
+            _found_after(item),
         )
         for item in view["detections"]
     ]
     show_table(("a release that is worse by", "tasks of it", "is taken back after"), rows)
+    if view["over_after_hours"] is not None and not all(item["in_time"] for item in view["detections"]):
+        click.echo(_over_before(view, view["over_after_hours"]))
     click.echo(f"ramp {view['ramp']}: {_RAMPS[view['ramp']]}")
     show_table(("an equal release is at", "after", "and waits there for"), _ways(view["steps"]))
     if not view["decides"] and view["ramp"] != "watch":
@@ -136,6 +137,32 @@ def plan(client: Client, agent: str, ring: str, release: str | None, as_json: bo
         click.echo(
             f"half of the equal releases could not be proven so within the limit of {limit}: expect inconclusive"
         )
+
+
+def _rates(view: RolloutPlanView) -> str:
+    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in view["rates"].items())
+    if not view["assumed"]:
+        return f"of the release that serves: {rates}"
+    tasks = "1 task" if view["seen"] == 1 else f"{view['seen']} tasks"
+    return f"{tasks} of the release that serves are too few to say how often it fails; assumed: {rates}"
+
+
+def _found_after(item: DetectionView) -> str:
+    return (
+        _hours(item["hours"]) if item["in_time"] or item["hours"] is None else f"- (would need {_hours(item['hours'])})"
+    )
+
+
+def _over_before(view: RolloutPlanView, canary: float) -> str:
+    """Nothing promises a detection that a short canary leaves no time for."""
+    over = f"the canary is over after {_hours(canary)}"
+    if view["bake_hours"]:
+        longer = "a longer canary or a longer `bake`"
+        return (
+            f"{over}, its bake {_hours(view['bake_hours'])} later: what needs more is not found; {longer} would find it"
+        )
+    longer = "a longer canary, or a `bake` in the ring's judge table,"
+    return f"{over}, and nothing is compared after it: what needs more is not found; {longer} would find it"
 
 
 def _unknown(reports: int) -> str:
@@ -176,6 +203,13 @@ def _hours(hours: float | None) -> str:
 
 def _place(view: DeploymentView) -> str:
     return f"at canary step {view['step']} of {view['steps']} ({view['weight']:g} %)"
+
+
+def _show_settled(view: DeploymentView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(describe(view))
 
 
 def _show_steered(view: DeploymentView, now: str, *, as_json: bool) -> None:

@@ -8,7 +8,8 @@ from turnout.cli.connection import connected, print_json
 from turnout.cli.follow import describe
 from turnout.cli.tables import release_label, show_table
 from turnout.client import Client
-from turnout.schemas import AgentView, RingView
+from turnout.domain.models import short_digest
+from turnout.schemas import AgentView, RetiredView, RingView
 
 
 @click.command()
@@ -43,13 +44,13 @@ def status(client: Client, agent: str | None, as_json: bool) -> None:
 def _show(view: AgentView) -> None:
     click.echo(click.style(view["agent"], bold=True, underline=True))
     show_table(
-        ("RING", "STABLE", "CANDIDATE", "LAST-GOOD", "REPLICAS", "REQUESTS", "URL"),
+        ("RING", "STABLE", "CANDIDATE", "ROLLBACK TO", "REPLICAS", "REQUESTS", "URL"),
         [
             (
                 ring["ring"],
                 release_label(ring["stable_version"], ring["stable"]),
                 _candidate(ring),
-                release_label(ring["last_good_version"], ring["last_good"]),
+                release_label(ring["way_back_version"], ring["way_back"]),
                 _replicas(ring),
                 _requests(ring),
                 ring["url"],
@@ -79,9 +80,8 @@ def _show(view: AgentView) -> None:
     for ring in view["rings"]:
         if ring["failed"]:
             click.echo(f"  {ring['ring']}: the last try failed: {describe(ring['failed'])}")
-        for retired in ring["retired"]:
-            line = f"  {ring['ring']}: {release_label(retired['version'], retired['digest'])} is still warm"
-            click.echo(line + (f", in quarantine: {retired['quarantine']}" if retired["quarantine"] else ""))
+        if ring["retired"]:
+            click.echo(f"  {ring['ring']}: still warm: {', '.join(map(_warm, ring['retired']))}")
 
 
 def _candidate(ring: RingView) -> str:
@@ -98,4 +98,10 @@ def _replicas(ring: RingView) -> str:
 def _requests(ring: RingView) -> str:
     total = sum(counts["total"] for counts in ring["requests"].values())
     failed = sum(counts["failed"] for counts in ring["requests"].values())
-    return f"{total:,}" + (click.style(f" ({failed:,} failed)", fg="red") if failed else "")
+    return f"{total:,}" + (click.style(f" ({failed:,} × 5xx)", fg="red") if failed else "")
+
+
+def _warm(retired: RetiredView) -> str:
+    """Why it is in quarantine is told by `turnout why`."""
+    name = retired["version"] or short_digest(retired["digest"])[:7]
+    return f"{name} (quarantine)" if retired["quarantine"] else name

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from turnout.cli.connection import connected, print_json
-from turnout.cli.tables import local_time, release_label, show_table
+from turnout.cli.tables import local_time, plain, release_label, show_table
 from turnout.client import Client
 from turnout.schemas import OutcomeView, TaskView
 
@@ -101,7 +101,7 @@ def _row(item: TaskView) -> tuple[str, ...]:
     under_way = item["duration"] is None
     return (
         local_time(item["at"]),
-        item["task"],
+        plain(item["task"]),
         item["agent"],
         item["ring"],
         release_label(item["version"], item["digest"]),

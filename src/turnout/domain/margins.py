@@ -1,7 +1,8 @@
-"""How much worse a release may be: the metrics, and a number for each."""
+"""How much worse a release may be: the metrics, a number for each, and what they say together."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 FAILURE, INTERVENTION, COST = "failure", "intervention", "cost"
@@ -21,3 +22,8 @@ class Margins:
 
 
 MARGINS, NO_MARGINS = Margins(0.03, 0.025, 0.25), Margins(0.0, 0.0, 0.0)
+
+
+def average_evidence(against: Mapping[str, float]) -> float:
+    """What the evidence of all metrics is together, as the judge counts it: their average; 1, which is none, without any."""
+    return sum(against.values()) / len(against) if against else 1.0

@@ -17,7 +17,6 @@ from turnout.schemas import (
     ChangeView,
     ComponentDiff,
     WhyApproval,
-    WhyDecision,
     WhyDiff,
     WhyNext,
     WhyOverride,
@@ -25,10 +24,10 @@ from turnout.schemas import (
     WhyServing,
     WhyView,
 )
+from turnout.services.decision import find_decision
 from turnout.services.evidence import build_course, read_breaker, read_evidence, read_series
-from turnout.services.office import Actor, Office
+from turnout.services.office import Actor, Office, find_way_back
 from turnout.services.releases import summarize
-from turnout.services.rollbacks import find_way_back
 from turnout.services.timeline import list_done
 from turnout.services.views import view_deployment, view_release, view_time
 
@@ -106,7 +105,11 @@ def why(office: Office, actor: Actor, deployment_id: str) -> WhyView:
                 "at": view_time(cause.at),
                 "metric": cause.metric,
             },
-            "decision": _find_decision(snapshot, case, cause),
+            "decision": None
+            if cause.kind == "waiting"
+            else find_decision(
+                snapshot, deployment, case.events, case.judgement, cause.at, judged=cause.kind == "judge"
+            ),
             "evidence": read_evidence(verdict) if verdict is not None else None,
             "breaker": read_breaker(tripped.data) if tripped is not None else None,
             "series": series,
@@ -237,21 +240,6 @@ def _headline(case: _Case, cause: _Cause) -> str:
     return f"{where}: {said}{by if deployment.phase in _TAKEN_BACK else ''}"
 
 
-def _find_decision(snapshot: Snapshot, case: _Case, cause: _Cause) -> WhyDecision | None:
-    """From the first task of the candidate to the word that ended it, or to its last step."""
-    began = case.deployment.rollout.began_at
-    if not began:
-        return None
-    if cause.kind == "waiting" or cause.at < began:
-        return None
-    tasks = snapshot.count_tasks(case.deployment.id, began)
-    if case.judgement is not None:
-        judged = read_evidence(case.judgement.verdict)["candidates"]
-        # What came after the verdict was decided without; what came long ago may be forgotten.
-        tasks = judged if cause.kind == "judge" and judged else max(judged, tasks)
-    return {"seconds": cause.at - began, "tasks": tasks}
-
-
 def _read_course(snapshot: Snapshot, case: _Case, tripped: Event) -> list[WhyPoint]:
     """What the breaker saw in its window. The tasks may be forgotten by now."""
     deployment = case.deployment
@@ -343,9 +331,9 @@ def _list_next(case: _Case, cause: _Cause) -> list[WhyNext]:
     agent, ring, version = deployment.agent, deployment.ring, case.name(deployment.digest)
     look: list[WhyNext] = []
     if case.judgement is not None and (tasks := read_evidence(case.judgement.verdict)["tasks"]):
-        look.append(
-            {"what": "look at the task that weighed most", "command": f"turnout lineage {quote(tasks[0]['task'])}"}
-        )
+        task = tasks[0]["task"]
+        name = f"{'-- ' if task.startswith('-') else ''}{quote(task)}"  # else it would be taken for an option
+        look.append({"what": "look at the task that weighed most", "command": f"turnout lineage {name}"})
     if case.other is not None:
         command = f"turnout diff {quote(case.other.version)} {quote(version)} --agent {agent}"
         look.append({"what": "read the whole difference", "command": command})

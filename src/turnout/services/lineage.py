@@ -12,6 +12,7 @@ from typing import Any
 from turnout.domain.calls import Call, ToolCall
 from turnout.domain.errors import NotFound, TurnoutError
 from turnout.domain.events import Event, EventType
+from turnout.domain.margins import average_evidence
 from turnout.domain.models import Deployment, Digest, Release, Task
 from turnout.domain.outcomes import Known, TaskKey
 from turnout.domain.policy import Verb
@@ -291,11 +292,11 @@ def _against_at(verdict: Mapping[str, Any], at: float) -> dict[str, float]:
 
 
 def _kind_of(verdict: Mapping[str, Any], against: Mapping[str, float]) -> str:
-    """What evidence against the candidate meant: fail, hold, or that nothing spoke against it yet."""
-    most = max(against.values(), default=1.0)
-    if most >= verdict.get("abort_at", float("inf")):
+    """What evidence against the candidate meant: fail, hold, or that nothing was decided by it."""
+    together = average_evidence(against)
+    if together >= verdict.get("abort_at", float("inf")):
         return "fail"
-    return "hold" if most >= verdict.get("hold_at", float("inf")) else "undecided"
+    return "hold" if together >= verdict.get("hold_at", float("inf")) else "inconclusive"
 
 
 def _number(value: object, kind: type[int] | type[float]) -> Any:

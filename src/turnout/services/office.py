@@ -117,3 +117,18 @@ def check_ring(snapshot: Snapshot, agent: str, ring: str) -> None:
     rings = ring_names(snapshot, agent)
     if ring not in rings:
         raise NotFound(f"agent {agent} has no ring {ring!r}", hint=f"its rings are {', '.join(rings)}")
+
+
+def find_way_back(snapshot: Snapshot, pointer: Pointer) -> Digest | None:
+    """Last-good, unless a fault of it was seen elsewhere since; else what was active before stable was, newest first, and
+    is not in quarantine.
+    """
+    good, stable = pointer.last_good, pointer.stable
+    if good is not None and snapshot.quarantine(pointer.agent, good) is None:
+        return good
+    history = snapshot.activations(pointer.agent, pointer.ring)
+    first = len(history) - 1 - history[::-1].index(stable) if stable in history else -1
+    for digest in dict.fromkeys(history[first + 1 :]):
+        if digest != stable and snapshot.quarantine(pointer.agent, digest) is None:
+            return digest
+    return None

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 from turnout.domain.errors import Conflict, PolicyRefused
 from turnout.domain.events import Event, EventType
-from turnout.domain.models import Abort, Deployment, Digest, Kind, Pointer, Release, ReplicaState
+from turnout.domain.models import Abort, Deployment, Kind, Pointer, Release, ReplicaState
 from turnout.domain.phases import IN_PROGRESS, Phase
 from turnout.domain.policy import Verb, check_known_digest, describe_quarantine
 from turnout.domain.routes import warm_digests
 from turnout.ports import Snapshot, Transaction
 from turnout.schemas import DeploymentView, PreviewView
-from turnout.services.office import Actor, Office, check_ring, find_release
+from turnout.services.office import Actor, Office, check_ring, find_release, find_way_back
 from turnout.services.views import view_deployment
 
 
@@ -148,13 +148,22 @@ def _abort(transaction: Transaction, deployment: Deployment, wish: Abort, now: f
 def _check_leaving(snapshot: Snapshot, pointer: Pointer, leaving: str | None) -> None:
     """Two people press at once, or a canary ended by itself: nobody may undo what they have not seen."""
     now_leaving = pointer.candidate or pointer.stable
-    if leaving is not None and leaving != now_leaving:
-        there = snapshot.release(now_leaving) if now_leaving else None
+    if leaving is None or leaving == now_leaving:
+        return
+    there = snapshot.release(now_leaving) if now_leaving else None
+    stable = snapshot.release(pointer.stable) if pointer.stable and leaving == pointer.stable else None
+    if there is not None and stable is not None:
+        back = f"turnout rollback {pointer.agent} --ring {pointer.ring}"
         raise Conflict(
-            f"{pointer.ring} of {pointer.agent} has changed meanwhile: a rollback would now take out "
-            f"{there.version if there else 'nothing'}",
-            hint=f"look at `turnout status {pointer.agent}`, and roll back again if that is what you want",
+            f"a canary of {there.version} runs in {pointer.ring} of {pointer.agent}: a rollback takes out that one, "
+            f"and {stable.version} stays",
+            hint=f"to take it out: `{back}`; to leave {stable.version} too, name where to go: `{back} --version VERSION`",
         )
+    raise Conflict(
+        f"{pointer.ring} of {pointer.agent} has changed meanwhile: a rollback would now take out "
+        f"{there.version if there else 'nothing'}",
+        hint=f"look at `turnout status {pointer.agent}`, and roll back again if that is what you want",
+    )
 
 
 def _end(transaction: Transaction, deployment: Deployment, wish: Abort, now: float) -> Deployment:
@@ -207,21 +216,6 @@ def _overridden(snapshot: Snapshot, wish: RollbackWish, target: Release) -> list
     """What an override passes over."""
     quarantine = snapshot.quarantine(wish.agent, target.digest) if wish.override is not None else None
     return [] if quarantine is None else [describe_quarantine(target, quarantine)]
-
-
-def find_way_back(snapshot: Snapshot, pointer: Pointer) -> Digest | None:
-    """Last-good, unless a fault of it was seen elsewhere since; else what was active before stable was, newest first, and
-    is not in quarantine.
-    """
-    good, stable = pointer.last_good, pointer.stable
-    if good is not None and snapshot.quarantine(pointer.agent, good) is None:
-        return good
-    history = snapshot.activations(pointer.agent, pointer.ring)
-    first = len(history) - 1 - history[::-1].index(stable) if stable in history else -1
-    for digest in dict.fromkeys(history[first + 1 :]):
-        if digest != stable and snapshot.quarantine(pointer.agent, digest) is None:
-            return digest
-    return None
 
 
 def _new_rollback(deployment_id: str, actor: Actor, wish: RollbackWish, target: Release, now: float) -> Deployment:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from turnout.domain.errors import Conflict, InvalidRequest
 from turnout.domain.events import Event, EventType
@@ -16,12 +18,16 @@ from turnout.domain.ramp import PAUSED_UNTIL
 from turnout.domain.rollout import choose_canary
 from turnout.domain.verdicts import build_judge_config, choose_judge
 from turnout.ports import Snapshot, Transaction
-from turnout.schemas import DeploymentView, RolloutPlanView, RolloutStepView, RolloutView
+from turnout.schemas import DeploymentView, DetectionView, RolloutPlanView, RolloutStepView, RolloutView
 from turnout.services.deployments import gather_facts
 from turnout.services.office import Actor, Office, check_ring, find_release
 from turnout.services.views import view_deployment, view_time
 
 _DAY = 86_400.0
+_FEWEST = 20  # tasks of a release, before it is said how often it fails
+_MOST_DEPLOYMENTS = 1_000  # of one ring that are looked through
+_EVER = 1e9  # hours
+_DONE = 1e-9  # of the evidence is still missing
 
 
 def show_rollout(office: Office, actor: Actor, agent: str, ring: str) -> RolloutView:
@@ -124,49 +130,98 @@ def plan_rollout(office: Office, actor: Actor, agent: str, ring: str, ref: str |
         candidate = find_release(snapshot, agent, ref) if ref is not None else stable
         own, serving = (item.spec.ring(ring) or RingSettings(ring) for item in (candidate, stable))
         settings = choose_judge(own, serving)
-        past = snapshot.tallies(now - _DAY, agent, ring).get(TallyKey(agent, ring, stable.digest), Tally())
-        hours = _hours(snapshot, agent, ring, now)
-    if not past.requests:
+        since = _serves_since(snapshot, agent, ring, now)
+        counted = snapshot.tallies(since, agent, ring)
+    requests = sum(tally.requests for tally in counted.values())
+    if not requests:
         raise Conflict(
             f"nobody called {ring} of {agent} in the last day, so nothing can be said",
             hint="send it some traffic first",
         )
-    config = build_judge_config(settings, stable.spec.success, past)
+    past = counted.get(TallyKey(agent, ring, stable.digest), Tally())
+    config = build_judge_config(settings, stable.spec.success, past if past.requests >= _FEWEST else Tally())
     steps = choose_canary(own, serving)
     if all(step.weight == FULL_WEIGHT for step in steps):
         raise InvalidRequest(f"{candidate.version} declares no canary for {ring}", hint="see [[rings.<name>.canary]]")
-    return _view_plan(config, settings, past.requests / hours, steps)
+    return _view_plan(config, settings, requests * 3600 / max(now - since, 60.0), past.requests, steps)
 
 
 def _view_plan(
-    config: JudgeConfig, settings: JudgeSettings, pace: float, steps: tuple[CanaryStep, ...]
+    config: JudgeConfig, settings: JudgeSettings, pace: float, seen: int, steps: tuple[CanaryStep, ...]
 ) -> RolloutPlanView:
     limit = settings.limit / 3600
     compared = [step.weight / FULL_WEIGHT for step in steps if step.weight < FULL_WEIGHT]
-    proofs = plan_power(config, pace, _shares_of_levels(settings, compared, len(config.levels)), limit)
+    proofs = plan_power(config, pace, _shares_of_levels(settings, compared), limit, effects=())
+    shown = list(_view_steps(settings, pace, steps, proofs))
+    watched = settings.ramp is Ramp.WATCH  # it ends without asking the judge; the others stay until the limit
+    spans = _watched_spans(settings, shown, limit) if watched else [(compared[0], limit)]
     return {
         "tasks_per_hour": pace,
         "rates": {"failure": config.history.failure, "intervention": config.history.intervention},
+        "seen": seen,
+        "assumed": seen < _FEWEST,
         "ramp": settings.ramp.value,
         "limit_hours": proofs.limit,
         "decides": proofs.decides,
         "hours_to_pass": proofs.hours_to_pass,
-        "steps": list(_view_steps(settings, pace, steps, proofs)),
-        "detections": [
-            {"metric": item.metric, "effect": item.effect, "tasks": item.tasks, "hours": item.hours}
-            for item in plan_power(config, pace, tuple(compared), limit).detections
-        ],
+        "over_after_hours": shown[-1]["leaves_at_hours"] if watched else None,
+        "bake_hours": _bake_hours(settings),
+        "steps": shown,
+        "detections": list(_view_detections(config, pace, spans, limit)),
     }
 
 
-def _shares_of_levels(settings: JudgeSettings, compared: Sequence[float], levels: int) -> tuple[float, ...]:
-    """At which share each level of margins is proven, as `step_is_earned` asks for it: all at the last step, or the last
-    level there, one less at each step before, and the first level already at the first step.
+def _shares_of_levels(settings: JudgeSettings, compared: Sequence[float]) -> tuple[float, float, float]:
+    """At which share each of the three levels of margins is proven, as `step_is_earned` asks for it: all at the last step,
+    or the last level there, one less at each step before, and the first level already at the first step.
     """
+    last = compared[-1]
     if settings.ramp is not Ramp.EVIDENCE:
-        return (compared[-1],) * levels
-    later = (compared[max(len(compared) - levels + level, 0)] for level in range(1, levels))
-    return (compared[0] if levels > 1 else compared[-1], *later)
+        return last, last, last
+    return compared[0], compared[max(len(compared) - 2, 0)], last
+
+
+def _bake_hours(settings: JudgeSettings) -> float:
+    """How long the judge compares after 100 %: without a holdback there is nothing to compare with."""
+    return settings.bake / 3600 if settings.holdback else 0.0
+
+
+def _watched_spans(
+    settings: JudgeSettings, steps: Sequence[RolloutStepView], limit: float
+) -> list[tuple[float, float]]:
+    """The shares of a candidate that is only watched, each with its hours, until nothing is compared any more."""
+    ends = [limit if step["leaves_at_hours"] is None else step["leaves_at_hours"] for step in steps]
+    hours = [end - before for before, end in pairwise([0.0, *ends])]
+    spans = [(step["share"], span) for step, span in zip(steps, hours, strict=True) if step["share"] < 1]
+    return [*spans, (1 - settings.holdback / FULL_WEIGHT, _bake_hours(settings))] if _bake_hours(settings) else spans
+
+
+def _view_detections(
+    config: JudgeConfig, pace: float, spans: Sequence[tuple[float, float]], limit: float
+) -> Iterator[DetectionView]:
+    """Evidence gathers over all spans, in each at the pace of its share. What they are too short for is shown as it would
+    be if the first one went on.
+    """
+    plans = [plan_power(config, pace, (share,), _EVER).detections for share, _ in spans]
+    for found in zip(*plans, strict=True):
+        hours, tasks, left = 0.0, 0.0, 1.0
+        for (share, span), item in zip(spans, found, strict=True):
+            spent = span if item.hours is None else min(span, left * item.hours)
+            hours, tasks = hours + spent, tasks + spent * pace * share
+            left -= 0.0 if item.hours is None else spent / item.hours
+            if left < _DONE:
+                break
+        first, in_time = found[0], left < _DONE
+        if not in_time:
+            hours = first.hours if first.hours is not None and first.hours <= limit else math.inf
+            tasks = hours * pace * first.share
+        yield {
+            "metric": first.metric,
+            "effect": first.effect,
+            "tasks": math.ceil(tasks) if hours < math.inf else None,
+            "hours": hours if hours < math.inf else None,
+            "in_time": in_time,
+        }
 
 
 def _view_steps(
@@ -213,9 +268,7 @@ def _settings(snapshot: Snapshot, deployment: Deployment) -> JudgeSettings:
     return choose_judge(own or RingSettings(deployment.ring), stable.spec.ring(deployment.ring) if stable else None)
 
 
-def _hours(snapshot: Snapshot, agent: str, ring: str, now: float) -> float:
-    """How long the ring has served, a day at most and a minute at least."""
-    active = snapshot.pointer(agent, ring).active_deployment
-    deployment = snapshot.deployment(active) if active else None
-    since = deployment.active_at if deployment is not None and deployment.active_at else now - _DAY
-    return min(max(now - since, 60.0), _DAY) / 3600
+def _serves_since(snapshot: Snapshot, agent: str, ring: str, now: float) -> float:
+    """Since when a ring serves, whichever release; a day at most. What it was asked since tells its pace."""
+    began = (item.active_at for item in snapshot.deployments(agent, ring, _MOST_DEPLOYMENTS) if item.active_at)
+    return max(min(began, default=now - _DAY), now - _DAY)

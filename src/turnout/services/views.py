@@ -24,7 +24,7 @@ from turnout.schemas import (
     RingView,
     TransitionView,
 )
-from turnout.services.office import ring_names
+from turnout.services.office import find_way_back, ring_names
 
 _NOT_REACHED = (Phase.FAILED, Phase.ROLLING_BACK, Phase.ROLLED_BACK)
 
@@ -123,6 +123,7 @@ def view_agent(snapshot: Snapshot, agent: str, traffic_url: str) -> AgentView:
     for ring in ring_names(snapshot, agent):
         pointer = pointers.get(ring, Pointer(agent, ring))
         running = [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
+        way_back = find_way_back(snapshot, pointer)
         rings.append(
             {
                 "ring": ring,
@@ -130,11 +131,13 @@ def view_agent(snapshot: Snapshot, agent: str, traffic_url: str) -> AgentView:
                 "candidate": pointer.candidate,
                 "weight": pointer.weight * 100 / FULL_WEIGHT,
                 "last_good": pointer.last_good,
+                "way_back": way_back,
                 "active_deployment": pointer.active_deployment,
                 "url": f"{traffic_url}/{agent}/{ring}/",
                 "stable_version": _version(snapshot, pointer.stable),
                 "candidate_version": _version(snapshot, pointer.candidate),
                 "last_good_version": _version(snapshot, pointer.last_good),
+                "way_back_version": _version(snapshot, way_back),
                 "in_progress": view_deployment(snapshot, running[0]) if running else None,
                 "failed": _view_failed(snapshot, agent, ring),
                 "retired": [_view_retired(snapshot, agent, item.digest) for item in pointer.retired],

@@ -34,7 +34,10 @@ RETIRE_GRACE = 300.0  # seconds that requests have on an Envoy that was replaced
 
 
 class EnvoyRouter:
-    """A `Router`. Call `start()` first; then either `close()` (Envoy serves on) or `shutdown()` (it ends)."""
+    """A `Router`. Call `start()` first; then either `close()` (Envoy serves on) or `shutdown()` (it ends).
+
+    Who wants none to run calls `end_running()` alone.
+    """
 
     def __init__(self, folder: Path, traffic_host: str, traffic_port: int, *, concurrency: int = 2) -> None:
         self._folder = folder.resolve()
@@ -137,6 +140,13 @@ class EnvoyRouter:
             self._supervision.stop(grace)
         for process, _ in self._retiring:
             retire(process, None, 0)
+
+    def end_running(self, grace: float = 5.0) -> int:
+        """End every Envoy that serves this folder, without `start()`; starts none. Returns how many ran."""
+        running = find(self._folder)
+        for process, config in running.items():
+            retire(process, admin_of(config), grace)
+        return len(running)
 
     # --- apply ---
 

@@ -264,7 +264,7 @@ def test_a_task_of_a_rollout_shows_how_it_stood_then_and_stands_now(canary: Api)
         "abort_at": 20.0,
         "history": [
             {"at": now - 60, "against": {"success": 2.0, "cost": 1.0}},
-            {"at": now - 1, "against": {"success": 12.0, "cost": 1.0}},
+            {"at": now - 1, "against": {"success": 21.0, "cost": 1.0}},
             {"at": now + 60, "against": {"success": 50.0, "cost": 1.0}},
         ],
     }
@@ -277,9 +277,31 @@ def test_a_task_of_a_rollout_shows_how_it_stood_then_and_stands_now(canary: Api)
     (shown,) = lineage(canary, "t1")["verdicts"]
 
     assert (shown["rollout"], shown["step"], shown["weight"]) == (rollout.id, 1, 10.0)
-    assert (shown["kind"], shown["against"]) == ("hold", {"success": 12.0, "cost": 1.0})
+    assert (shown["kind"], shown["against"]) == ("hold", {"success": 21.0, "cost": 1.0})
     assert (shown["latest"], shown["decided"]) == ("fail", "fail")
     assert [event["type"] for event in shown["events"]][-1] == "rollout.judged"
+
+
+@pytest.mark.parametrize(("failure", "kind"), [(38.9, "fail"), (38.0, "hold"), (18.0, "inconclusive")])
+def test_how_it_stood_is_said_as_the_judge_says_it_by_all_metrics_together(
+    canary: Api, failure: float, kind: str
+) -> None:
+    """No metric takes a release back, nor holds it, alone."""
+    now, rollout = canary.stage.clock.at, "dep_6"
+    serve(canary, "t1", release=TWO, ring="production", at=now, arm=Arm.CANDIDATE, probability=0.1, rollout=rollout)
+    against = {"failure": failure, "intervention": 1.2}
+    verdict: dict[str, object] = {
+        "kind": kind,
+        "hold_at": 10.0,
+        "abort_at": 20.0,
+        "history": [{"at": now - 1, "against": against}],
+    }
+    with canary.stage.store.transaction() as transaction:
+        transaction.save_judgement(rollout, StoredJudgement(now, 7, verdict, {}))
+
+    (shown,) = lineage(canary, "t1")["verdicts"]
+
+    assert (shown["kind"], shown["latest"]) == (kind, kind)
 
 
 def test_a_task_of_a_rollout_that_nobody_has_judged_yet(canary: Api) -> None:

@@ -46,11 +46,13 @@ def ring(name: str, **fields: Any) -> dict[str, Any]:
         "candidate": None,
         "weight": 0.0,
         "last_good": None,
+        "way_back": None,
         "active_deployment": "dep_0",
         "url": f"http://127.0.0.1:8080/support/{name}/",
         "stable_version": "v1",
         "candidate_version": None,
         "last_good_version": None,
+        "way_back_version": None,
         "in_progress": None,
         "failed": None,
         "retired": [],
@@ -340,9 +342,12 @@ def test_a_failure_is_told_with_its_reason(turnout: CommandLine) -> None:
 
 def test_status_shows_what_is_where(turnout: CommandLine) -> None:
     instance = Instance(view("queued"), view("active"))
-    retired = {"digest": make_digest("v0"), "version": "v0", "quarantine": "it lied"}
+    retired = [
+        {"digest": make_digest("v0"), "version": "v0", "quarantine": "it lied " * 20},
+        {"digest": make_digest("v9"), "version": "v9", "quarantine": None},
+    ]
     instance.rings = [
-        ring("dev", failed=view("failed", ring="dev"), retired=[retired]),
+        ring("dev", failed=view("failed", ring="dev"), retired=retired, way_back=TWO, way_back_version="v2"),
         {
             **CANARY,
             "in_progress": view("validating", condition=("canary", "step 1 of 2")),
@@ -353,11 +358,13 @@ def test_status_shows_what_is_where(turnout: CommandLine) -> None:
     turnout.speaks_to(instance)
     out = turnout("status", "support").out
     production = next(line for line in out.splitlines() if line.startswith("production"))
-    for part in (f"v1 ({ONE[7:14]})", f"v2 ({TWO[7:14]}) 10 %", "1/2 ready", "1,234 (5 failed)"):
+    for part in (f"v1 ({ONE[7:14]})", f"v2 ({TWO[7:14]}) 10 %", "1/2 ready", "1,234 (5 × 5xx)"):
         assert part in production
     assert "production: promote of v2 is validating (step 1 of 2); 3 tasks so far  [dep_1]" in out
     assert "dev: the last try failed: support v2 in dev: failed" in out
-    assert "is still warm, in quarantine: it lied" in out
+    assert "  dev: still warm: v0 (quarantine), v9\n" in out
+    header, dev = out.splitlines()[1:3]
+    assert dev[header.index("ROLLBACK TO") :].startswith(f"v2 ({TWO[7:14]})")
     shown = turnout("status", "--json").json()
     assert shown["agents"] == [{"agent": "support", "rings": instance.rings}]
     assert [process["running"] for process in shown["gateway"]] == [True, False]

@@ -301,6 +301,20 @@ def test_what_callers_and_reporters_wrote_steers_no_terminal(turnout: CommandLin
     assert "wrong ·]0;city" in shown
 
 
+def test_names_and_paths_that_callers_chose_steer_no_terminal(turnout: CommandLine, server: Server) -> None:
+    hidden = "\x9b31m\u202egnp"
+    request = {**full_view()["requests"][0], "task": hidden, "request": hidden, "path": f"/{hidden}"}
+    server.view = {**full_view(), "task": hidden, "requests": [request]}
+    server.view["reports"] = [{**server.view["reports"][0], "reporter": hidden}]
+    server.pages = [{"tasks": [request], "next": None}]
+
+    shown = turnout("lineage", "t1").out + turnout("tasks", "list").out
+
+    assert "\x9b" not in shown
+    assert "\u202e" not in shown
+    assert shown.count("·31m·gnp") == 7  # task, request, path, both payloads, reporter; task
+
+
 def test_a_lineage_as_json_is_what_the_server_said(turnout: CommandLine, server: Server) -> None:
     server.view = full_view()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from tests.unit.cli.command import CommandLine
 from tests.unit.cli.test_following import view
 from tests.unit.domain.judge.streams import feed, stream
+from turnout.cli.main import VERBS
+from turnout.cli.rollout import rollout
+from turnout.client import ServerEvent
 from turnout.domain.judge import Judge, view_evidence
 
 HERE = ("support", "--ring", "production")
@@ -40,6 +44,35 @@ def test_a_pause_and_its_end_say_what_is_true_now(turnout: CommandLine) -> None:
     assert turnout("rollout", "resume", *HERE, "--json").json()["condition"] is None
 
 
+@pytest.mark.parametrize("paused", [True, False])
+def test_leaving_a_step_says_where_the_rollout_is_now(turnout: CommandLine, paused: bool) -> None:
+    class Advanced(Steered):
+        now = view("validating", step=2, weight=50.0)
+
+        def follow_deployment(self, deployment: str) -> Iterator[ServerEvent]:
+            yield ServerEvent("rollout.stepped", {"data": {"step": 2}})
+
+        def deployment(self, deployment: str) -> dict[str, Any]:
+            return self.now
+
+        def rollout(self, agent: str, ring: str) -> dict[str, Any]:
+            return {"paused": paused}
+
+    turnout.speaks_to(Advanced())
+    stays = "; it stays paused, and goes on with `turnout rollout resume support --ring production`" if paused else ""
+    assert turnout("rollout", "advance", *HERE).out == (
+        f"support v2 in production: now at canary step 2 of 2 (50 %){stays}  [dep_1]\n"
+    )
+    assert turnout("rollout", "advance", *HERE, "--json").json()["step"] == 2
+    Advanced.now = view("active", step=2, weight=0.0)
+    assert turnout("rollout", "advance", *HERE).out == "support v2 in production: active  [dep_1]\n"
+
+
+def test_the_list_of_verbs_names_what_can_be_done_with_a_rollout() -> None:
+    line = VERBS["rollout"][2].lower()
+    assert [word for word in rollout.commands if word not in line.replace("show", "status")] == []
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_a_status_says_where_reports_are_of_unknown_tasks_and_what_is_needed_while_it_runs(
     turnout: CommandLine, running: bool
@@ -58,7 +91,7 @@ def test_a_status_says_where_reports_are_of_unknown_tasks_and_what_is_needed_whi
     assert ("still needed for a pass" in out) is running
 
 
-def planned(ramp: str, *steps: dict[str, Any], decides: bool = True) -> Any:
+def planned(ramp: str, *steps: dict[str, Any], decides: bool = True, **more: Any) -> Any:
     """An instance that plans so."""
 
     class Planning:
@@ -66,12 +99,17 @@ def planned(ramp: str, *steps: dict[str, Any], decides: bool = True) -> Any:
             return {
                 "tasks_per_hour": 360.0,
                 "rates": {"failure": 0.01},
+                "seen": 500,
+                "assumed": False,
                 "ramp": ramp,
                 "limit_hours": 72.0,
                 "decides": decides,
                 "hours_to_pass": 4.0,
+                "over_after_hours": None,
+                "bake_hours": 0.0,
                 "steps": list(steps),
                 "detections": [],
+                **more,
             }
 
     return Planning()
@@ -112,6 +150,31 @@ def test_a_plan_by_evidence_names_what_takes_longest_and_what_cannot_be_proven(t
     assert "50%  2.0 h  proof that it is no worse (cost takes longest)" in lines
     assert "active  not within the limit  -" in lines
     assert lines[-1].endswith("within the limit of 72 h: expect inconclusive")
+
+
+def test_a_plan_promises_no_detection_that_the_canary_leaves_no_time_for(turnout: CommandLine) -> None:
+    late = {"metric": "failure", "effect": 0.1, "tasks": 18, "hours": 3.0, "in_time": False}
+    step_ = step(0.1, 2 / 60, 120.0)
+    turnout.speaks_to(planned("watch", step_, over_after_hours=2 / 60, detections=[late]))
+    lines = [squeezed(line) for line in turnout("rollout", "plan", *HERE).out.splitlines()]
+    assert lines[2] == "failure +10 points  18  - (would need 3.0 h)"
+    assert lines[3].startswith("the canary is over after 2 min, and nothing is compared after it")
+    assert "`bake`" in lines[3]
+    turnout.speaks_to(planned("watch", step_, over_after_hours=2 / 60, bake_hours=1.0, detections=[late]))
+    assert "the canary is over after 2 min, its bake 1.0 h later" in turnout("rollout", "plan", *HERE).out
+    turnout.speaks_to(planned("watch", step_, over_after_hours=9.0, detections=[{**late, "in_time": True}]))
+    out = turnout("rollout", "plan", *HERE).out
+    assert "is over after" not in out
+    assert "failure +10 points  18  3.0 h\n" in squeezed(out)
+
+
+def test_a_plan_by_too_few_tasks_says_that_its_rates_are_assumed(turnout: CommandLine) -> None:
+    turnout.speaks_to(planned("watch", step(0.1, 1.0, 60.0), seen=2, assumed=True))
+    first = turnout("rollout", "plan", *HERE).out.splitlines()[0]
+    assert first == (
+        "360 tasks an hour; 2 tasks of the release that serves are too few to say how often it fails; "
+        "assumed: failure 1.0%"
+    )
 
 
 def squeezed(line: str) -> str:

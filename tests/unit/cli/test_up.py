@@ -8,7 +8,8 @@ import pytest
 
 from tests.unit.cli.command import CommandLine
 from turnout import server
-from turnout.settings import INSTANCE_FILE, Settings
+from turnout.settings import INSTANCE_FILE, LOCK_FILE, Settings
+from turnout.traffic.envoy import EnvoyRouter
 
 
 @pytest.fixture
@@ -51,3 +52,19 @@ def test_no_two_of_ours_share_a_port(turnout: CommandLine, started: list[Setting
     assert "--port and --tool-port cannot share port 9001" in done.err
     turnout("up", "--state", state, "--port", "7071")  # without a gateway that port is free
     assert [settings.port for settings in started] == [7071]
+
+
+def test_a_stopped_instance_is_shut_down_without_starting_anything(
+    turnout: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def start(_: EnvoyRouter) -> None:
+        raise AssertionError("it takes the port of the traffic")
+
+    monkeypatch.setattr(EnvoyRouter, "start", start)
+    state = tmp_path / "here"
+    remember(state, traffic_host="127.0.0.1", traffic_port=8080)
+    (state / LOCK_FILE).touch()
+    for name in ("runtime", "envoy"):
+        (state / name).mkdir()
+    assert turnout("down", "--state", str(state)).out == "nothing ran\n"
+    assert turnout("down", "--state", str(state), "--json").json() == {"ended": []}

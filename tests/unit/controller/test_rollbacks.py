@@ -151,6 +151,14 @@ def test_a_rollback_is_bound_to_what_was_seen(canary: Stage) -> None:
     assert canary.answers("production") == (200, ONE.digest)
 
 
+def test_who_wants_stable_to_leave_is_told_of_the_canary_that_runs(canary: Stage) -> None:
+    """Nothing has changed: a rollback takes out the candidate, and more only for who names where to go."""
+    with pytest.raises(Conflict, match="a canary of v2 runs in production of support") as refused:
+        canary.roll_back("production", leaving=ONE.digest)
+    assert "--version VERSION" in str(refused.value.hint)
+    assert canary.pointer("production").candidate == TWO.digest
+
+
 def test_a_release_that_another_ring_took_back_goes_no_further_when_its_approval_comes(stage: Stage) -> None:
     to_production(stage, ONE)
     stage.deploy(TWO)

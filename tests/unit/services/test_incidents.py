@@ -21,6 +21,8 @@ from turnout.domain.phases import Phase
 from turnout.domain.policy import Role
 from turnout.ports import StoredJudgement
 from turnout.schemas import ComponentDiff, WhyView
+from turnout.services import rollouts
+from turnout.services.agents import show_agent
 from turnout.services.evidence import build_course
 from turnout.services.incidents import why
 from turnout.services.office import Actor
@@ -332,6 +334,74 @@ def test_the_course_counts_the_good_answers_of_conversations_too() -> None:
     assert [point["against"] for point in build_course("error_rate", since)] == [{"error_rate": 0.1}] * 2
 
 
+TRIP: dict[str, object] = {"metric": "error_rate", "message": "breaker: 40 %"}
+
+
+def spent(stage: Stage, name: str) -> tuple[int, int | None]:
+    """The seconds and the tasks that were needed to decide."""
+    decision = ask(stage, name)["decision"]
+    assert decision is not None
+    return int(decision["seconds"]), decision["tasks"]
+
+
+def test_a_breaker_counts_the_tasks_of_its_own_time_and_none_that_came_later(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.serve(TWO, ["a", "b", "c"], "production", status=503)
+    stage.clock.at += 7.0
+    take_back(stage, name, EventType.BREAKER_TRIPPED, TRIP)
+    stage.serve(TWO, ["late"], "production")
+    assert spent(stage, name) == (7, 3)
+
+
+def test_a_breaker_of_an_active_release_counts_what_came_to_it_after_its_canary_too(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.serve(TWO, ["a", "b"], "production")
+    stage.pass_time(61.0, "production")
+    assert stage.state(name) == "active"
+    stage.serve(TWO, [f"t{number}" for number in range(100)], "production", status=503)
+    stage.clock.at += 7.0
+    take_back(stage, name, EventType.BREAKER_TRIPPED, TRIP)
+    seconds, tasks = spent(stage, name)
+    assert (68 <= seconds <= 70, tasks) == (True, 102)
+
+
+def test_time_and_tasks_of_what_became_active_end_there_whatever_came_in_its_bake(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.serve(TWO, ["a", "b"], "production")
+    stage.pass_time(61.0, "production")
+    later = [f"t{number}" for number in range(50)]
+    stage.serve_split(TWO, later, "candidate", ring="production", probability=0.98, rollout=name)
+    stage.clock.at += 600.0
+    verdict = judged(failing=0.05, tasks=200) | {"at": stage.clock.at}
+    with stage.store.transaction() as transaction:
+        transaction.save_judgement(name, StoredJudgement(stage.clock.at, 0, verdict, {}))
+    assert spent(stage, name) == (61, 2)
+
+
+def test_a_pause_is_part_of_the_time_in_which_the_tasks_came(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.serve(TWO, ["a", "b"], "production")
+    rollouts.pause(stage.office, ADMIN, "support", "production", paused=True)
+    stage.clock.at += 600.0
+    rollouts.pause(stage.office, ADMIN, "support", "production", paused=False)
+    stage.clock.at += 10.0
+    stage.roll_back("production", reason="it lies")
+    assert spent(stage, name) == (610, 2)
+
+
+def test_an_early_advance_is_not_said_to_have_been_judged_before_it_began(stage: Stage) -> None:
+    name = to_canary(stage)
+    stage.clock.at += 1.0
+    verdict = judged() | {"at": stage.clock.at - 100.0, "ratio": {"units": 0, "candidates": 0}}
+    with stage.store.transaction() as transaction:
+        transaction.save_judgement(name, StoredJudgement(stage.clock.at, 0, verdict, {}))
+    rollouts.advance(stage.office, ADMIN, "support", "production")
+    stage.look("production")
+    view = ask(stage, name)
+    assert (view["headline"], spent(stage, name)) == ("support production: v2 is active", (1, 0))
+    assert "  the judge has looked at no task yet\n" in build_page(view)
+
+
 def test_who_spoke_first_decided(stage: Stage) -> None:
     name = to_canary(stage)
     with stage.store.transaction() as transaction:
@@ -357,13 +427,34 @@ def test_an_override_is_told(stage: Stage) -> None:
     assert "not the first ring" in over["overridden"][0]
 
 
-def test_a_task_id_cannot_be_a_command(stage: Stage) -> None:
+@pytest.mark.parametrize(("task", "named"), [("x; rm -rf ~", "'x; rm -rf ~'"), ("--full", "-- --full")])
+def test_a_task_id_cannot_be_a_command_nor_an_option(stage: Stage, task: str, named: str) -> None:
     name = to_canary(stage)
     verdict = judged()
-    verdict["weighed"] = [{"task": "x; rm -rf ~", "metric": "failure", "at": 1.0, "factor": 2.0}]
+    verdict["weighed"] = [{"task": task, "metric": "failure", "at": 1.0, "factor": 2.0}]
     with stage.store.transaction() as transaction:
         transaction.save_judgement(name, StoredJudgement(stage.clock.at, 9, verdict, {}))
-    assert "turnout lineage 'x; rm -rf ~'" in commands(ask(stage, name))
+    assert f"turnout lineage {named}" in commands(ask(stage, name))
+
+
+def test_an_agent_shows_where_a_rollback_would_go_and_not_a_release_in_quarantine(stage: Stage) -> None:
+    to_canary(stage)
+    stage.pass_time(61.0, "production")
+    to_production(stage, THREE)
+    stage.pass_time(61.0, "production")
+    assert ways_back(stage) == ("v2", "v2")
+    with stage.store.transaction() as transaction:
+        transaction.add_quarantine(Quarantine("support", TWO.digest, "dev", "it lies", "ann", stage.clock.at))
+    assert ways_back(stage) == ("v2", "v1")
+    stage.roll_back("production")
+    assert stage.pointer("production").stable == ONE.digest
+    assert ways_back(stage) == (None, None)
+
+
+def ways_back(stage: Stage) -> tuple[str | None, str | None]:
+    """Last-good of production, and where a rollback would go."""
+    ring = show_agent(stage.office, ADMIN, "support")["rings"][1]
+    return ring["last_good_version"], ring["way_back_version"]
 
 
 def test_a_long_story_is_told_by_its_beginning_and_its_end(stage: Stage) -> None:

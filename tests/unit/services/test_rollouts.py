@@ -87,6 +87,59 @@ def test_what_is_not_left_within_the_limit_has_no_hours(tmp_path: Path) -> None:
     assert plan(tmp_path, Ramp.WATCH, limit=90.0)["steps"][-1]["leaves_at_hours"] is None
 
 
+def test_the_pace_is_that_of_the_ring_and_a_rollback_does_not_change_it(stage: Stage) -> None:
+    """500 tasks in ten minutes, then another release, then back to the first: a minute later it is the same pace."""
+    stage.deploy(ONE)
+    stage.serve(ONE, [f"t{number}" for number in range(500)])
+    stage.pass_time(600.0)
+    stage.deploy(TWO)
+    stage.pass_time(61.0)
+    assert stage.pointer().stable == TWO.digest
+    stage.roll_back()
+    assert stage.pointer().stable == ONE.digest
+    stage.pass_time(60.0)
+    planned = rollouts.plan_rollout(stage.office, ADMIN, AGENT, "dev", None)
+    assert planned["tasks_per_hour"] == pytest.approx(500 * 3600 / 721, rel=0.05)
+
+
+@pytest.mark.parametrize(("tasks", "assumed", "failure"), [(2, True, 0.05), (19, True, 0.05), (20, False, 1.0)])
+def test_rates_of_a_few_tasks_are_not_told_as_facts(stage: Stage, tasks: int, assumed: bool, failure: float) -> None:
+    stage.deploy(ONE)
+    stage.serve(ONE, [f"t{number}" for number in range(tasks)], status=500)
+    planned = rollouts.plan_rollout(stage.office, ADMIN, AGENT, "dev", None)
+    assert (planned["seen"], planned["assumed"], planned["rates"]["failure"]) == (tasks, assumed, failure)
+
+
+def in_time(planned: RolloutPlanView) -> dict[float, bool]:
+    """Which additional failures are found before the rollout is over."""
+    return {item["effect"]: item["in_time"] for item in planned["detections"] if item["metric"] == "failure"}
+
+
+SHORT = (CanaryStep(1_000, duration=60.0), CanaryStep(5_000, duration=60.0))
+
+
+def test_a_canary_that_is_over_before_finds_nothing_and_a_bake_gives_the_judge_its_time(tmp_path: Path) -> None:
+    short = plan(tmp_path, Ramp.WATCH, SHORT)
+    assert short["over_after_hours"] == pytest.approx(2 / 60)
+    assert not any(in_time(short).values())
+    assert short["detections"][2]["hours"] is not None, "what it would need is told all the same"
+    baked = plan(tmp_path, Ramp.WATCH, SHORT, bake=36_000.0, holdback=200)
+    assert (baked["bake_hours"], in_time(baked)[0.10]) == (10.0, True)
+    found = baked["detections"][2]["hours"]
+    assert found is not None
+    assert 2 / 60 < found < 10.0
+    without = plan(tmp_path, Ramp.WATCH, SHORT, bake=36_000.0)
+    assert (without["bake_hours"], in_time(without)[0.10]) == (0.0, False)
+
+
+def test_a_rollout_that_waits_for_proof_has_until_its_limit(tmp_path: Path) -> None:
+    for ramp in (Ramp.TIMED, Ramp.EVIDENCE):
+        planned = plan(tmp_path, ramp, SHORT)
+        assert planned["over_after_hours"] is None
+        assert all(item["in_time"] == (item["hours"] is not None) for item in planned["detections"])
+        assert in_time(planned)[0.10]
+
+
 def condition(stage: Stage, name: str) -> str:
     """What a deployment waits for once the controller has come by."""
     stage.look()

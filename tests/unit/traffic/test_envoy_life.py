@@ -56,6 +56,19 @@ def test_it_comes_back_by_itself_with_the_same_routes(tmp_path: Path, stable: Up
         assert ask(port, x_turnout_release=CANDIDATE).status == 200
 
 
+def test_what_runs_is_ended_by_who_starts_none(tmp_path: Path, stable: Upstream) -> None:
+    port = free_port()
+    left = EnvoyRouter(tmp_path, HOST, port)
+    left.start()
+    left.apply(to_stable(stable))
+    pid = left.pid or 0
+    left.close()
+    other = EnvoyRouter(tmp_path, HOST, port)
+    assert other.end_running() == 1
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert (other.end_running(), other.pid) == (0, None)
+
+
 def test_a_later_server_adopts_it_and_its_routes(tmp_path: Path, stable: Upstream) -> None:
     port = free_port()
     first = EnvoyRouter(tmp_path, HOST, port)
