@@ -61,8 +61,8 @@ class ReplicaView(TypedDict):
 class RingView(TypedDict):
     """What is where in one ring.
 
-    `last_good`: what was stable before. `way_back`: where a rollback of the stable release goes: last-good, or what was
-    active before it where that is in quarantine.
+    `last_good`: what was stable before. `way_back`: what a rollback leaves in place: while a canary runs stable, else
+    last-good, or what was active before where that is in quarantine.
     """
 
     ring: str

@@ -123,7 +123,7 @@ def view_agent(snapshot: Snapshot, agent: str, traffic_url: str) -> AgentView:
     for ring in ring_names(snapshot, agent):
         pointer = pointers.get(ring, Pointer(agent, ring))
         running = [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
-        way_back = find_way_back(snapshot, pointer)
+        way_back = pointer.stable if pointer.candidate else find_way_back(snapshot, pointer)
         rings.append(
             {
                 "ring": ring,
