@@ -220,8 +220,10 @@ def _clear_quarantine(transaction: Transaction, deployment: Deployment, now: flo
     rollback would not return to a release that serves well. Who only tries it in an earlier ring does not.
     """
     found = transaction.quarantine(deployment.agent, deployment.digest)
+    if found is None or not found.is_answered_for(deployment):
+        return
     release = transaction.release(deployment.digest)
-    if found is None or release is None or not found.is_answered_for(deployment):
+    if release is None:
         return
     rings = [ring.name for ring in release.spec.rings]
     known = found.ring in rings and deployment.ring in rings

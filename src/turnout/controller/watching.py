@@ -37,7 +37,7 @@ def find_tripped(snapshot: Snapshot, view: RingView, records: tuple[BreakerRecor
     known = {digest: view.releases.get(digest) or snapshot.release(digest) for digest in watched}
     declared = {digest: find_declared(release, ring) for digest, release in known.items()}
     bound = bind(declared, view.pointer.stable)
-    every = {breaker for breakers in declared.values() for breaker in breakers}
+    every = set[Breaker]().union(*bound.values())
     everywhere = any(breaker.scope is BreakerScope.WORKSPACE for breaker in every)
     others = snapshot.breakers() if everywhere else ()
     for look in find_looks(every, watched, records, began_at((view.deployment, view.active)), now):

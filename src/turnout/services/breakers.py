@@ -99,7 +99,7 @@ def _look_at(snapshot: Snapshot, pointer: Pointer, now: float) -> Iterator[Break
     bound = bind(declared, pointer.stable)
     running = [item for item in snapshot.unfinished(agent, ring) if item.phase in IN_PROGRESS]
     active = snapshot.deployment(pointer.active_deployment) if pointer.active_deployment else None
-    every = {breaker for breakers in declared.values() for breaker in breakers}
+    every = set[Breaker]().union(*bound.values())
     looks = find_looks(every, watched, records, began_at((*running, active)), now)
     resets = {(look.digest, look.breaker): look for look in looks}
     shown: set[tuple[Digest, str, str]] = set()

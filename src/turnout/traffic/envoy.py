@@ -22,7 +22,7 @@ from turnout.processes import KnownProcess, check_port
 from turnout.supervision import Supervision
 from turnout.traffic.admin import EnvoyAdmin
 from turnout.traffic.files import ConfigFiles
-from turnout.traffic.launch import admin_of, listening_address, prepare_launch, remove_leftovers
+from turnout.traffic.launch import ACCESS_LOG, admin_of, listening_address, prepare_launch, remove_leftovers
 from turnout.traffic.process import Launch, find, last_words, retire
 from turnout.traffic.snapshot import Snapshot, build_snapshot, cluster_name, merge_clusters
 
@@ -55,7 +55,7 @@ class EnvoyRouter:
     @property
     def access_log_path(self) -> Path:
         """The file that `EnvoyAccessLog` reads."""
-        return self._folder / "access.log"
+        return self._folder / ACCESS_LOG
 
     @property
     def log_path(self) -> Path:

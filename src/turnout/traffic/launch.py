@@ -20,6 +20,7 @@ from turnout.traffic.bootstrap import EnvoySettings, render_bootstrap
 from turnout.traffic.files import ConfigFiles, replace_file
 from turnout.traffic.process import Launch
 
+ACCESS_LOG = "access.log"
 LARGEST_LOG = 8 << 20  # bytes of Envoy's own log; one that has grown larger is begun anew
 LONGEST_SOCKET_PATH = 103  # bytes; the least that any system allows, without the closing zero
 
@@ -37,7 +38,7 @@ def prepare_launch(folder: Path, host: str, port: int, concurrency: int) -> Laun
         admin_path=str(sockets),
         clusters_path=str(files.clusters_path),
         routes_path=str(files.routes_path),
-        access_log_path=str(folder / "access.log"),
+        access_log_path=str(folder / ACCESS_LOG),
         begun_path=str(folder),
     )
     launch = Launch(folder, str(sockets), folder / "envoy.log", Path(settings.access_log_path), concurrency)
@@ -58,7 +59,7 @@ def remove_leftovers(folder: Path, used: Collection[Path]) -> None:
     for config in set(folder.glob("bootstrap-*.json")) - set(used):
         identity = config.stem.removeprefix("bootstrap-")
         (_socket_folder(folder) / f"admin-{identity}.sock").unlink(missing_ok=True)
-        if recover(begun_path(config), folder / "access.log"):
+        if recover(begun_path(config), folder / ACCESS_LOG):
             config.unlink(missing_ok=True)
 
 
